@@ -1,0 +1,58 @@
+"""What travels between the rooms: rows of tokens, and the same rows with their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows of token ids with their masks, as the collator makes them.
+
+    B rows, S positions. Masks are boolean.
+
+    Attributes:
+        input_ids: (B, S) int64. Condition first, then target, then padding.
+        attention_mask: (B, S), True at real tokens (condition and target), False at padding.
+        condition_mask: (B, S), True at condition positions; all False for unconditional text.
+        loss_mask: (B, S), True at the positions that count in the losses (DESIGN 3: pad mode).
+        label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    condition_mask: Tensor
+    loss_mask: Tensor
+    label_drop: Tensor
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same batch with `function` applied to every tensor."""
+        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The batch on `device`; Lightning's and torch's transfer hooks call this."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The batch in page-locked memory, for copies that overlap with compute."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(frozen=True)
+class LatentBatch(TokenBatch):
+    """A token batch with its clean, normalised latents `x`.
+
+    Attributes:
+        latents: (B, S, C) float32, `(encoder(ids) - latent_mean) / latent_std`. Condition positions of
+            label-dropped rows are not yet zeroed here; the objective does that.
+    """
+
+    latents: Tensor
