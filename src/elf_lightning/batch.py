@@ -11,7 +11,24 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class _TensorRecord:
+    """A frozen record of tensors that moves as one."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same record with `function` applied to every tensor."""
+        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The record on `device`; Lightning's and torch's transfer hooks call this."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """The record in page-locked memory, for copies that overlap with compute."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+
+@dataclass(frozen=True)
+class TokenBatch(_TensorRecord):
     """Rows of token ids with their masks, as the collator makes them.
 
     B rows, S positions. Masks are boolean.
@@ -33,18 +50,6 @@ class TokenBatch:
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The same batch with `function` applied to every tensor."""
-        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The batch on `device`; Lightning's and torch's transfer hooks call this."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        """The batch in page-locked memory, for copies that overlap with compute."""
-        return self.map(lambda tensor: tensor.pin_memory())
-
 
 @dataclass(frozen=True)
 class LatentBatch(TokenBatch):
@@ -53,6 +58,35 @@ class LatentBatch(TokenBatch):
     Attributes:
         latents: (B, S, C) float32, `(encoder(ids) - latent_mean) / latent_std`. Condition positions of
             label-dropped rows are not yet zeroed here; the objective does that.
+    """
+
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class PromptBatch(_TensorRecord):
+    """Rows to generate: their numbers and their clean prefix, which is empty for unconditional text.
+
+    Attributes:
+        index: (B,) int64, the row's number in the whole request; noise is drawn from (seed, index).
+        input_ids: (B, S) int64, condition ids, padding elsewhere.
+        condition_mask: (B, S), True at condition positions.
+    """
+
+    index: Tensor
+    input_ids: Tensor
+    condition_mask: Tensor
+
+    def __len__(self) -> int:
+        return self.index.shape[0]
+
+
+@dataclass(frozen=True)
+class LatentPromptBatch(PromptBatch):
+    """A prompt batch with the latents of its condition.
+
+    Attributes:
+        latents: (B, S, C) float32, the condition's normalised latents, 0 at all other positions.
     """
 
     latents: Tensor
