@@ -13,6 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from elf_lightning.checkpoints.official import from_official
+from elf_lightning.network import ELFNetwork, NetworkShape
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -59,3 +62,26 @@ def golden_config(golden_dir: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def golden_network(golden: Callable[[str], Golden], golden_config: dict[str, Any]) -> ELFNetwork:
+    """The recorded network with its recorded weights, in float32 on the CPU."""
+    return network_from_golden(golden_config, golden("network").group("params"))
+
+
+def network_from_golden(config: dict[str, Any], official_weights: dict[str, Tensor]) -> ELFNetwork:
+    """A network of the recorded sizes with the given weights under their official names."""
+    shape = NetworkShape(
+        hidden_size=config["hidden_size"],
+        depth=config["depth"],
+        num_heads=config["num_heads"],
+        bottleneck_size=config["bottleneck_dim"],
+        mlp_ratio=config["mlp_ratio"],
+        num_time_tokens=config["num_time_tokens"],
+        num_guidance_tokens=config["num_self_cond_cfg_tokens"],
+        num_mode_tokens=config["num_model_mode_tokens"],
+    )
+    network = ELFNetwork(shape, config["text_encoder_dim"], config["vocab_size"], config["max_length"])
+    network.load_state_dict(from_official(official_weights))
+    return network

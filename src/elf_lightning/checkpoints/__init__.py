@@ -1,0 +1,1 @@
+"""Weights in and out: the official format, the Hub format, Lightning checkpoints."""

@@ -1,0 +1,55 @@
+"""Bidirectional attention with normalised queries and keys and rotary positions on the text."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elf_lightning.network.layers import RMSNorm
+
+
+def rotary_table(head_size: int, prefix_length: int, max_length: int, theta: float = 10_000.0) -> Tensor:
+    """Cosines and sines of the rotary angles, (2, prefix_length + max_length, head_size / 2).
+
+    Text starts at position 0; the prefix before it has the angle 0, which rotates nothing.
+    """
+    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    positions = torch.cat([torch.zeros(prefix_length), torch.arange(max_length, dtype=torch.float32)])
+    angles = positions[:, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Tensor, rotary: Tensor) -> Tensor:
+    """Turn each pair of neighbouring values of `x` (..., N, head_size) by `rotary` (2, N, head_size / 2)."""
+    cos, sin = rotary
+    even, odd = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; every position sees every position unless a mask says otherwise."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_size = hidden_size // num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.q_norm = RMSNorm(head_size)
+        self.k_norm = RMSNorm(head_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, N, H) -> (B, N, H).
+
+        Args:
+            h: (B, N, H).
+            rotary: (2, N, head_size / 2), see `rotary_table`.
+            mask: (B, 1, 1, N) boolean, True at positions that may be seen; None for all.
+        """
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q = rotate(self.q_norm(q.float()), rotary).type_as(v)
+        k = rotate(self.k_norm(k.float()), rotary).type_as(v)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]

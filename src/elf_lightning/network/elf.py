@@ -1,0 +1,162 @@
+"""The one network of ELF: denoiser and decoder in the same weights (arXiv 2605.10938, section 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from elf_lightning.errors import UserError
+from elf_lightning.network.attention import Attention, rotary_table
+from elf_lightning.network.conditioning import Prefix
+from elf_lightning.network.heads import LatentHead, TokenHead
+from elf_lightning.network.initialization import initialize
+from elf_lightning.network.layers import RMSNorm, SwiGLU
+from elf_lightning.network.precision import full_precision
+from elf_lightning.network.shape import NetworkShape
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, shape: NetworkShape, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(shape.hidden_size)
+        self.attention = Attention(shape.hidden_size, shape.num_heads, dropout)
+        self.mlp_norm = RMSNorm(shape.hidden_size)
+        self.mlp = SwiGLU(shape.hidden_size, shape.mlp_ratio, dropout)
+
+    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, N, H) -> (B, N, H)."""
+        h = h + self.attention(self.attention_norm(h), rotary, mask)
+        return h + self.mlp(self.mlp_norm(h))  # type: ignore[no-any-return]
+
+
+class LatentProjection(nn.Module):
+    """Latents to hidden states through a bottleneck, after merging in the self-conditioning input."""
+
+    def __init__(self, latent_size: int, shape: NetworkShape) -> None:
+        super().__init__()
+        self.merge_self_cond = nn.Linear(2 * latent_size, latent_size) if shape.self_conditioning else None
+        self.down = nn.Linear(latent_size, shape.bottleneck_size, bias=False)
+        self.up = nn.Linear(shape.bottleneck_size, shape.hidden_size)
+
+    def forward(self, z: Tensor, self_cond: Tensor | None) -> Tensor:
+        """Noised latents and, if given, an earlier estimate, (B, S, C) each -> (B, S, H) in float32."""
+        with full_precision(z):
+            x = z.float()
+            if self.merge_self_cond is not None and self_cond is not None:
+                x = self.merge_self_cond(torch.cat([x, self_cond.float()], dim=-1))
+            return self.up(self.down(x))  # type: ignore[no-any-return]
+
+
+class ELFNetwork(nn.Module):
+    """A bidirectional transformer over noised latents; `forward` gives hidden states, the heads the rest.
+
+    Args:
+        shape: width, depth and the like; `PRESETS` has the published ones.
+        latent_size: C, size of the encoder's latents.
+        vocab_size: V, tokens that the token head tells apart.
+        max_length: largest number of text positions S; any smaller number works too.
+        generator: source of the initial values; torch's global one by default.
+
+    Raises:
+        UserError: for sizes that are not positive.
+    """
+
+    rotary: Tensor
+
+    def __init__(
+        self,
+        shape: NetworkShape,
+        latent_size: int,
+        vocab_size: int,
+        max_length: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        for name, size in {
+            "latent_size": latent_size,
+            "vocab_size": vocab_size,
+            "max_length": max_length,
+        }.items():
+            if size < 1:
+                raise UserError(f"{name} is {size}; it must be at least 1")
+        self.shape = shape
+        self.latent_size = latent_size
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+
+        self.latent_in = LatentProjection(latent_size, shape)
+        self.prefix = Prefix(
+            shape.hidden_size, shape.num_time_tokens, shape.num_guidance_tokens, shape.num_mode_tokens
+        )
+        middle = range(shape.depth // 4, shape.depth // 4 * 3)
+        self.blocks = nn.ModuleList(
+            Block(shape, shape.dropout if index in middle else 0.0) for index in range(shape.depth)
+        )
+        self.latent_head = LatentHead(shape.hidden_size, latent_size)
+        self.token_head = TokenHead(shape.hidden_size, latent_size, vocab_size)
+        self.register_buffer(
+            "rotary",
+            rotary_table(shape.hidden_size // shape.num_heads, self.prefix.length, max_length),
+            persistent=False,
+        )
+        initialize(self, generator)
+
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        guidance: Tensor,
+        decode_gate: Tensor,
+        self_cond: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states of the text positions.
+
+        Args:
+            z: (B, S, C) noised latents, `S <= max_length`.
+            t: (B,) times, 0 noise and 1 data.
+            guidance: (B,) self-conditioning guidance scales `w`.
+            decode_gate: (B,) 0 for rows to denoise, 1 for rows to decode.
+            self_cond: (B, S, C) an earlier `x_hat`, zeros for none; None bypasses the merging layer, as in
+                a network built without self-conditioning.
+            attention_mask: (B, S), nonzero at positions that may be seen; None, as training and sampling
+                have it, for all, padding included.
+
+        Returns:
+            (B, S, H), the input of `latent_head` and `token_head`.
+
+        Raises:
+            UserError: for rows longer than `max_length`.
+        """
+        if z.shape[1] > self.max_length:
+            raise UserError(
+                f"rows have {z.shape[1]} positions, more than the network's max_length {self.max_length}"
+            )
+        length = self.prefix.length
+        h = torch.cat([self.prefix(t, guidance, decode_gate), self.latent_in(z, self_cond)], dim=1)
+        rotary = self.rotary[:, : h.shape[1]]
+        mask = None
+        if attention_mask is not None:
+            mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
+        for block in self.blocks:
+            if self.shape.gradient_checkpointing and torch.is_grad_enabled():
+                h = checkpoint(block, h, rotary, mask, use_reentrant=False)
+            else:
+                h = block(h, rotary, mask)
+        return h[:, length:]
+
+    def denoise(
+        self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Estimate of the clean latents, `x_hat` (B, S, C); arguments as in `forward`."""
+        hidden = self(z, t, guidance, torch.zeros_like(t), self_cond, attention_mask)
+        return self.latent_head(hidden)  # type: ignore[no-any-return]
+
+    def decode(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Token logits (B, S, V) for latents (B, S, C) at t=1 without self-conditioning."""
+        ones = torch.ones_like(guidance)
+        hidden = self(z, ones, guidance, ones, torch.zeros_like(z), attention_mask)
+        return self.token_head(hidden)  # type: ignore[no-any-return]

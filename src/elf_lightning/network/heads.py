@@ -1,0 +1,42 @@
+"""The two ways out of the network: to latents and to tokens. Both stay in float32."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elf_lightning.network.layers import RMSNorm
+from elf_lightning.network.precision import full_precision
+
+
+class LatentHead(nn.Module):
+    """Hidden states to the estimate of the clean latents, `x_hat`."""
+
+    def __init__(self, hidden_size: int, latent_size: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(hidden_size)
+        self.linear = nn.Linear(hidden_size, latent_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, S, H) -> `x_hat` (B, S, C) in float32."""
+        with full_precision(hidden):
+            return self.linear(self.norm(hidden.float()))  # type: ignore[no-any-return]
+
+
+class TokenHead(nn.Module):
+    """Hidden states to one logit for every token of the vocabulary."""
+
+    def __init__(self, hidden_size: int, latent_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_size, latent_size)
+        self.unembed = nn.Linear(latent_size, vocab_size)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, S, H) -> what `unembed` turns into logits, (B, S, C) in float32."""
+        with full_precision(hidden):
+            return F.gelu(self.project(hidden.float()), approximate="tanh")
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, S, H) -> logits (B, S, V) in float32."""
+        with full_precision(hidden):
+            return self.unembed(self.features(hidden))  # type: ignore[no-any-return]
