@@ -1,0 +1,199 @@
+"""The training objective of ELF (arXiv 2605.10938, section 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import LatentBatch
+from elf_lightning.errors import UserError
+from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, per_row
+from elf_lightning.network import ELFNetwork
+from elf_lightning.objectives.draws import Draws, StepKey
+from elf_lightning.objectives.losses import Losses, token_cross_entropy
+
+
+@dataclass(frozen=True)
+class ELFObjective:
+    """Flow matching with guided self-conditioning on most rows, token recovery on the others.
+
+    Attributes:
+        path: how latents and noise are mixed.
+        times: distribution of the denoise rows' times.
+        guidance: distribution of the guidance scales.
+        decode_probability: share of rows (or, with `mixing: steps`, of steps) that decode.
+        self_cond_probability: share of the denoise rows that are conditioned on an earlier estimate.
+        decode_mix: distribution of the share of the latents in what decode rows see, per token.
+        decode_noise_scale: standard deviation of the noise in the rest; 5 for unconditional text, 1 for
+            text-to-text.
+        mixing: "rows" splits every micro-batch between the two modes; "steps" gives whole steps to one,
+            the same on every rank.
+    """
+
+    path: RectifiedPath = RectifiedPath()
+    times: LogitNormal = LogitNormal(-1.5, 0.8)
+    guidance: GuidanceScale = GuidanceScale()
+    decode_probability: float = 0.2
+    self_cond_probability: float = 0.5
+    decode_mix: LogitNormal = LogitNormal(0.8, 0.8)
+    decode_noise_scale: float = 5.0
+    mixing: Literal["rows", "steps"] = "rows"
+
+    def __post_init__(self) -> None:
+        """Refuse shares and scales that mean nothing.
+
+        Raises:
+            UserError: for a probability outside [0, 1], a negative scale or an unknown mixing.
+        """
+        for name in ("decode_probability", "self_cond_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"objective.{name} is {getattr(self, name)}; it must be in [0, 1]")
+        if self.decode_noise_scale < 0:
+            raise UserError(
+                f"objective.decode_noise_scale is {self.decode_noise_scale}; it must not be negative"
+            )
+        if self.mixing not in ("rows", "steps"):
+            raise UserError(f"objective.mixing is {self.mixing!r}; choose rows or steps")
+
+    def draw(self, shape: torch.Size | tuple[int, int, int], key: StepKey, device: torch.device) -> Draws:
+        """The random numbers of the step named by `key` for latents of `shape` (B, S, C), on `device`."""
+        rows, length, _ = shape
+        generator = key.generator(device)
+        num_decode, num_self_cond = self._mode_counts(rows, key)
+        return Draws(
+            t=self.times.sample(rows, generator=generator),
+            noise=torch.randn(shape, generator=generator, device=device),
+            guidance=self.guidance.sample(rows, generator=generator),
+            decode_mix=self.decode_mix.sample(rows, length, generator=generator),
+            decode_noise=torch.randn(shape, generator=generator, device=device),
+            num_decode=num_decode,
+            num_self_cond=num_self_cond,
+        )
+
+    def _mode_counts(self, rows: int, key: StepKey) -> tuple[int, int]:
+        """Numbers of decode and of self-conditioning rows: right on average, within a row of the mean."""
+        u, u_self_cond = torch.rand(2, generator=key.counts_generator()).tolist()
+        if self.mixing == "steps":
+            coin = torch.rand((), generator=key.shared_generator()).item()
+            num_decode = rows if coin < self.decode_probability else 0
+        else:
+            num_decode = math.floor(self.decode_probability * rows + u)
+        return num_decode, math.floor(self.self_cond_probability * (rows - num_decode) + u_self_cond)
+
+    def __call__(self, network: ELFNetwork, batch: LatentBatch, draws: Draws) -> Losses:
+        """The losses of one micro-batch: a pure function of its arguments.
+
+        Args:
+            network: the denoiser and decoder.
+            batch: B rows with their clean latents.
+            draws: the step's random numbers, see `draw`.
+
+        Returns:
+            Losses with a gradient in `total`.
+        """
+        keep = ~(batch.condition_mask & batch.label_drop[:, None])[..., None]
+        x = batch.latents * keep
+        condition = batch.condition_mask[..., None]
+        clean = x * condition
+        first = draws.num_decode
+
+        z_decode = self._decode_input(x[:first], draws, first)
+        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, draws.t))[first:]
+        target = self.path.velocity(x[first:], z, draws.t[first:])
+        self_cond, target = self._self_condition(network, z, target, clean, condition, draws)
+
+        t = torch.cat([torch.ones_like(draws.t[:first]), draws.t[first:]])
+        gate = torch.zeros_like(draws.t)
+        gate[:first] = 1
+        hidden = network(
+            torch.cat([z_decode, z]),
+            t,
+            draws.guidance,
+            gate,
+            torch.cat([torch.zeros_like(z_decode), self_cond]),
+        )
+        return self._reduce(network, hidden, z, target, batch, draws)
+
+    def _decode_input(self, x: Tensor, draws: Draws, rows: int) -> Tensor:
+        """What the first `rows` rows decode from, (rows, S, C)."""
+        mix = draws.decode_mix[:rows, :, None]
+        return mix * x + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:rows]
+
+    @torch.no_grad()
+    def _self_condition(
+        self,
+        network: ELFNetwork,
+        z: Tensor,
+        target: Tensor,
+        clean: Tensor,
+        condition: Tensor,
+        draws: Draws,
+    ) -> tuple[Tensor, Tensor]:
+        """Self-conditioning inputs and guided velocity targets of the denoise rows, (rows, S, C) each.
+
+        The first `draws.num_self_cond` rows of `z` and `target` are conditioned on the network's own
+        estimate, and their target is moved from the unconditioned towards the conditioned velocity.
+        """
+        first, count = draws.num_decode, draws.num_self_cond
+        clean = clean[first:]
+        if count == 0:
+            return clean, target
+        rows = slice(first, first + count)
+        t, w, condition = draws.t[rows], draws.guidance[rows], condition[rows]
+        z_own = z[:count]
+        x_u = network.denoise(z_own, t, w, clean[:count])
+        own = torch.where(condition, clean[:count], x_u)
+        x_c = network.denoise(z_own, t, w, own)
+        shift = self.path.velocity(x_c, z_own, t) - self.path.velocity(x_u, z_own, t)
+        guided = target[:count] + per_row(1 - 1 / w, shift) * shift
+        return torch.cat([own, clean[count:]]), torch.cat([guided, target[count:]])
+
+    def _reduce(
+        self,
+        network: ELFNetwork,
+        hidden: Tensor,
+        z: Tensor,
+        target: Tensor,
+        batch: LatentBatch,
+        draws: Draws,
+    ) -> Losses:
+        """Both heads on their own rows; an empty slice still reaches every parameter, as DDP needs."""
+        first = draws.num_decode
+        counting = (batch.loss_mask & ~batch.condition_mask).float()
+        x_hat = network.latent_head(hidden[first:])
+        velocity = self.path.velocity(x_hat, z, draws.t[first:])
+        denoise_sum = ((velocity - target).square().mean(-1) * counting[first:]).sum()
+        decode_sum, decode_correct = token_cross_entropy(
+            network, hidden[:first], batch.input_ids[:first], counting[:first]
+        )
+        return Losses(
+            total=(denoise_sum + decode_sum) / counting.sum().clamp(min=1),
+            denoise_sum=denoise_sum,
+            denoise_count=counting[first:].sum(),
+            decode_sum=decode_sum,
+            decode_count=counting[:first].sum(),
+            decode_correct=decode_correct,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, network: ELFNetwork, batch: LatentBatch, draws: Draws) -> Losses:
+        """Losses of all rows in both modes, without gradient; half of the rows self-condition.
+
+        `total` weighs the two means by `decode_probability`.
+        """
+        rows = len(batch)
+        denoise = self(network, batch, draws.with_counts(0, rows // 2))
+        decode = self(network, batch, draws.with_counts(rows, 0))
+        share = self.decode_probability
+        return Losses(
+            total=(1 - share) * denoise.denoise + share * decode.decode,
+            denoise_sum=denoise.denoise_sum,
+            denoise_count=denoise.denoise_count,
+            decode_sum=decode.decode_sum,
+            decode_count=decode.decode_count,
+            decode_correct=decode.decode_correct,
+        )

@@ -1,0 +1,66 @@
+"""What a step's losses are, and what of them is logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from elf_lightning.network import ELFNetwork
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one micro-batch; sums run over counting positions.
+
+    Attributes:
+        total: () the training loss, one denominator for both modes.
+        denoise_sum: () squared velocity errors, summed over denoise rows.
+        denoise_count: () counting positions of the denoise rows.
+        decode_sum: () cross-entropies in nats, summed over decode rows.
+        decode_count: () counting positions of the decode rows.
+        decode_correct: () counting positions whose likeliest token is the right one.
+    """
+
+    total: Tensor
+    denoise_sum: Tensor
+    denoise_count: Tensor
+    decode_sum: Tensor
+    decode_count: Tensor
+    decode_correct: Tensor
+
+    @property
+    def denoise(self) -> Tensor:
+        """Mean squared velocity error of the denoise rows, (); 0 without such rows."""
+        return (self.denoise_sum / self.denoise_count.clamp(min=1)).detach()
+
+    @property
+    def decode(self) -> Tensor:
+        """Mean cross-entropy of the decode rows in nats, (); 0 without such rows."""
+        return (self.decode_sum / self.decode_count.clamp(min=1)).detach()
+
+    @property
+    def decode_accuracy(self) -> Tensor:
+        """Share of the decode rows' tokens that are recovered, (); 0 without such rows."""
+        return self.decode_correct / self.decode_count.clamp(min=1)
+
+
+def token_cross_entropy(
+    network: ELFNetwork, hidden: Tensor, ids: Tensor, counting: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the token head, and its hits.
+
+    Args:
+        network: supplies the token head.
+        hidden: (B, S, H) hidden states.
+        ids: (B, S) int64, the right tokens.
+        counting: (B, S) 1 at positions that count, else 0.
+
+    Returns:
+        The sum of the counting positions' cross-entropies in nats, and the number of counting positions
+        whose largest logit is the right one, both () float32.
+    """
+    logits = network.token_head(hidden)
+    errors = logits.logsumexp(-1) - logits.gather(-1, ids[..., None]).squeeze(-1)
+    hits = logits.detach().argmax(-1) == ids
+    return (errors * counting).sum(), (hits * counting).sum()
