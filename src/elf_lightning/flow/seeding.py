@@ -1,4 +1,4 @@
-"""Random generators that are functions of what they are for, so that nothing has to be saved or replayed."""
+"""Random streams that depend on what they are for, not on when they are drawn."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import torch
 
 
 def seeded_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on `device` that depends on `key` alone.
+    """A generator whose stream is a function of `key` alone.
 
-    Keys that differ anywhere give unrelated streams. The streams of different devices differ.
+    Keys that differ in any part give unrelated streams, so that the draws of one row, step or rank never
+    depend on how many others there are.
 
     Args:
-        key: what the draws are for, such as (seed, epoch, batch, rank).
-        device: where the draws will be made.
+        key: what the draws are for, such as `("noise", seed, row)`.
+        device: where to draw; the CPU and a GPU give different numbers for the same key.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    # The CPU's Mersenne twister is seeded by the low 32 bits, CUDA's Philox by all of them.
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,178 @@
+"""Noise to latents to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from elf_lightning.batch import LatentPromptBatch
+from elf_lightning.errors import UserError
+from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
+from elf_lightning.network import ELFNetwork
+from elf_lightning.sampling.decode import decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.field import Denoiser, KnownLatents, LatentField, NetworkDenoiser
+from elf_lightning.sampling.grid import time_grid
+from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
+from elf_lightning.sampling.noise import RowNoise
+from elf_lightning.sampling.settings import SamplingSettings
+from elf_lightning.sampling.solvers import integrate, make_solver
+
+
+@dataclass(frozen=True)
+class Infill:
+    """Tokens that a text must have, anywhere in the row.
+
+    Attributes:
+        mask: (B, S) boolean, True at fixed positions.
+        input_ids: (B, S) int64, the fixed tokens; any values elsewhere.
+        latents: (B, S, C) their normalised latents; any values elsewhere.
+    """
+
+    mask: Tensor
+    input_ids: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The way to the text, at K steps.
+
+    Attributes:
+        times: the K times, rising to 1.
+        latents: (K, B, S, C) noised latents `z`, on the CPU.
+        estimates: (K, B, S, C) what the network took the clean latents for, `x_hat`, on the CPU.
+        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`, on the CPU.
+    """
+
+    times: tuple[float, ...]
+    latents: Tensor
+    estimates: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Sampled rows.
+
+    Attributes:
+        tokens: (B, S) int64, without the condition; padding from the first EOS on.
+        latents: (B, S, C) float32, the latents at t=1, condition included.
+        trajectory: the way there, if it was asked for.
+    """
+
+    tokens: Tensor
+    latents: Tensor
+    trajectory: Trajectory | None = None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws texts from a network; the same seed and row number give the same text in any batch.
+
+    Attributes:
+        network: the denoiser and decoder.
+        path: the path it was trained on.
+        settings: steps, solver, guidance and the like.
+        times: the training distribution of times, for the grid `logit_normal`.
+        eos_id: the token that ends a text.
+        pad_id: the token that fills rows.
+    """
+
+    network: ELFNetwork
+    path: RectifiedPath
+    settings: SamplingSettings
+    times: LogitNormal
+    eos_id: int
+    pad_id: int
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompt: LatentPromptBatch,
+        seed: int,
+        infill: Infill | None = None,
+        trajectory_steps: Collection[int] = (),
+        on_step: Callable[[int], None] | None = None,
+    ) -> SampleResult:
+        """Texts for the rows of `prompt`.
+
+        Args:
+            prompt: the rows' numbers and their clean condition, empty for unconditional text.
+            seed: of the whole request; rows of other batches of the same request take the same.
+            infill: tokens fixed anywhere in the rows.
+            trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
+            on_step: called with the number of every finished step, for progress bars.
+
+        Raises:
+            UserError: if a condition fills its whole row.
+        """
+        _check_room(prompt)
+        size, device = prompt.latents.shape[1:], prompt.latents.device
+        noise = RowNoise(seed, prompt.index, size, self.path.noise_scale, device)
+        field = self._field(prompt, infill)
+        kept: list[tuple[float, Tensor, Tensor, Tensor]] = []
+
+        def observe(number: int, t: float, z: Tensor) -> None:
+            if number in trajectory_steps:
+                tokens = self._tokens(field.x_hat, prompt, seed, infill)
+                kept.append((t, z.cpu(), field.x_hat.cpu(), tokens.cpu()))
+            if on_step is not None:
+                on_step(number)
+
+        with _evaluating(self.network):
+            grid = time_grid(self.settings, self.times, seed)
+            z = integrate(field, field.clamp(noise()), grid, make_solver(self.settings), noise, observe)
+            tokens = self._tokens(z, prompt, seed, infill)
+        return SampleResult(tokens, z, _trajectory(kept) if kept else None)
+
+    def _field(self, prompt: LatentPromptBatch, infill: Infill | None) -> LatentField:
+        settings, shape = self.settings, self.network.shape
+        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance)
+        if not shape.num_guidance_tokens and shape.self_conditioning and settings.guidance != 1:
+            denoiser = TwoPassGuidance(denoiser, prompt.condition_mask, settings.guidance)
+        if settings.cfg_scale != 1 and bool(prompt.condition_mask.any()):
+            denoiser = ClassifierFreeGuidance(denoiser, prompt.condition_mask, settings.cfg_scale)
+        condition = KnownLatents(prompt.latents, prompt.condition_mask)
+        known = None if infill is None else KnownLatents(infill.latents, infill.mask)
+        return LatentField(denoiser, self.path, condition, known)
+
+    def _tokens(self, z: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None) -> Tensor:
+        generators = [seeded_generator("decode", seed, row, device=z.device) for row in prompt.index.tolist()]
+        open_until = None
+        if infill is not None:
+            places = torch.arange(1, z.shape[1] + 1, device=z.device)
+            open_until = (places * infill.mask).amax(dim=1)
+        tokens = decode_tokens(self.network, z, self.settings, generators, self.eos_id, open_until)
+        if infill is not None:
+            tokens = torch.where(infill.mask, infill.input_ids, tokens)
+        tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
+        return end_at_eos(tokens, self.eos_id, self.pad_id)
+
+
+def _check_room(prompt: LatentPromptBatch) -> None:
+    length = prompt.condition_mask.shape[1]
+    full = prompt.index[prompt.condition_mask.all(dim=1)].tolist()
+    if full:
+        raise UserError(
+            f"prompt {full[0]} fills its row of {length} tokens and leaves none to generate; shorten it"
+        )
+
+
+def _trajectory(kept: list[tuple[float, Tensor, Tensor, Tensor]]) -> Trajectory:
+    times, latents, estimates, tokens = zip(*kept, strict=True)
+    return Trajectory(times, torch.stack(latents), torch.stack(estimates), torch.stack(tokens))
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Without dropout, whatever the network's mode was before and is after."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
