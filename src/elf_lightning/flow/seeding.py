@@ -1,4 +1,4 @@
-"""Random streams that depend on what they are for, not on when they are drawn."""
+"""Random generators that are functions of what they are for, so that nothing has to be saved or replayed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import torch
 
 
 def seeded_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose stream is a function of `key` alone.
+    """A fresh generator on `device` that depends on `key` alone.
 
-    Keys that differ in any part give unrelated streams, so that the draws of one row, step or rank never
-    depend on how many others there are.
+    Keys that differ anywhere give unrelated streams. The streams of different devices differ.
 
     Args:
-        key: what the draws are for, such as `("noise", seed, row)`.
-        device: where to draw; the CPU and a GPU give different numbers for the same key.
+        key: what the draws are for, such as (seed, epoch, batch, rank).
+        device: where the draws will be made.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    # The CPU's Mersenne twister is seeded by the low 32 bits, CUDA's Philox by all of them.
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
