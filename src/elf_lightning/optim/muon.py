@@ -1,0 +1,177 @@
+"""Muon for matrices and Nesterov Adam for everything else, as one optimizer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from muon import SingleDeviceMuonWithAuxAdam
+from torch import Tensor
+
+from elf_lightning.errors import UserError
+from elf_lightning.optim import sharing
+from elf_lightning.optim.newton_schulz import PRECISIONS, flops, orthogonalize
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Matrices of one shape in one group, which go through Newton-Schulz together."""
+
+    group: dict[str, Any]
+    params: list[Tensor]
+
+    @property
+    def step_size(self) -> float:
+        """The learning rate times `sqrt(max(1, fan_out/fan_in))`."""
+        rows, columns = self.params[0].shape
+        fan_out, fan_in = (columns, rows) if self.group["transposed"] else (rows, columns)
+        return float(self.group["lr"] * sqrt(max(1.0, fan_out / fan_in)))
+
+
+class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  # the package has no types
+    """`optax.contrib.muon` in torch, on the group convention of the `muon-optimizer` package.
+
+    Matrices (`use_muon=True`), at the k-th step: `m = beta m + (1-beta) g`;
+    `u = beta m / (1-beta^(k+1)) + (1-beta) g / (1-beta^k)`; the update is `u` with its singular values moved
+    near 1, times `sqrt(max(1, fan_out/fan_in))`. Everything else: Adam with the same look-ahead
+    (Dozat 2016). A parameter without gradient takes part with a zero gradient. Nothing in a step waits for
+    the device.
+
+    Args:
+        param_groups: as `muon_parameter_groups` finds them. Each has `params` and `use_muon`; optional are
+            `lr`, `weight_decay` (0, decoupled), for matrices `momentum` (0.95) and `transposed` (False: the
+            matrices are (fan_out, fan_in) as in `nn.Linear`), for the others `betas` (0.9, 0.999) and
+            `eps` (1e-8).
+        lr: learning rate of groups that name none.
+        newton_schulz_dtype: float32, or bfloat16 for speed on a GPU.
+        sharded: each process of the default process group orthogonalises its share of the matrices and
+            sends it to the others; the gradients must be equal on all, as after DDP. Same weights, less time.
+
+    Raises:
+        UserError: a Muon group holds something other than matrices, or the precision is not offered.
+    """
+
+    def __init__(
+        self,
+        param_groups: Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        *,
+        newton_schulz_dtype: torch.dtype = torch.float32,
+        sharded: bool = False,
+    ) -> None:
+        if newton_schulz_dtype not in PRECISIONS:
+            raise UserError(f"newton_schulz_dtype={newton_schulz_dtype}: choose one of {PRECISIONS}")
+        groups = [{"lr": lr, **group} for group in param_groups]
+        for group in groups:
+            if not group["use_muon"]:
+                group.setdefault("betas", (0.9, 0.999))
+                group.setdefault("eps", 1e-8)
+        # The parent refuses keys it does not know, so this one joins after it.
+        transposed = [group.pop("transposed", False) for group in groups]
+        super().__init__(groups)
+        for group, flag in zip(self.param_groups, transposed, strict=True):
+            group["transposed"] = flag
+        self.newton_schulz_dtype = newton_schulz_dtype
+        self.sharded = sharded
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, whose steps are counted from now on."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["use_muon"] and any(p.ndim != 2 for p in group["params"]):
+            shapes = [tuple(p.shape) for p in group["params"] if p.ndim != 2]
+            raise UserError(f"use_muon=True: Muon moves matrices, not shapes {shapes}; give those to Adam")
+        # A Python number, saved with the group: reading it never waits for the device.
+        group.setdefault("step", 0)
+        group.setdefault("transposed", False)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step of every parameter; returns what `closure` returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        buckets: list[_Bucket] = []
+        for group in self.param_groups:
+            group["step"] += 1
+            if group["use_muon"]:
+                buckets += _same_shapes(group)
+            elif group["params"]:
+                self._step_adam(group)
+        self._step_muon(buckets)
+        return loss
+
+    def _step_muon(self, buckets: list[_Bucket]) -> None:
+        matrices = [p for bucket in buckets for p in bucket.params]
+        owners = sharing.owners([flops(*p.shape) for p in matrices], sharing.ranks() if self.sharded else 1)
+        owner = dict(zip(matrices, owners, strict=True))
+        shares: Iterable[Tensor] = (self._directions(bucket, owner) for bucket in buckets)
+        if self.sharded:
+            shares = list(shares)  # every process finishes its own work before it waits for the others
+        for bucket, share in zip(buckets, shares, strict=True):
+            directions = sharing.gather(share, [owner[p] for p in bucket.params]) if self.sharded else share
+            _decay(bucket.group, bucket.params)
+            torch._foreach_add_(bucket.params, list(directions.unbind()), alpha=-bucket.step_size)
+
+    def _directions(self, bucket: _Bucket, owner: dict[Tensor, int]) -> Tensor:
+        """Orthogonalised updates of this process's matrices in the bucket, (their number, rows, columns)."""
+        beta, step = bucket.group["momentum"], bucket.group["step"]
+        momenta = [self._state(p, "momentum_buffer") for p in bucket.params]
+        grads = _gradients(bucket.params)
+        torch._foreach_lerp_(momenta, grads, 1 - beta)
+        rank = sharing.rank() if self.sharded else 0
+        own = [i for i, p in enumerate(bucket.params) if owner[p] == rank]
+        if not own:
+            return torch.empty(
+                0, *bucket.params[0].shape, device=grads[0].device, dtype=self.newton_schulz_dtype
+            )
+        updates = torch.stack([momenta[i] for i in own]).mul_(beta / (1 - beta ** (step + 1)))
+        torch._foreach_add_(
+            list(updates.unbind()), [grads[i] for i in own], alpha=(1 - beta) / (1 - beta**step)
+        )
+        return orthogonalize(updates, self.newton_schulz_dtype)
+
+    def _step_adam(self, group: dict[str, Any]) -> None:
+        (beta1, beta2), step, params = group["betas"], group["step"], group["params"]
+        means = [self._state(p, "exp_avg") for p in params]
+        squares = [self._state(p, "exp_avg_sq") for p in params]
+        grads = _gradients(params)
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
+        updates = torch._foreach_mul(means, beta1 / (1 - beta1 ** (step + 1)))
+        torch._foreach_add_(updates, grads, alpha=(1 - beta1) / (1 - beta1**step))
+        denominators = torch._foreach_sqrt(squares)
+        torch._foreach_div_(denominators, sqrt(1 - beta2**step))
+        torch._foreach_add_(denominators, group["eps"])
+        _decay(group, params)
+        torch._foreach_addcdiv_(params, updates, denominators, value=-group["lr"])
+
+    def _state(self, p: Tensor, name: str) -> Tensor:
+        """The parameter's running average `name`, which starts at zero."""
+        state = self.state[p]
+        if name not in state:
+            state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        value: Tensor = state[name]
+        return value
+
+
+def _same_shapes(group: dict[str, Any]) -> Iterator[_Bucket]:
+    shapes: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
+    for p in group["params"]:
+        shapes[tuple(p.shape), p.device, p.dtype].append(p)
+    return (_Bucket(group, params) for params in shapes.values())
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+
+
+def _decay(group: dict[str, Any], params: list[Tensor]) -> None:
+    if group["weight_decay"]:
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
