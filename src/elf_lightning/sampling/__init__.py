@@ -1,7 +1,8 @@
 """Noise -> latents -> tokens: grids, guidance, solvers, the sampler and decoding."""
 
 from elf_lightning.sampling.grid import time_grid
-from elf_lightning.sampling.sampler import Infill, Sampler, SampleResult, Trajectory
+from elf_lightning.sampling.repetition import measure_direction
+from elf_lightning.sampling.sampler import Infill, Sampler, SampleResult, Step, Trajectory
 from elf_lightning.sampling.settings import SamplingSettings
 from elf_lightning.sampling.solvers import (
     HeunSolver,
@@ -23,8 +24,10 @@ __all__ = [
     "SamplingSettings",
     "SdeSolver",
     "Solver",
+    "Step",
     "Trajectory",
     "integrate",
     "make_solver",
+    "measure_direction",
     "time_grid",
 ]

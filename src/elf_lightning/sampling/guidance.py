@@ -64,3 +64,27 @@ class TwoPassGuidance:
         unknown = ~self.condition_mask.repeat(copies, 1)[..., None]
         x_c, x_u = _both(self.denoiser, (z, z), t, (self_cond, self_cond.masked_fill(unknown, 0)))
         return x_u + self.guidance * (x_c - x_u)
+
+
+@dataclass(frozen=True)
+class RepetitionSteering:
+    """Subtracts `strength * direction` from the self-conditioning input, except where the condition is.
+
+    Steers away from repetition (Zhang et al. 2026, arXiv 2607.00588).
+
+    Attributes:
+        denoiser: what to steer.
+        direction: (C,) unit vector towards repetition.
+        strength: `lambda`.
+        condition_mask: (B, S), True at condition positions.
+    """
+
+    denoiser: Denoiser
+    direction: Tensor
+    strength: float
+    condition_mask: Tensor
+
+    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C)."""
+        push = (~self.condition_mask)[..., None] * (self.strength * self.direction)
+        return self.denoiser(z, t, self_cond - push)

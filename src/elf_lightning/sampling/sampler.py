@@ -16,7 +16,7 @@ from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling.decode import decode_tokens, end_at_eos, shift_left
 from elf_lightning.sampling.field import Denoiser, KnownLatents, LatentField, NetworkDenoiser
 from elf_lightning.sampling.grid import time_grid
-from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
+from elf_lightning.sampling.guidance import ClassifierFreeGuidance, RepetitionSteering, TwoPassGuidance
 from elf_lightning.sampling.noise import RowNoise
 from elf_lightning.sampling.settings import SamplingSettings
 from elf_lightning.sampling.solvers import integrate, make_solver
@@ -38,14 +38,31 @@ class Infill:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Where the sampler is after a step.
+
+    Attributes:
+        number: of the step, from 0.
+        time: the time reached.
+        latents: (B, S, C) noised latents `z`.
+        estimate: (B, S, C) what the network last took the clean latents for, `x_hat`.
+    """
+
+    number: int
+    time: float
+    latents: Tensor
+    estimate: Tensor
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """The way to the text, at K steps.
 
     Attributes:
         times: the K times, rising to 1.
-        latents: (K, B, S, C) noised latents `z`, on the CPU.
-        estimates: (K, B, S, C) what the network took the clean latents for, `x_hat`, on the CPU.
-        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`, on the CPU.
+        latents: (K, B, S, C) noised latents `z`.
+        estimates: (K, B, S, C) what the network took the clean latents for, `x_hat`.
+        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`.
     """
 
     times: tuple[float, ...]
@@ -80,6 +97,10 @@ class Sampler:
         times: the training distribution of times, for the grid `logit_normal`.
         eos_id: the token that ends a text.
         pad_id: the token that fills rows.
+        repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
+
+    Raises:
+        UserError: if repetition is to be controlled without a direction or without self-conditioning.
     """
 
     network: ELFNetwork
@@ -88,6 +109,21 @@ class Sampler:
     times: LogitNormal
     eos_id: int
     pad_id: int
+    repetition_direction: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not self.settings.repetition_control:
+            return
+        if not self.network.shape.self_conditioning:
+            raise UserError(
+                f"sampling.repetition_control is {self.settings.repetition_control}, but the network has no "
+                "self-conditioning to steer; set it to 0"
+            )
+        if self.repetition_direction is None:
+            raise UserError(
+                f"sampling.repetition_control is {self.settings.repetition_control}, but the model's "
+                "direction of repetition is not known; measure it first, or set it to 0"
+            )
 
     @torch.no_grad()
     def sample(
@@ -96,7 +132,7 @@ class Sampler:
         seed: int,
         infill: Infill | None = None,
         trajectory_steps: Collection[int] = (),
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[Step], None] | None = None,
     ) -> SampleResult:
         """Texts for the rows of `prompt`.
 
@@ -105,7 +141,7 @@ class Sampler:
             seed: of the whole request; rows of other batches of the same request take the same.
             infill: tokens fixed anywhere in the rows.
             trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
-            on_step: called with the number of every finished step, for progress bars.
+            on_step: called after every step, for progress bars and measurements.
 
         Raises:
             UserError: if a condition fills its whole row.
@@ -114,20 +150,22 @@ class Sampler:
         size, device = prompt.latents.shape[1:], prompt.latents.device
         noise = RowNoise(seed, prompt.index, size, self.path.noise_scale, device)
         field = self._field(prompt, infill)
-        kept: list[tuple[float, Tensor, Tensor, Tensor]] = []
+        kept: list[Step] = []
+        shown: list[Tensor] = []
 
         def observe(number: int, t: float, z: Tensor) -> None:
+            step = Step(number, t, z, field.x_hat)
             if number in trajectory_steps:
-                tokens = self._tokens(field.x_hat, prompt, seed, infill)
-                kept.append((t, z.cpu(), field.x_hat.cpu(), tokens.cpu()))
+                kept.append(step)
+                shown.append(self._tokens(step.estimate, prompt, seed, infill))
             if on_step is not None:
-                on_step(number)
+                on_step(step)
 
         with _evaluating(self.network):
             grid = time_grid(self.settings, self.times, seed)
             z = integrate(field, field.clamp(noise()), grid, make_solver(self.settings), noise, observe)
             tokens = self._tokens(z, prompt, seed, infill)
-        return SampleResult(tokens, z, _trajectory(kept) if kept else None)
+        return SampleResult(tokens, z, _trajectory(kept, shown) if kept else None)
 
     def _field(self, prompt: LatentPromptBatch, infill: Infill | None) -> LatentField:
         settings, shape = self.settings, self.network.shape
@@ -136,6 +174,11 @@ class Sampler:
             denoiser = TwoPassGuidance(denoiser, prompt.condition_mask, settings.guidance)
         if settings.cfg_scale != 1 and bool(prompt.condition_mask.any()):
             denoiser = ClassifierFreeGuidance(denoiser, prompt.condition_mask, settings.cfg_scale)
+        if settings.repetition_control and self.repetition_direction is not None:
+            direction = self.repetition_direction.to(prompt.latents)
+            denoiser = RepetitionSteering(
+                denoiser, direction, settings.repetition_control, prompt.condition_mask
+            )
         condition = KnownLatents(prompt.latents, prompt.condition_mask)
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
         return LatentField(denoiser, self.path, condition, known)
@@ -162,9 +205,13 @@ def _check_room(prompt: LatentPromptBatch) -> None:
         )
 
 
-def _trajectory(kept: list[tuple[float, Tensor, Tensor, Tensor]]) -> Trajectory:
-    times, latents, estimates, tokens = zip(*kept, strict=True)
-    return Trajectory(times, torch.stack(latents), torch.stack(estimates), torch.stack(tokens))
+def _trajectory(steps: list[Step], tokens: list[Tensor]) -> Trajectory:
+    return Trajectory(
+        times=tuple(step.time for step in steps),
+        latents=torch.stack([step.latents for step in steps]),
+        estimates=torch.stack([step.estimate for step in steps]),
+        tokens=torch.stack(tokens),
+    )
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+"""Steering away from repetition (Zhang et al. 2026, arXiv 2607.00588).
+
+A model that repeats itself can be seen doing so in what it feeds back to itself: along one direction of the
+latents, repetitive trajectories lie further out than others. Pushing the self-conditioning input back along
+that direction makes the text repeat less. The direction is measured once for a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import LatentPromptBatch
+from elf_lightning.errors import UserError
+from elf_lightning.sampling.sampler import Sampler, Step
+
+FEWEST_TRAJECTORIES = 6
+
+
+def repeated_share(tokens: Tensor, pad_id: int, n: int = 4) -> Tensor:
+    """Share of each row's n-grams that occurred in it before, (B,) float32; 0 for rows shorter than n.
+
+    Args:
+        tokens: (B, S) int64; n-grams that touch padding do not count.
+        pad_id: the token that fills rows.
+        n: length of the n-grams.
+    """
+    shares = []
+    for row in tokens.cpu():
+        real = row[row != pad_id]
+        grams = real.unfold(0, n, 1) if len(real) >= n else real.new_empty(0, n)
+        shares.append(1 - len(grams.unique(dim=0)) / len(grams) if len(grams) else 0.0)
+    return torch.tensor(shares)
+
+
+def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
+    """Unit vector (C,) from the mean of the least repetitive third to that of the most repetitive third.
+
+    Args:
+        means: (N, C) one vector a trajectory.
+        repetition: (N,) how much each trajectory's text repeats itself.
+
+    Raises:
+        UserError: for too few trajectories, or if the thirds repeat themselves equally.
+    """
+    if len(means) < FEWEST_TRAJECTORIES:
+        raise UserError(
+            f"a direction of repetition from {len(means)} trajectories is noise; "
+            f"use at least {FEWEST_TRAJECTORIES}, better 400"
+        )
+    order, third = repetition.argsort(stable=True), len(means) // 3
+    if repetition[order[:third]].mean() >= repetition[order[-third:]].mean():
+        raise UserError("the sampled texts do not differ in repetition, so no direction steers away from it")
+    direction: Tensor = means[order[-third:]].mean(dim=0) - means[order[:third]].mean(dim=0)
+    return direction / direction.norm()
+
+
+def measure_direction(sampler: Sampler, prompts: Iterable[LatentPromptBatch], seed: int) -> Tensor:
+    """The direction of repetition (C,) of a model, on its device.
+
+    Args:
+        sampler: the model and its settings; it samples unsteered here.
+        prompts: batches of rows, 400 rows altogether if time allows.
+        seed: of their noise.
+
+    Raises:
+        UserError: for too few rows, or texts that do not differ in repetition.
+    """
+    unsteered = replace(sampler, settings=replace(sampler.settings, repetition_control=0.0))
+    means, repetition = [], []
+    for prompt in prompts:
+        free = (~prompt.condition_mask)[..., None]
+        fed_back = [prompt.latents]
+
+        def remember(step: Step, fed_back: list[Tensor] = fed_back) -> None:
+            fed_back.append(step.estimate)
+
+        tokens = unsteered.sample(prompt, seed, on_step=remember).tokens
+        average = torch.stack(fed_back[:-1]).mean(dim=0)
+        means.append((average * free).sum(dim=1) / free.sum(dim=1))
+        repetition.append(repeated_share(tokens, sampler.pad_id))
+    return direction_between(torch.cat(means), torch.cat(repetition).to(means[0].device))

@@ -1,0 +1,134 @@
+"""What solvers see of the network: memory, conditions and guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from elf_lightning.flow import RectifiedPath
+from elf_lightning.network import ELFNetwork
+from elf_lightning.sampling import OdeSolver, SdeSolver, integrate
+from elf_lightning.sampling.field import KnownLatents, LatentField
+from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
+
+SHAPE = (3, 5, 4)
+
+
+class Recorder:
+    """A denoiser that answers `z/2 + self_cond + 1` and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+        self.asked.append((z, t, self_cond))
+        return z / 2 + self_cond + 1
+
+
+def known(*positions: int) -> KnownLatents:
+    mask = torch.zeros(SHAPE[:2], dtype=torch.bool)
+    mask[:, list(positions)] = True
+    return KnownLatents(torch.randn(SHAPE), mask)
+
+
+def test_last_estimate_is_fed_back() -> None:
+    denoiser = Recorder()
+    field = LatentField(denoiser, RectifiedPath(), known())
+    z = torch.randn(SHAPE)
+    field(z, 0.1)
+    first = field.x_hat
+    field(z, 0.2)
+    assert torch.equal(denoiser.asked[0][2], torch.zeros(SHAPE))
+    assert torch.equal(denoiser.asked[1][2], first)
+
+
+def test_condition_never_moves() -> None:
+    condition = known(0, 1)
+    field = LatentField(Recorder(), RectifiedPath(), condition)
+    z = integrate(
+        field,
+        field.clamp(torch.randn(SHAPE)),
+        [0.0, 0.4, 0.9, 1.0],
+        SdeSolver(1.5),
+        lambda: torch.randn(SHAPE),
+    )
+    assert torch.equal(z[:, :2], condition.latents[:, :2])
+    assert torch.equal(field.x_hat[:, :2], condition.latents[:, :2])
+
+
+def test_infill_follows_the_path_to_its_latents() -> None:
+    infill, path, noise = known(2, 4), RectifiedPath(), torch.randn(SHAPE)
+    field = LatentField(Recorder(), path, known(), infill)
+    reached: list[tuple[float, Tensor]] = []
+    integrate(
+        field,
+        path.noise_scale * noise,
+        [0.0, 0.3, 0.7, 0.9],
+        OdeSolver(),
+        lambda: noise,
+        lambda _, t, z: reached.append((t, z)),
+    )
+    for t, z in reached:
+        expected = path.interpolate(infill.latents, noise, torch.full((3,), t))
+        torch.testing.assert_close(z[:, [2, 4]], expected[:, [2, 4]])
+
+
+def test_classifier_free_guidance_is_one_batch_without_the_condition() -> None:
+    denoiser, mask = Recorder(), known(0, 1).mask
+    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), torch.full((3,), 0.5)
+    guided = ClassifierFreeGuidance(denoiser, mask, 2.0)(z, t, self_cond)
+    ((seen_z, seen_t, seen_self_cond),) = denoiser.asked
+    assert seen_z.shape[0] == seen_t.shape[0] == 6
+    assert torch.equal(seen_z[:3], z)
+    for hidden in (seen_z[3:], seen_self_cond[3:]):
+        assert not hidden[:, :2].any()
+    assert torch.equal(seen_z[3:, 2:], z[:, 2:])
+    plain = Recorder()
+    x_c = plain(z, t, self_cond)
+    x_u = plain(seen_z[3:], t, seen_self_cond[3:])
+    torch.testing.assert_close(guided, x_u + 2.0 * (x_c - x_u))
+
+
+def test_two_passes_guide_a_network_without_guidance_tokens() -> None:
+    """`v_u + w (v_c - v_u)`, where only `v_c` sees the last estimate; both see the condition."""
+    denoiser, condition = Recorder(), known(0)
+    path = RectifiedPath()
+    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), torch.full((3,), 0.5)
+    guided = TwoPassGuidance(denoiser, condition.mask, 3.0)(z, t, self_cond)
+    assert len(denoiser.asked) == 1
+    clean = self_cond * condition.mask[..., None]
+    v_c, v_u = (path.velocity(Recorder()(z, t, given), z, t) for given in (self_cond, clean))
+    torch.testing.assert_close(path.velocity(guided, z, t), v_u + 3.0 * (v_c - v_u))
+
+
+def test_guidances_stack_into_one_batch() -> None:
+    denoiser, mask = Recorder(), known(0).mask
+    both = ClassifierFreeGuidance(TwoPassGuidance(denoiser, mask, 3.0), mask, 2.0)
+    assert both(torch.randn(SHAPE), torch.full((3,), 0.5), torch.randn(SHAPE)).shape == SHAPE
+    assert denoiser.asked[0][0].shape[0] == 12
+
+
+@pytest.mark.parametrize("tokens", [0, 4])
+def test_sampler_guides_by_tokens_or_by_two_passes(
+    make_network: Callable[..., ELFNetwork], make_sampler: Callable[..., Any], make_prompt: Any, tokens: int
+) -> None:
+    network = make_network(num_guidance_tokens=tokens)
+    rows: list[int] = []
+    network.register_forward_hook(lambda module, given, out: rows.append(given[0].shape[0]))
+    make_sampler(network, steps=2, solver="ode").sample(make_prompt(range(3)), seed=0)
+    assert rows == ([3, 3, 3] if tokens else [6, 6, 3])
+
+
+def test_no_step_waits_for_the_device() -> None:
+    """Tensors without values: reading one back, as `.item()` does, is an error."""
+    z = torch.empty(SHAPE, device="meta")
+    nothing = KnownLatents(z, torch.empty(SHAPE[:2], dtype=torch.bool, device="meta"))
+    denoiser = ClassifierFreeGuidance(Recorder(), nothing.mask, 2.0)
+    field = LatentField(denoiser, RectifiedPath(), nothing)
+    with torch.no_grad():
+        for solver in (OdeSolver(), SdeSolver(1.5)):
+            assert integrate(field, z, [0.0, 0.5, 1.0], solver, lambda: z).shape == z.shape

@@ -1,0 +1,92 @@
+"""Solvers on fields whose solution is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from elf_lightning.sampling import (
+    HeunSolver,
+    MultistepSolver,
+    OdeSolver,
+    SdeSolver,
+    Solver,
+    integrate,
+)
+
+
+class Swing:
+    """`dz/dt = 3 cos(3t) z`, whose solution is `z_0 exp(sin 3t)`."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, z: Tensor, t: float) -> Tensor:
+        self.calls += 1
+        return 3 * math.cos(3 * t) * z
+
+    def clamp(self, z: Tensor) -> Tensor:
+        return z
+
+
+def end(solver: Solver, steps: int) -> tuple[float, int]:
+    field = Swing()
+    times = [step / steps for step in range(steps + 1)]
+    start = torch.ones(1, 1, 1, dtype=torch.float64)
+    z = integrate(field, start, times, solver, lambda: torch.zeros_like(start))
+    return z.item(), field.calls
+
+
+def order(make: Callable[[], Solver], exact: float) -> float:
+    coarse, fine = (abs(end(make(), steps)[0] - exact) for steps in (64, 128))
+    return math.log2(coarse / fine)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [(OdeSolver, 1), (HeunSolver, 2), (MultistepSolver, 2)],
+    ids=lambda value: str(value),
+)
+def test_error_shrinks_with_the_order(make: Callable[[], Solver], expected: int) -> None:
+    assert order(make, math.exp(math.sin(3))) == pytest.approx(expected, abs=0.15)
+
+
+def test_sde_without_its_noise_is_first_order() -> None:
+    """With many steps the noise vanishes and `dz/dt = (1 + gamma*t) v - gamma*z` remains."""
+    gamma = 1.5
+    drift = math.sin(3) + gamma * (math.sin(3) + (math.cos(3) - 1) / 3)
+    assert order(lambda: SdeSolver(gamma), math.exp(drift - gamma)) == pytest.approx(1, abs=0.15)
+
+
+def test_sde_without_gamma_is_euler() -> None:
+    assert end(SdeSolver(0.0), 10) == end(OdeSolver(), 10)
+
+
+@pytest.mark.parametrize(("solver", "calls"), [(OdeSolver(), 8), (HeunSolver(), 15), (MultistepSolver(), 8)])
+def test_network_calls(solver: Solver, calls: int) -> None:
+    assert end(solver, 8)[1] == calls
+
+
+def test_multistep_survives_times_that_almost_meet() -> None:
+    times = [0.0, 0.3, 0.3 + 1e-7, 0.8, 1.0]
+    start = torch.ones(1, 1, 1, dtype=torch.float64)
+
+    class Restless(Swing):
+        """Self-conditioning: the field answers differently at the same time."""
+
+        def __call__(self, z: Tensor, t: float) -> Tensor:
+            return super().__call__(z, t) + 0.1 * (self.calls % 2)
+
+    z = integrate(Restless(), start, times, MultistepSolver(), lambda: torch.zeros_like(start))
+    assert z.item() == pytest.approx(math.exp(math.sin(3)), abs=1)
+
+
+def test_last_step_adds_no_noise() -> None:
+    def refuse() -> Tensor:
+        raise AssertionError("noise was drawn")
+
+    integrate(Swing(), torch.ones(1, 1, 1), [0.0, 1.0], SdeSolver(1.5), refuse)
