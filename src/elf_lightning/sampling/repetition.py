@@ -55,7 +55,7 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     if repetition[order[:third]].mean() >= repetition[order[-third:]].mean():
         raise UserError("the sampled texts do not differ in repetition, so no direction steers away from it")
     direction: Tensor = means[order[-third:]].mean(dim=0) - means[order[:third]].mean(dim=0)
-    return direction / direction.norm()
+    return torch.nn.functional.normalize(direction, dim=0)
 
 
 def measure_direction(sampler: Sampler, prompts: Iterable[LatentPromptBatch], seed: int) -> Tensor:
