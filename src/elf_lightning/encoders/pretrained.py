@@ -1,0 +1,78 @@
+"""Frozen Hugging Face encoders: the T5, T5Gemma and BERT families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elf_lightning.encoders.base import Encoder
+from elf_lightning.encoders.hugging_face import encoder_sizes, position_limit, read_config, read_model
+from elf_lightning.encoders.mask import additive_mask
+from elf_lightning.errors import UserError
+
+CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm")
+"""What T5, ModernBERT and T5Gemma call the normalisation after their last block."""
+
+
+class PretrainedEncoder(Encoder):
+    """The hidden states of a pretrained encoder, or of an encoder-decoder's encoder.
+
+    Args:
+        name_or_path: folder, Hub id, or `package:NAME/FOLDER` for a model inside an installed package.
+        layer: take the output of this block (1 is the first, as `hidden_states[layer]`) and drop the blocks
+            above it, so that they cost nothing; None takes the encoder's final output.
+        attn_implementation: passed on to transformers; None takes the fastest it offers for the model.
+
+    Raises:
+        UserError: if the model cannot be found or `layer` is outside it.
+    """
+
+    def __init__(
+        self, name_or_path: str, layer: int | None = None, attn_implementation: str | None = None
+    ) -> None:
+        super().__init__()
+        self.name_or_path = name_or_path
+        self.layer = layer
+        self.attn_implementation = attn_implementation
+        self._config = read_config(name_or_path)
+        sizes = encoder_sizes(self._config)
+        self.latent_size: int = sizes.hidden_size
+        self.depth: int = sizes.num_hidden_layers
+        self.max_length = position_limit(sizes)
+        if layer is not None and not 1 <= layer <= self.depth:
+            raise UserError(
+                f"encoder layer {layer} does not exist: '{name_or_path}' has {self.depth} layers; "
+                f"choose 1 to {self.depth}"
+            )
+
+    def load_weights(self) -> None:  # noqa: D102
+        model = read_model(self.name_or_path, self._config, self.attn_implementation)
+        if self.layer is not None and self.layer < self.depth:
+            _keep_blocks(model, self.depth, self.layer)
+        self.model = model
+
+    def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
+        device = input_ids.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else self.model.dtype
+        output = self.model(input_ids=input_ids, attention_mask=additive_mask(mask, dtype))
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        return {"class": "PretrainedEncoder", "name_or_path": self.name_or_path, "layer": self.layer}
+
+
+def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:
+    """Cut the stack of `depth` blocks after `layer` of them, and the normalisation that closed it."""
+    for stack in model.modules():
+        for blocks in stack.children():
+            if isinstance(blocks, nn.ModuleList) and len(blocks) == depth:
+                del blocks[layer:]
+                for name in CLOSING_NORMS:
+                    if hasattr(stack, name):
+                        setattr(stack, name, nn.Identity())
+                return
+    raise UserError(f"encoder layer {layer}: found no stack of {depth} blocks in {type(model).__name__}")

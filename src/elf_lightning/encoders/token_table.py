@@ -1,0 +1,79 @@
+"""A frozen table of token vectors: the paper's non-contextual ablation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elf_lightning.encoders.base import Encoder
+from elf_lightning.encoders.hugging_face import encoder_sizes, read_config, read_model
+from elf_lightning.errors import UserError
+
+
+class TokenTableEncoder(Encoder):
+    """One frozen vector a token, context ignored (arXiv 2605.10938, ablation of the embeddings).
+
+    Args:
+        name_or_path: the pretrained model whose tokenizer is used, and whose input embeddings are the table
+            when `table` is `pretrained`.
+        table: `gaussian` draws unit-normal vectors; `pretrained` takes the model's input embeddings.
+        latent_size: C for the gaussian table; None takes the model's own.
+        vocab_size: rows of the gaussian table; None takes the model's own.
+        seed: of the gaussian table.
+
+    Raises:
+        UserError: if the model cannot be found, or `latent_size` contradicts a pretrained table.
+    """
+
+    vectors: Tensor
+
+    def __init__(
+        self,
+        name_or_path: str,
+        table: Literal["gaussian", "pretrained"] = "gaussian",
+        latent_size: int | None = None,
+        vocab_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name_or_path = name_or_path
+        self.table = table
+        self.seed = seed
+        self.max_length = None
+        self._config = read_config(name_or_path)
+        sizes = encoder_sizes(self._config)
+        self.latent_size = latent_size or sizes.hidden_size
+        self.vocab_size = vocab_size or sizes.vocab_size
+        if table == "pretrained" and (self.latent_size, self.vocab_size) != (
+            sizes.hidden_size,
+            sizes.vocab_size,
+        ):
+            raise UserError(
+                f"encoder latent_size {self.latent_size}: the pretrained table of '{name_or_path}' is "
+                f"{sizes.vocab_size} x {sizes.hidden_size}; leave latent_size and vocab_size out"
+            )
+
+    def load_weights(self) -> None:  # noqa: D102
+        if self.table == "pretrained":
+            embeddings: Any = read_model(self.name_or_path, self._config, None).get_input_embeddings()
+            vectors = embeddings.weight
+        else:
+            generator = torch.Generator().manual_seed(self.seed)
+            vectors = torch.randn(self.vocab_size, self.latent_size, generator=generator)
+        self.register_buffer("vectors", vectors.detach().float(), persistent=False)
+
+    def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
+        return F.embedding(input_ids, self.vectors)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "class": "TokenTableEncoder",
+            "name_or_path": self.name_or_path,
+            "table": self.table,
+            "latent_size": self.latent_size,
+            "vocab_size": self.vocab_size,
+            "seed": self.seed,
+        }
