@@ -1,0 +1,64 @@
+"""The iteration against its definition, in double precision, and its two forms against each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from elf_lightning.optim import newton_schulz
+from elf_lightning.optim.newton_schulz import COEFFICIENTS, ITERATIONS, gram_is_cheaper, orthogonalize
+
+SHAPES = [(1, 1), (1, 7), (7, 1), (16, 16), (16, 24), (25, 16), (16, 96), (130, 16)]
+
+
+def by_singular_values(matrix: Tensor) -> Tensor:
+    """The quintic applied to the singular values themselves."""
+    a, b, c = COEFFICIENTS
+    left, values, right = torch.linalg.svd(matrix.double() / matrix.double().norm(), full_matrices=False)
+    for _ in range(ITERATIONS):
+        values = a * values + b * values**3 + c * values**5
+    return (left * values) @ right
+
+
+@pytest.mark.parametrize("form", ["chosen", "direct", "gram"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_matrix_of_a_batch_is_orthogonalised(
+    shape: tuple[int, int], form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form != "chosen":
+        monkeypatch.setattr(newton_schulz, "gram_is_cheaper", lambda rows, columns: form == "gram")
+    matrices = torch.randn(3, *shape) * torch.tensor([1e-4, 1.0, 1e3])[:, None, None]
+    result = orthogonalize(matrices)
+    assert result.shape == matrices.shape
+    for one, expected in zip(result, matrices, strict=True):
+        torch.testing.assert_close(one.double(), by_singular_values(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("decades", [1, 3, 6])
+def test_the_gram_form_is_equal_for_nearly_singular_matrices(decades: int) -> None:
+    left, right = torch.linalg.qr(torch.randn(48, 48))[0], torch.linalg.qr(torch.randn(200, 48))[0]
+    matrix = (left * torch.logspace(0, -decades, 48)) @ right.T
+    result = newton_schulz.iterate_on_gram((matrix / matrix.norm())[None])[0]
+    torch.testing.assert_close(result.double(), by_singular_values(matrix), rtol=0, atol=1e-4)
+
+
+def test_zeros_stay_zeros() -> None:
+    assert not orthogonalize(torch.zeros(2, 4, 12)).any()
+
+
+def test_the_gram_form_is_used_wherever_it_is_cheaper() -> None:
+    assert [gram_is_cheaper(10, long) for long in (10, 15, 16, 30, 300)] == [False, False, True, True, True]
+    assert gram_is_cheaper(300, 10)
+
+
+def test_bfloat16_is_the_function_of_the_package() -> None:
+    result = orthogonalize(torch.randn(2, 8, 8), torch.bfloat16)
+    assert result.dtype == torch.bfloat16
+    values = torch.linalg.svdvals(result.float())
+    assert values.max() < 1.4
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="float16"):
+        orthogonalize(torch.zeros(1, 2, 2), torch.float16)
