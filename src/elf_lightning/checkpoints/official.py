@@ -38,6 +38,7 @@ _BLOCK_NAMES = {
     "mlp.out": "mlp.w3",
 }
 _TRANSPOSED = ("proj_kernel", "unembed_kernel")
+_WRAPPERS = re.compile(r"\b(_orig_mod|module)\.")
 
 
 def _renamed(name: str, exact: Mapping[str, str], whole: Mapping[str, str], block: Mapping[str, str]) -> str:
@@ -60,7 +61,11 @@ def official_name(name: str) -> str:
 
 
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An official state dict in our names; the two (in, out) kernels of the token head become (out, in)."""
+    """An official state dict in our names; the two (in, out) kernels of the token head become (out, in).
+
+    The prefixes that `torch.compile` and DDP put before names are taken off.
+    """
+    weights = {_WRAPPERS.sub("", name): value for name, value in weights.items()}
     exact, whole, block = _inverse(_EXACT_NAMES), _inverse(_WHOLE_NAMES), _inverse(_BLOCK_NAMES)
     return {
         _renamed(name, exact, whole, block): value.T.contiguous() if name in _TRANSPOSED else value

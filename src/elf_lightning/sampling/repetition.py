@@ -7,7 +7,7 @@ that direction makes the text repeat less. The direction is measured once for a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -58,13 +58,19 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     return torch.nn.functional.normalize(direction, dim=0)
 
 
-def measure_direction(sampler: Sampler, prompts: Iterable[LatentPromptBatch], seed: int) -> Tensor:
+def measure_direction(
+    sampler: Sampler,
+    prompts: Iterable[LatentPromptBatch],
+    seed: int,
+    on_step: Callable[[Step], None] | None = None,
+) -> Tensor:
     """The direction of repetition (C,) of a model, on its device.
 
     Args:
         sampler: the model and its settings; it samples unsteered here.
         prompts: batches of rows, 400 rows altogether if time allows.
         seed: of their noise.
+        on_step: called after every step of every batch, for progress bars.
 
     Raises:
         UserError: for too few rows, or texts that do not differ in repetition.
@@ -77,6 +83,8 @@ def measure_direction(sampler: Sampler, prompts: Iterable[LatentPromptBatch], se
 
         def remember(step: Step, fed_back: list[Tensor] = fed_back) -> None:
             fed_back.append(step.estimate)
+            if on_step is not None:
+                on_step(step)
 
         tokens = unsteered.sample(prompt, seed, on_step=remember).tokens
         average = torch.stack(fed_back[:-1]).mean(dim=0)

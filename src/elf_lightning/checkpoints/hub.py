@@ -1,0 +1,97 @@
+"""The Hub format: `model.safetensors`, `config.json` and a model card in one folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from elf_lightning.checkpoints.bundle import ModelBundle
+from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
+from elf_lightning.errors import UserError
+
+CARD_NAME = "README.md"
+TOKENIZER_NAME = "tokenizer"
+"""Folder inside the model's; where it exists, it replaces the tokenizer that `config.json` names."""
+FORMAT_VERSION = 1
+_DIRECTION = "repetition_direction"
+
+
+def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
+    """Write `bundle` into `folder`, which is made if need be."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in bundle.weights.items()}
+    if bundle.repetition_direction is not None:
+        weights[_DIRECTION] = bundle.repetition_direction.contiguous()
+    save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.description()}
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_NAME).write_text(model_card(bundle), encoding="utf-8")
+
+
+def read_hub(folder: Path) -> ModelBundle:
+    """The bundle in `folder`.
+
+    Raises:
+        UserError: for a damaged file, another model's folder, or a later version of the format.
+    """
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{CONFIG_NAME} is damaged ({error}); copy it again") from error
+    if not isinstance(config, dict) or config.get("model_type") != "elf":
+        raise UserError(f"{CONFIG_NAME} has no model_type 'elf', so this is another kind of model")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{CONFIG_NAME} has format_version {config.get('format_version')}, and this version of "
+            f"elf_lightning reads {FORMAT_VERSION}; upgrade it"
+        )
+    try:
+        weights = load_file(folder / WEIGHTS_NAME)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{WEIGHTS_NAME} is damaged ({error}); copy it again") from error
+    direction = weights.pop(_DIRECTION, None)
+    bundle = ModelBundle.described(config, weights, direction)
+    if not (folder / TOKENIZER_NAME).is_dir():
+        return bundle
+    return replace(bundle, decoding={**bundle.decoding, "tokenizer": str(folder / TOKENIZER_NAME)})
+
+
+def model_card(bundle: ModelBundle) -> str:
+    """The model card, Markdown with the Hub's metadata on top."""
+    shape, decoding = bundle.shape, bundle.decoding
+    parameters = sum(value.numel() for value in bundle.weights.values())
+    settings = ", ".join(f"{name} {value}" for name, value in bundle.sampling.items() if value is not None)
+    return f"""---
+library_name: elf-lightning
+pipeline_tag: text-generation
+tags:
+- embedded-language-flows
+- flow-matching
+- diffusion-language-model
+---
+
+# Embedded Language Flow, {parameters / 1e6:.1f}M parameters
+
+A language model that runs flow matching in the embedding space of a frozen text encoder
+([arXiv 2605.10938](https://arxiv.org/abs/2605.10938)) and decodes with the same network in the last step.
+
+| | |
+|---|---|
+| transformer | {shape.depth} blocks, width {shape.hidden_size}, {shape.num_heads} heads |
+| rows | {bundle.max_length} tokens of {bundle.vocab_size} |
+| encoder | {decoding.get("encoder", {}).get("name_or_path", "not recorded")} |
+| training steps | {bundle.step} |
+| sampling defaults | {settings or "those of the library"} |
+
+```python
+from elf_lightning import ELF
+
+model = ELF.from_pretrained("path or id of this model")
+print(*model.generate(num=4, seed=0), sep="\\n\\n")
+```
+"""

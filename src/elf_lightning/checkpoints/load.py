@@ -1,0 +1,101 @@
+"""One door to all formats, and back to the official one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elf_lightning.checkpoints.bundle import ModelBundle
+from elf_lightning.checkpoints.hub import read_hub
+from elf_lightning.checkpoints.locate import locate, step_in_name
+from elf_lightning.checkpoints.official import from_official, to_official
+from elf_lightning.checkpoints.sizes import infer_shape
+from elf_lightning.checkpoints.torch_file import read_torch_file, tensors
+from elf_lightning.errors import UserError
+
+OFFICIAL_MAX_LENGTH = 1024
+_OURS = "network."
+_T5_SIZES = (512, 32100)
+_T5_DECODING = {
+    "tokenizer": "google-t5/t5-small",
+    "encoder": {"class": "PretrainedEncoder", "name_or_path": "google-t5/t5-small", "layer": None},
+    "kept_ids": None,
+    "latent_mean": 0.0,
+    "latent_std": 0.2,
+    "max_length": OFFICIAL_MAX_LENGTH,
+    "max_condition_length": None,
+    "pad_mode": "pad",
+    "pad_id": 0,
+    "eos_id": 1,
+    "unknown_id": None,
+}
+"""The encoder of all published checkpoints, T5-small, with its normalisation."""
+
+
+def load_model(name_or_path: str | Path, averaged: bool = True, **download: Any) -> ModelBundle:
+    """The model in a Lightning checkpoint, an official one or a folder in the Hub format.
+
+    Nothing in the file is executed, and a file that does not hold exactly one model is refused.
+
+    Args:
+        name_or_path: a file, a folder (its newest checkpoint), or the id of a model on the Hugging Face Hub.
+        averaged: take the averaged weights, which sample better, rather than the last ones; where only one
+            kind is there, that is taken.
+        download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
+
+    Raises:
+        UserError: one line that says what is wrong with the file, or why it cannot be had.
+    """
+    path = locate(name_or_path, **download)
+    try:
+        return read_hub(path) if path.is_dir() else _read_file(path, averaged)
+    except UserError as error:
+        raise UserError(f"checkpoint '{path}': {error}") from error
+
+
+def save_official(bundle: ModelBundle, path: str | Path) -> None:
+    """Write a checkpoint with the official names, shapes and orientation.
+
+    The weights stand under `params` and, since the official code samples from it, `ema_params1`.
+    """
+    weights = to_official(bundle.weights)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"params": weights, "ema_params1": weights, "step": bundle.step}, path)
+
+
+def _read_file(path: Path, averaged: bool) -> ModelBundle:
+    content = read_torch_file(path)
+    if "elf" in content:
+        return _read_lightning(content, averaged)
+    if "params" in content or "ema_params1" in content:
+        return _read_official(content, step_in_name(path), averaged)
+    entries = ", ".join(sorted(map(str, content))[:8])
+    raise UserError(
+        "neither elf_lightning nor the official code wrote it: it has no entry 'elf', 'params' or "
+        f"'ema_params1' among its own ({entries})"
+    )
+
+
+def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
+    raw = not averaged and "current_model_state" in content
+    state = tensors(content, "current_model_state" if raw else "state_dict")
+    weights = {name.removeprefix(_OURS): value for name, value in state.items() if name.startswith(_OURS)}
+    return ModelBundle.described(content["elf"], weights)
+
+
+def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> ModelBundle:
+    wanted, other = ("ema_params1", "params") if averaged else ("params", "ema_params1")
+    weights = from_official(tensors(content, wanted if wanted in content else other))
+    shape, latent_size, vocab_size = infer_shape(weights)
+    return ModelBundle(
+        shape=shape,
+        latent_size=latent_size,
+        vocab_size=vocab_size,
+        max_length=OFFICIAL_MAX_LENGTH,
+        weights=weights,
+        decoding=_T5_DECODING if (latent_size, vocab_size) == _T5_SIZES else {},
+        step=content["step"] if isinstance(content.get("step"), int) else step,
+    )

@@ -1,0 +1,303 @@
+"""A trained model in three lines: load it, generate, save it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin
+from torch import Tensor
+
+from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_hub
+from elf_lightning.checkpoints.hub import TOKENIZER_NAME
+from elf_lightning.data import Detokenizer
+from elf_lightning.errors import UserError
+from elf_lightning.modules.prompting import RowMaker, RowPlan
+from elf_lightning.sampling import Sampler, SampleResult, SamplingSettings, Step, measure_direction
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A text on its way.
+
+    Attributes:
+        time: from 0 (noise) to 1 (data).
+        text: what the network's estimate decodes to.
+        latents: (S, C) noised latents `z`.
+        estimate: (S, C) what the network took the clean latents for, `x_hat`.
+    """
+
+    time: float
+    text: str
+    latents: Tensor
+    estimate: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated text.
+
+    Attributes:
+        index: its number in the request.
+        seed: of the request.
+        text: decoded, up to its end.
+        tokens: the network's ids, without padding.
+        stages: the way there, at the steps that were asked for.
+    """
+
+    index: int
+    seed: int
+    text: str
+    tokens: list[int]
+    stages: tuple[Stage, ...] = ()
+
+
+class ELF(ModelHubMixin, library_name="elf-lightning"):
+    """A trained model with its tokenizer and, for prompts, its frozen encoder.
+
+    `from_pretrained` reads Lightning checkpoints, official ones and Hub folders alike;
+    `save_pretrained` and `push_to_hub` write a Hub folder.
+
+    Args:
+        bundle: weights, sizes and decoding state.
+        device: where to sample; a GPU if there is one, by default.
+
+    Raises:
+        UserError: if the checkpoint does not name its tokenizer, or the tokenizer is another one.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """An instance without the mixin's record of arguments: `save_hub` writes the configuration."""
+        return object.__new__(cls)
+
+    def __init__(self, bundle: ModelBundle, device: torch.device | str | None = None) -> None:
+        self.bundle = bundle
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = bundle.network().to(self.device)
+        self.settings = _settings(bundle)
+        self.repetition_direction = bundle.repetition_direction
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        averaged: bool = True,
+        **download: Any,
+    ) -> Self:
+        """The model in a file, a folder or on the Hub; see `checkpoints.load_model`.
+
+        Args:
+            pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder or a Hub id.
+            device: where to sample; a GPU if there is one, by default.
+            averaged: take the averaged weights where there are two kinds.
+            download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
+
+        Raises:
+            UserError: one line that says what is wrong with the file, or why it cannot be had.
+        """
+        return cls(load_model(pretrained_model_name_or_path, averaged, **download), device)
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """Tokenizer, encoder, normalisation and special ids.
+
+        Raises:
+            UserError: if the checkpoint does not name them.
+        """
+        if not self.bundle.decoding:
+            raise UserError(
+                "the checkpoint does not say which tokenizer and encoder it was trained with, so there is no "
+                "turning its tokens into text"
+            )
+        return self.bundle.decoding
+
+    @cached_property
+    def detokenizer(self) -> Detokenizer:
+        """Network ids -> text.
+
+        Raises:
+            UserError: if the checkpoint does not name its tokenizer, or the tokenizer is another one.
+        """
+        decoding = self.decoding
+        detokenizer = Detokenizer.from_state(decoding)
+        kept = decoding["kept_ids"]
+        ids, known = len(detokenizer.tokenizer), self.bundle.vocab_size
+        if ids != known if kept is None else (max(kept) >= ids or len(kept) != known):
+            raise UserError(
+                f"tokenizer '{decoding['tokenizer']}' has {ids} tokens and does not fit the model, which was "
+                f"trained on {known}; it needs the tokenizer it was trained with"
+            )
+        return detokenizer
+
+    @cached_property
+    def rows(self) -> RowMaker:
+        """What the user writes -> rows to generate."""
+        bundle = self.bundle
+        return RowMaker(self.detokenizer.tokenizer, bundle.decoding, bundle.latent_size, bundle.max_length)
+
+    def generate(
+        self,
+        num: int = 1,
+        *,
+        seed: int = 0,
+        prompts: Sequence[str] | None = None,
+        infill: Sequence[str] | None = None,
+        batch_size: int = 32,
+        **settings: Any,
+    ) -> list[str]:
+        """Texts; the same seed gives the same ones, whatever the batch size.
+
+        Args:
+            num: texts altogether, or for each prompt or template.
+            seed: of all random draws.
+            prompts: to answer (text-to-text models) or to go on from (all others).
+            infill: templates in which each `_` is a token to fill in.
+            batch_size: rows sampled at once.
+            settings: any of `SamplingSettings`, in place of the model's own: `steps=64`, `guidance=2.0`.
+
+        Raises:
+            UserError: for settings, prompts or templates that this model cannot use.
+        """
+        samples = self.samples(num, seed, prompts, infill, batch_size, **settings)
+        return [sample.text for sample in samples]
+
+    def samples(
+        self,
+        num: int = 1,
+        seed: int = 0,
+        prompts: Sequence[str] | None = None,
+        infill: Sequence[str] | None = None,
+        batch_size: int = 32,
+        trajectory_steps: Collection[int] = (),
+        on_step: Callable[[Step], None] | None = None,
+        **settings: Any,
+    ) -> Iterator[Sample]:
+        """As `generate`, one after the other and with all that is known of each.
+
+        Args:
+            num: as in `generate`, as are `seed`, `prompts`, `infill`, `batch_size` and `settings`.
+            seed: of all random draws.
+            prompts: one or more texts.
+            infill: one or more templates.
+            batch_size: rows sampled at once.
+            trajectory_steps: numbers of the steps, from 0, after which to keep the text on its way.
+            on_step: called after every step of every batch, for progress bars.
+            settings: in place of the model's own.
+
+        Raises:
+            UserError: as `generate`.
+        """
+        sampler = self.sampler(**settings)
+        plans = self.plans(num, prompts, infill)
+        for start in range(0, len(plans), batch_size):
+            chunk = plans[start : start + batch_size]
+            prompt, fixed = self.rows.batch(chunk, start, self.device)
+            result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
+            yield from self._samples(result, start, seed)
+
+    def plans(self, num: int, prompts: Sequence[str] | None, infill: Sequence[str] | None) -> list[RowPlan]:
+        """The rows of a request, in order: all of the first prompt, then of the second, and so on.
+
+        Raises:
+            UserError: for prompts and templates together, or any that this model cannot use.
+        """
+        if num < 1:
+            raise UserError(f"num is {num}; ask for at least 1 text")
+        if prompts is not None and infill is not None:
+            raise UserError("prompts and infill cannot go together; give one of them")
+        if prompts is not None:
+            plans = [self.rows.prompt(text) for text in _texts(prompts)]
+        elif infill is not None:
+            plans = [self.rows.template(text) for text in _texts(infill)]
+        else:
+            plans = [self.rows.free()]
+        return [plan for plan in plans for _ in range(num)]
+
+    def sampler(self, **settings: Any) -> Sampler:
+        """A sampler with this model's settings, changed by `settings`.
+
+        Raises:
+            UserError: for a setting that does not exist or has an impossible value.
+        """
+        known = [field.name for field in fields(SamplingSettings)]
+        if unknown := sorted(settings.keys() - set(known)):
+            raise UserError(f"sampling has no setting {', '.join(unknown)}; known are {', '.join(known)}")
+        if settings.keys() & {"steps", "grid"}:
+            settings = {"times": None, **settings}
+        return Sampler(
+            network=self.network,
+            path=self.bundle.path,
+            settings=replace(self.settings, **settings),
+            times=self.bundle.times,
+            eos_id=self.decoding["eos_id"],
+            pad_id=self.decoding["pad_id"],
+            repetition_direction=self.repetition_direction,
+        )
+
+    def measure_repetition(
+        self,
+        num: int = 400,
+        seed: int = 0,
+        batch_size: int = 32,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Tensor:
+        """Find and keep the direction (C,) that `repetition_control` steers along, from `num` texts.
+
+        `save_pretrained` saves it with the model.
+
+        Raises:
+            UserError: for too few texts, or texts that do not differ in repetition.
+        """
+        sampler = self.sampler(repetition_control=0.0)
+        plans = self.plans(num, None, None)
+        batches = (
+            self.rows.batch(plans[start : start + batch_size], start, self.device)[0]
+            for start in range(0, num, batch_size)
+        )
+        self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
+        return self.repetition_direction
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card that `save_pretrained` writes."""
+        return ModelCard(model_card(self.bundle))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_hub(replace(self.bundle, repetition_direction=self.repetition_direction), save_directory)
+        self.detokenizer.tokenizer.save_pretrained(save_directory / TOKENIZER_NAME)
+
+    def _samples(self, result: SampleResult, first_index: int, seed: int) -> Iterator[Sample]:
+        pad_id, way = self.decoding["pad_id"], result.trajectory
+        texts = self.detokenizer(result.tokens)
+        staged = [] if way is None else [self.detokenizer(tokens) for tokens in way.tokens]
+        for row, (text, ids) in enumerate(zip(texts, result.tokens.tolist(), strict=True)):
+            stages = (
+                ()
+                if way is None
+                else tuple(
+                    Stage(way.times[k], staged[k][row], way.latents[k, row], way.estimates[k, row])
+                    for k in range(len(way.times))
+                )
+            )
+            tokens = [token for token in ids if token != pad_id]
+            yield Sample(first_index + row, seed, text, tokens, stages)
+
+
+def _settings(bundle: ModelBundle) -> SamplingSettings:
+    try:
+        return SamplingSettings(**bundle.sampling)
+    except TypeError as error:
+        raise UserError(
+            f"the model's sampling settings do not fit this version of elf_lightning ({error}); "
+            "use the version that wrote it"
+        ) from error
+
+
+def _texts(given: Sequence[str]) -> Sequence[str]:
+    """A lone text is a list of one: the letters of a string are no prompts."""
+    return [given] if isinstance(given, str) else given
