@@ -1,0 +1,49 @@
+"""A small model in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from elf_lightning.checkpoints import ModelBundle
+from elf_lightning.network import ELFNetwork, NetworkShape
+
+
+@pytest.fixture
+def bundle() -> ModelBundle:
+    shape = NetworkShape(hidden_size=16, depth=2, num_heads=2, bottleneck_size=4)
+    network = ELFNetwork(shape, latent_size=8, vocab_size=20, max_length=6)
+    return ModelBundle(
+        shape=shape,
+        latent_size=8,
+        vocab_size=20,
+        max_length=6,
+        weights=network.state_dict(),
+        decoding={"tokenizer": "somewhere", "kept_ids": [1, 2, 3], "latent_mean": [0.5] * 8},
+        sampling={"steps": 7, "solver": "heun"},
+        step=120,
+    )
+
+
+@pytest.fixture
+def save_lightning(bundle: ModelBundle) -> Callable[..., Path]:
+    """Writes what `ELFModule` and `EMA` leave in a checkpoint."""
+
+    def save(path: Path, **changes: Any) -> Path:
+        averaged = {f"network.{name}": value for name, value in bundle.weights.items()}
+        content = {
+            "state_dict": averaged,
+            "current_model_state": {name: value + 1 for name, value in averaged.items()},
+            "elf": bundle.description(),
+            "optimizer_states": [{"state": {0: {"momentum": torch.zeros(3)}}}],
+            "global_step": 120,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content | changes, path)
+        return path
+
+    return save

@@ -1,0 +1,282 @@
+"""Every format through the one door, and nothing else through it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from elf_lightning.checkpoints import ModelBundle, load_model, newest_checkpoint, save_hub, save_official
+from elf_lightning.errors import UserError
+from elf_lightning.network import ELFNetwork
+
+
+def same(one: ModelBundle, other: ModelBundle) -> bool:
+    return one.description() == other.description() and equal(one.weights, other.weights)
+
+
+def equal(one: Any, other: Any) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def complaint(source: str | Path, **download: Any) -> str:
+    with pytest.raises(UserError) as error:
+        load_model(source, **download)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# What is there comes back
+
+
+def test_lightning_checkpoint(bundle: ModelBundle, save_lightning: Any, tmp_path: Path) -> None:
+    path = save_lightning(tmp_path / "last.ckpt")
+    assert same(load_model(path), bundle)
+    raw = load_model(path, averaged=False)
+    assert equal(raw.weights, {name: value + 1 for name, value in bundle.weights.items()})
+
+
+def test_loaded_weights_outlive_the_file(bundle: ModelBundle, save_lightning: Any, tmp_path: Path) -> None:
+    path = save_lightning(tmp_path / "last.ckpt")
+    loaded = load_model(path)
+    path.write_bytes(b"0" * path.stat().st_size)
+    assert equal(loaded.weights, bundle.weights)
+
+
+def test_hub_folder(bundle: ModelBundle, tmp_path: Path) -> None:
+    with_direction = replace(bundle, repetition_direction=torch.randn(8))
+    save_hub(with_direction, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert same(loaded, bundle)
+    assert torch.equal(loaded.repetition_direction, with_direction.repetition_direction)  # type: ignore[arg-type]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: elf-lightning")
+    assert "120" in card
+
+
+def test_hub_folder_without_direction(bundle: ModelBundle, tmp_path: Path) -> None:
+    save_hub(bundle, tmp_path)
+    assert load_model(tmp_path).repetition_direction is None
+
+
+def test_golden_network_through_the_official_format(
+    golden: Callable[[str], Any], golden_network: ELFNetwork, tmp_path: Path
+) -> None:
+    """What the official code wrote is read, sizes and all; what is written back is the same bit for bit."""
+    official = golden("network").group("params")
+    torch.save({"params": official, "ema_params1": official}, tmp_path / "checkpoint_95000")
+    bundle = load_model(tmp_path / "checkpoint_95000")
+    assert bundle.step == 95000
+    assert bundle.shape == golden_network.shape
+    assert (bundle.latent_size, bundle.vocab_size) == (golden_network.latent_size, golden_network.vocab_size)
+    save_official(bundle, tmp_path / "again" / "checkpoint_1")
+    written = torch.load(tmp_path / "again" / "checkpoint_1", weights_only=True)
+    assert equal(written["params"], official)
+    assert equal(written["ema_params1"], official)
+    assert same(load_model(tmp_path / "again"), bundle)
+
+
+def test_golden_network_from_a_compiled_module(golden: Callable[[str], Any], tmp_path: Path) -> None:
+    official = golden("network").group("params")
+    for prefix in ("_orig_mod.", "module._orig_mod."):
+        prefixed = {f"{prefix}{name}": value for name, value in official.items()}
+        torch.save({"params": prefixed}, tmp_path / "checkpoint_1")
+        torch.save({"params": official}, tmp_path / "checkpoint_2")
+        assert equal(
+            load_model(tmp_path / "checkpoint_1").weights, load_model(tmp_path / "checkpoint_2").weights
+        )
+
+
+def test_official_averages_are_preferred(bundle: ModelBundle, tmp_path: Path) -> None:
+    save_official(bundle, tmp_path / "checkpoint_7")
+    content = torch.load(tmp_path / "checkpoint_7", weights_only=True)
+    content["params"] = {name: value * 0 for name, value in content["params"].items()}
+    torch.save(content, tmp_path / "checkpoint_7")
+    assert equal(load_model(tmp_path / "checkpoint_7").weights, bundle.weights)
+    raw = load_model(tmp_path / "checkpoint_7", averaged=False)
+    assert not any(value.any() for value in raw.weights.values())
+
+
+def test_official_sizes_other_than_the_usual(tmp_path: Path, bundle: ModelBundle) -> None:
+    shape = replace(
+        bundle.shape, mlp_ratio=3.3, num_guidance_tokens=0, self_conditioning=False, num_time_tokens=2
+    )
+    network = ELFNetwork(shape, latent_size=8, vocab_size=20, max_length=6)
+    unusual = replace(bundle, shape=shape, weights=network.state_dict())
+    save_official(unusual, tmp_path / "checkpoint_1")
+    loaded = load_model(tmp_path / "checkpoint_1")
+    assert equal(loaded.weights, unusual.weights)
+    assert replace(loaded.shape, mlp_ratio=3.3) == shape
+
+
+def test_cached_hub_model_needs_no_network(bundle: ModelBundle, tmp_path: Path) -> None:
+    cached = tmp_path / "models--owner--name"
+    save_hub(bundle, cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    assert same(load_model("owner/name", cache_dir=tmp_path, local_files_only=True), bundle)
+
+
+# The newest of several
+
+
+def test_newest_of_a_run_is_the_last_modified(save_lightning: Any, tmp_path: Path) -> None:
+    older = save_lightning(tmp_path / "checkpoints" / "z.ckpt")
+    newer = save_lightning(tmp_path / "checkpoints" / "a.ckpt")
+    os.utime(older, (1, 1))
+    assert newest_checkpoint(tmp_path) == newer
+    os.utime(newer, (0, 0))
+    assert newest_checkpoint(tmp_path) == older
+
+
+def test_newest_official_is_the_highest_step(bundle: ModelBundle, tmp_path: Path) -> None:
+    for step in (900, 10_000, 2_000):
+        save_official(replace(bundle, step=step), tmp_path / f"checkpoint_{step}")
+    assert load_model(tmp_path).step == 10_000
+
+
+# What is not a model is refused
+
+
+class Trap:
+    """What a malicious checkpoint holds: reading it writes a file."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.write_text, (self.witness, "your machine is mine"))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
+def test_code_in_a_checkpoint_does_not_run(
+    save_lightning: Any, tmp_path: Path, write: Callable[[Any, Path], None]
+) -> None:
+    witness = tmp_path / "witness"
+    path = save_lightning(tmp_path / "last.ckpt")
+    write(torch.load(path, weights_only=True) | {"callbacks": Trap(witness)}, path)
+    message = complaint(path)
+    assert not witness.exists()
+    assert "could run code" in message
+    pickle.loads(pickle.dumps(Trap(witness)))
+    assert witness.exists(), "the trap works"
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").touch()
+    assert "last.ckpt': the file is empty" in complaint(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
+def test_truncated_file(save_lightning: Any, tmp_path: Path, share: float) -> None:
+    path = save_lightning(tmp_path / "last.ckpt")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert "damaged, truncated or no checkpoint" in complaint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x80\x02", b"PK\x03\x04", b"\x00" * 100, b"data: 1\n"]
+)
+def test_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    assert "notes.txt'" in complaint(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"epoch": 3}, {"params": 5}, {"params": {}}])
+def test_torch_file_without_a_model(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "other.ckpt")
+    assert "other.ckpt'" in complaint(tmp_path / "other.ckpt")
+
+
+def test_path_that_does_not_exist() -> None:
+    assert "'no/such/file.ckpt' does not exist" in complaint("no/such/file.ckpt")
+
+
+def test_folder_without_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "hparams.yaml").touch()
+    assert "holds no checkpoint" in complaint(tmp_path)
+
+
+def test_unreachable_hub(tmp_path: Path) -> None:
+    message = complaint("owner/name", cache_dir=tmp_path, endpoint="http://127.0.0.1:9")
+    assert "'owner/name' is neither a file or folder here" in message
+    offline = complaint("owner/name", cache_dir=tmp_path, local_files_only=True)
+    assert "'owner/name' is neither a file or folder here" in offline
+
+
+def edited(bundle: ModelBundle, **changes: Tensor | None) -> dict[str, Tensor]:
+    weights = {f"network.{name}": value for name, value in bundle.weights.items()}
+    for name, value in changes.items():
+        if value is None:
+            del weights[name.replace("__", ".")]
+        else:
+            weights[name.replace("__", ".")] = value
+    return weights
+
+
+def test_wrong_weights_are_listed(bundle: ModelBundle, save_lightning: Any, tmp_path: Path) -> None:
+    state = edited(
+        bundle,
+        network__blocks__1__mlp__out__bias=None,
+        network__surplus=torch.zeros(1),
+        network__latent_head__linear__bias=torch.zeros(9),
+    )
+    message = complaint(save_lightning(tmp_path / "last.ckpt", state_dict=state))
+    assert "1 missing: blocks.1.mlp.out.bias" in message
+    assert "1 extra: surplus" in message
+    assert "latent_head.linear.bias (9,) instead of (8,)" in message
+
+
+def test_official_weights_with_a_hole(golden: Callable[[str], Any], tmp_path: Path) -> None:
+    official = golden("network").group("params")
+    del official["blocks.1.attn.qkv.weight"]
+    torch.save({"params": official}, tmp_path / "checkpoint_1")
+    assert "1 missing: blocks.1.attention.qkv.weight" in complaint(tmp_path / "checkpoint_1")
+    del official["text_proj.proj1.weight"]
+    torch.save({"params": official}, tmp_path / "checkpoint_1")
+    assert "not an ELF network's" in complaint(tmp_path / "checkpoint_1")
+
+
+def test_description_with_a_hole_or_a_surplus(
+    bundle: ModelBundle, save_lightning: Any, tmp_path: Path
+) -> None:
+    description = bundle.description()
+    description.pop("decoding")
+    assert "no entry 'decoding'" in complaint(save_lightning(tmp_path / "a.ckpt", elf=description))
+    description = bundle.description()
+    description["network"]["wings"] = 2
+    assert "wings" in complaint(save_lightning(tmp_path / "b.ckpt", elf=description))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "bert"}, "another kind of model"),
+        ({"format_version": 99}, "format_version 99"),
+        ({"network": None}, "does not fit"),
+    ],
+)
+def test_hub_config_of_another_kind(
+    bundle: ModelBundle, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    save_hub(bundle, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    assert said in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_truncated_hub_file(bundle: ModelBundle, tmp_path: Path, name: str) -> None:
+    save_hub(bundle, tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    assert f"{name} is damaged" in complaint(tmp_path)
