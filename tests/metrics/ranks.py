@@ -1,0 +1,101 @@
+"""One of two ranks: `ranks.py RANK STORE JUDGE` scores its share of the texts and prints every metric."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from elf_lightning.metrics import (
+    Bleu,
+    CrossSampleOverlap,
+    DecodeAccuracy,
+    DistinctN,
+    GenerativePerplexity,
+    Judge,
+    Repetition,
+    Rouge,
+    UnigramEntropy,
+)
+
+TEXTS = [
+    "the wind moved over the face of the waters",
+    "the wind moved over the face of the waters of zion",
+    "",
+    "all is vanity all is vanity all is vanity",
+    "let your light shine",
+    "the the the the the the the",
+    "a soft answer turns away wrath but a harsh word stirs up anger in the city gates",
+]
+REFERENCES = [text.replace("the", "a") + " and more" for text in TEXTS]
+# How many texts rank 0 has; rank 1 has the rest. None: it never calls update.
+SPLITS: dict[str, tuple[int | None, int | None]] = {
+    "even": (4, 3),
+    "uneven": (1, 6),
+    "only rank 0": (7, 0),
+    "only rank 1": (0, 7),
+    "rank 0 never updates": (None, 7),
+    "rank 1 never updates": (7, None),
+}
+
+
+def every_metric(judge: Judge, texts: slice | None) -> dict[str, float]:
+    """Each metric's value over these texts and those of the other rank."""
+    unpaired = [
+        GenerativePerplexity(judge),
+        UnigramEntropy(judge),
+        Repetition(n=2),
+        DistinctN(),
+        CrossSampleOverlap(2),
+    ]
+    paired = [Bleu(), Rouge()]
+    accuracy = DecodeAccuracy(unknown_id=3)
+    if texts is not None:
+        for metric in unpaired:
+            metric.update(TEXTS[texts])
+        for metric in paired:
+            metric.update(TEXTS[texts], REFERENCES[texts])
+        ids = torch.arange(len(TEXTS) * 5).view(-1, 5)[texts] % 7
+        accuracy.update(ids, ids % 6, ids != 2)
+    values: dict[str, float] = {}
+    for metric in [*unpaired, *paired, accuracy]:
+        value = metric.compute()
+        named = value if isinstance(value, dict) else {type(metric).__name__: value}
+        values |= {name: number.item() for name, number in named.items()}
+    return values
+
+
+def complaint(judge: Judge) -> str:
+    """What both ranks say when nobody has a text; then the metric is of use again."""
+    metric = GenerativePerplexity(judge)
+    metric.update([])
+    try:
+        metric.compute()
+    except Exception as error:  # noqa: BLE001  (its kind is part of the answer)
+        metric.reset()
+        metric.update(TEXTS)
+        metric.compute()
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def main() -> None:
+    rank = int(sys.argv[1])
+    dist.init_process_group(
+        "gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    judge = Judge.load(sys.argv[3], context_length=32, batch_size=2)
+    values: dict[str, object] = {"no samples": complaint(judge)}
+    for name, counts in SPLITS.items():
+        count = counts[rank]
+        share = slice(0, count) if rank == 0 else slice(len(TEXTS) - (count or 0), len(TEXTS))
+        values[name] = every_metric(judge, None if count is None else share)
+    dist.destroy_process_group()
+    print(json.dumps(values))
+
+
+if __name__ == "__main__":
+    main()

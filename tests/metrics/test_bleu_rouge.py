@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+import sacrebleu
+from rouge_score import rouge_scorer
+
+from elf_lightning.errors import UserError
+from elf_lightning.metrics import Bleu, Rouge
+
+HYPOTHESES = [
+    "The Lord is my shepherd; I shall lack nothing.",
+    "He makes me lie down in green pasture",
+    "He leads me, beside still waters!",
+    "",
+    "He restores my souls.",
+    "Yes",
+]
+REFERENCES = [
+    "The LORD is my shepherd; I shall not want.",
+    "He maketh me to lie down in green pastures:",
+    "he leadeth me beside the still waters.",
+    "Surely goodness and mercy shall follow me",
+    "He restoreth my soul.",
+    "Yes",
+]
+
+
+def bleu(texts: list[str], references: list[str], **settings: bool) -> float:
+    metric = Bleu(**settings)
+    metric.update(texts[:2], references[:2])
+    metric.update(texts[2:], references[2:])
+    return metric.compute().item()
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 6), slice(5, 6)])
+def test_bleu_is_sacrebleus_in_both_settings(rows: slice) -> None:
+    texts, references = HYPOTHESES[rows], REFERENCES[rows]
+    field = sacrebleu.corpus_bleu(texts, [references], lowercase=True, use_effective_order=True)
+    plain = sacrebleu.corpus_bleu(texts, [references])
+    assert bleu(texts, references, lowercase=True, effective_order=True) == pytest.approx(
+        field.score, rel=1e-12
+    )
+    assert bleu(texts, references) == pytest.approx(plain.score, rel=1e-12)
+
+
+def test_both_settings_matter() -> None:
+    assert bleu(HYPOTHESES, REFERENCES, lowercase=True) > bleu(HYPOTHESES, REFERENCES)
+    assert bleu(["Yes"], ["Yes"], effective_order=True) == pytest.approx(100)
+    assert bleu(["Yes"], ["Yes"]) == 0
+
+
+def test_bleu_of_the_same_text_is_100_and_of_another_0() -> None:
+    assert bleu(REFERENCES, REFERENCES) == pytest.approx(100)
+    assert bleu(["x y z"] * 6, REFERENCES) == 0
+
+
+def test_the_signature_tells_the_settings() -> None:
+    version = sacrebleu.__version__
+    field = Bleu(lowercase=True, effective_order=True)
+    assert field.signature == f"nrefs:1|case:lc|eff:yes|tok:13a|smooth:exp|version:{version}"
+    assert Bleu().signature == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version}"
+
+
+def test_rouge_is_rouge_scores_with_its_stemmer() -> None:
+    variants = ["rouge1", "rouge2", "rougeL"]
+    scorer = rouge_scorer.RougeScorer(variants, use_stemmer=True)
+    scores = [scorer.score(*pair) for pair in zip(REFERENCES, HYPOTHESES, strict=True)]
+    metric = Rouge()
+    metric.update(HYPOTHESES[:4], REFERENCES[:4])
+    metric.update(HYPOTHESES[4:], REFERENCES[4:])
+    values = metric.compute()
+    assert list(values) == variants
+    for variant in variants:
+        mean = sum(score[variant].fmeasure for score in scores) / len(scores)
+        assert values[variant].item() == pytest.approx(mean, rel=1e-12)
+    plain = rouge_scorer.RougeScorer(variants).score(REFERENCES[4], HYPOTHESES[4])
+    assert scores[4]["rouge1"].fmeasure > plain["rouge1"].fmeasure
+
+
+@pytest.mark.parametrize(
+    ("metric", "module"), [(Bleu, "sacrebleu.metrics"), (Rouge, "rouge_score.rouge_scorer")]
+)
+def test_a_missing_package_is_named(metric: type, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"{module} is missing .*; pip install 'elf-lightning\[eval\]'"):
+        metric()
