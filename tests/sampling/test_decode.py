@@ -61,7 +61,7 @@ def test_long_rows_are_decoded_in_pieces() -> None:
     latents = torch.randn(2, 600, 8)
     largest: list[int] = []
     network.token_head.register_forward_hook(lambda module, given, out: largest.append(out.numel()))
-    tokens = decode_tokens(network, latents, SamplingSettings(guidance=3.0), [rng(), rng()], EOS)
+    tokens = decode_tokens(network, latents, SamplingSettings(guidance=3.0), [rng(), rng()])
     assert max(largest) < 600 * 30
     assert torch.equal(tokens, network.decode(latents, torch.full((2,), 3.0)).argmax(-1))
 
@@ -69,10 +69,10 @@ def test_long_rows_are_decoded_in_pieces() -> None:
 @torch.no_grad()
 def test_a_row_does_not_end_before_it_may(make_network: Callable[..., ELFNetwork]) -> None:
     network = make_network()
-    network.token_head.unembed.bias[EOS] = 100.0
+    network.token_head.unembed.bias[EOS], network.token_head.unembed.bias[PAD] = 100.0, 99.0
     tokens = decode_tokens(
-        network, torch.randn(2, 12, 16), SamplingSettings(), [rng(), rng()], EOS, torch.tensor([3, 0])
+        network, torch.randn(2, 12, 16), SamplingSettings(), [rng(), rng()], [EOS, PAD], torch.tensor([3, 0])
     )
-    assert (tokens[0, :3] != EOS).all()
+    assert (tokens[0, :3] > EOS).all(), "neither the end nor padding"
     assert (tokens[0, 3:] == EOS).all()
     assert (tokens[1] == EOS).all()

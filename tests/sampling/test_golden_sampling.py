@@ -55,7 +55,7 @@ def replay(run: Any, network: ELFNetwork) -> None:
     torch.testing.assert_close(torch.stack(x_steps), run["out/x_trajectory"], atol=5e-5, rtol=1e-4)
     torch.testing.assert_close(z, run["out/z_final"], atol=5e-5, rtol=1e-4)
     generators = [torch.Generator()] * len(z)
-    assert torch.equal(decode_tokens(network, z, settings, generators, eos_id=1), run["out/tokens"])
+    assert torch.equal(decode_tokens(network, z, settings, generators), run["out/tokens"])
     assert next(noise, None) is None, "every recorded draw is used"
 
 

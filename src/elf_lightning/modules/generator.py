@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,43 +17,8 @@ from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.data import Detokenizer
 from elf_lightning.errors import UserError
 from elf_lightning.modules.prompting import RowMaker, RowPlan
-from elf_lightning.sampling import Sampler, SampleResult, SamplingSettings, Step, measure_direction
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A text on its way.
-
-    Attributes:
-        time: from 0 (noise) to 1 (data).
-        text: what the network's estimate decodes to.
-        latents: (S, C) noised latents `z`.
-        estimate: (S, C) what the network took the clean latents for, `x_hat`.
-    """
-
-    time: float
-    text: str
-    latents: Tensor
-    estimate: Tensor
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A generated text.
-
-    Attributes:
-        index: its number in the request.
-        seed: of the request.
-        text: decoded, up to its end.
-        tokens: the network's ids, without padding.
-        stages: the way there, at the steps that were asked for.
-    """
-
-    index: int
-    seed: int
-    text: str
-    tokens: list[int]
-    stages: tuple[Stage, ...] = ()
+from elf_lightning.modules.samples import Sample, samples_of
+from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
 
 
 class ELF(ModelHubMixin, library_name="elf-lightning"):
@@ -193,13 +158,15 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         Raises:
             UserError: as `generate`.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         sampler = self.sampler(**settings)
         plans = self.plans(num, prompts, infill)
         for start in range(0, len(plans), batch_size):
             chunk = plans[start : start + batch_size]
             prompt, fixed = self.rows.batch(chunk, start, self.device)
             result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
-            yield from self._samples(result, start, seed)
+            yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], start, seed)
 
     def plans(self, num: int, prompts: Sequence[str] | None, infill: Sequence[str] | None) -> list[RowPlan]:
         """The rows of a request, in order: all of the first prompt, then of the second, and so on.
@@ -268,24 +235,10 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return ModelCard(model_card(self.bundle))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_hub(replace(self.bundle, repetition_direction=self.repetition_direction), save_directory)
         self.detokenizer.tokenizer.save_pretrained(save_directory / TOKENIZER_NAME)
-
-    def _samples(self, result: SampleResult, first_index: int, seed: int) -> Iterator[Sample]:
-        pad_id, way = self.decoding["pad_id"], result.trajectory
-        texts = self.detokenizer(result.tokens)
-        staged = [] if way is None else [self.detokenizer(tokens) for tokens in way.tokens]
-        for row, (text, ids) in enumerate(zip(texts, result.tokens.tolist(), strict=True)):
-            stages = (
-                ()
-                if way is None
-                else tuple(
-                    Stage(way.times[k], staged[k][row], way.latents[k, row], way.estimates[k, row])
-                    for k in range(len(way.times))
-                )
-            )
-            tokens = [token for token in ids if token != pad_id]
-            yield Sample(first_index + row, seed, text, tokens, stages)
+        decoding = {**self.decoding, "tokenizer": TOKENIZER_NAME}
+        bundle = replace(self.bundle, decoding=decoding, repetition_direction=self.repetition_direction)
+        save_hub(bundle, save_directory)
 
 
 def _settings(bundle: ModelBundle) -> SamplingSettings:

@@ -30,7 +30,7 @@ def decode_tokens(
     latents: Tensor,
     settings: SamplingSettings,
     generators: Sequence[torch.Generator],
-    eos_id: int,
+    closing_ids: Sequence[int] = (),
     open_until: Tensor | None = None,
 ) -> Tensor:
     """Token ids (B, S) for clean latents (B, S, C), each row with its own generator.
@@ -40,8 +40,8 @@ def decode_tokens(
         latents: (B, S, C) at t=1.
         settings: temperature, top-k and guidance scale.
         generators: one a row, used if the temperature is above 0.
-        eos_id: the token that ends a text.
-        open_until: (B,) positions before which a row must not end; None to let it end anywhere.
+        closing_ids: the tokens that end a text or stand for none: EOS and padding.
+        open_until: (B,) positions before which a row must not have them; None to allow them anywhere.
     """
     gate = latents.new_ones(len(latents))
     hidden = network(latents, gate, gate * settings.guidance, gate, torch.zeros_like(latents))
@@ -51,8 +51,9 @@ def decode_tokens(
         for start in range(0, hidden.shape[1], _POSITIONS_AT_ONCE):
             logits = network.token_head(hidden[row, start : start + _POSITIONS_AT_ONCE])
             if open_until is not None:
-                places = torch.arange(start, start + len(logits), device=logits.device)
-                logits[:, eos_id] = logits[:, eos_id].masked_fill(places < open_until[row], -torch.inf)
+                places = torch.arange(start, start + len(logits), device=logits.device)[:, None]
+                closing = logits[:, closing_ids].masked_fill(places < open_until[row], -torch.inf)
+                logits[:, closing_ids] = closing
             pieces.append(choose_tokens(logits, settings, generator))
         rows.append(torch.cat(pieces))
     return torch.stack(rows)

@@ -189,7 +189,8 @@ class Sampler:
         if infill is not None:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
             open_until = (places * infill.mask).amax(dim=1)
-        tokens = decode_tokens(self.network, z, self.settings, generators, self.eos_id, open_until)
+        closing_ids = [self.eos_id, self.pad_id]
+        tokens = decode_tokens(self.network, z, self.settings, generators, closing_ids, open_until)
         if infill is not None:
             tokens = torch.where(infill.mask, infill.input_ids, tokens)
         tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
