@@ -35,12 +35,26 @@ def test_every_matrix_of_a_batch_is_orthogonalised(
         torch.testing.assert_close(one.double(), by_singular_values(expected), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(192, 600), (600, 192)])
 @pytest.mark.parametrize("decades", [1, 3, 6])
-def test_the_gram_form_is_equal_for_nearly_singular_matrices(decades: int) -> None:
-    left, right = torch.linalg.qr(torch.randn(48, 48))[0], torch.linalg.qr(torch.randn(200, 48))[0]
-    matrix = (left * torch.logspace(0, -decades, 48)) @ right.T
-    result = newton_schulz.iterate_on_gram((matrix / matrix.norm())[None])[0]
+def test_the_gram_form_is_equal_for_nearly_singular_matrices(shape: tuple[int, int], decades: int) -> None:
+    short = min(shape)
+    left, right = (torch.linalg.qr(torch.randn(side, short))[0] for side in shape)
+    matrix = (left * torch.logspace(0, -decades, short)) @ right.T
+    result = newton_schulz.iterate_on_gram(matrix[None])[0]
     torch.testing.assert_close(result.double(), by_singular_values(matrix), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8])
+@pytest.mark.parametrize("shape", [(8, 10), (8, 40)])
+def test_both_forms_agree_at_every_scale(shape: tuple[int, int], scale: float) -> None:
+    matrices = scale * torch.randn(2, *shape)
+    torch.testing.assert_close(
+        newton_schulz.iterate_on_gram(matrices),
+        newton_schulz.iterate_directly(matrices),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_zeros_stay_zeros() -> None:

@@ -32,11 +32,8 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
         return result
     if dtype != torch.float32:
         raise ValueError(f"Newton-Schulz runs in one of {PRECISIONS}, not in {dtype}")
-    rows, columns = matrices.shape[-2:]
-    wide = (matrices.mT if rows > columns else matrices).float()
-    wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + EPS)
-    result = iterate_on_gram(wide) if gram_is_cheaper(rows, columns) else iterate_directly(wide)
-    return result.mT if rows > columns else result
+    x = matrices.float()
+    return iterate_on_gram(x) if gram_is_cheaper(*x.shape[-2:]) else iterate_directly(x)
 
 
 def gram_is_cheaper(rows: int, columns: int) -> bool:
@@ -57,23 +54,30 @@ def flops(rows: int, columns: int) -> int:
     return 20 * short**2 * long + 10 * short**3
 
 
-def iterate_directly(x: Tensor) -> Tensor:
-    """`X <- a X + (b A + c A^2) X` with `A = X X^T`; x is (N, m, n), m <= n, of norm at most 1."""
+def iterate_directly(matrices: Tensor) -> Tensor:
+    """`X <- a X + (b A + c A^2) X` with `A = X X^T`, from `X / (|X| + EPS)`; (N, rows, columns) each way."""
     a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + EPS)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x
+    return x.mT if tall else x
 
 
-def iterate_on_gram(x: Tensor) -> Tensor:
+def iterate_on_gram(matrices: Tensor) -> Tensor:
     """The same on small (m, m) matrices: `P = a I + b A + c A^2`, `Q <- P Q`, `A <- P A P`; at the end `Q X`.
 
-    Equal to `iterate_directly` up to rounding: to 1e-4, where singular values span many decades.
+    The long matrices are read twice, and written once. Equal to `iterate_directly` up to rounding: to 1e-4,
+    where singular values span many decades.
     """
     a, b, c = COEFFICIENTS
-    gram = x @ x.mT
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    gram = matrices.mT @ matrices if tall else matrices @ matrices.mT
+    norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()[:, None, None] + EPS
+    gram = gram / norm**2
     product: Tensor | None = None
     for remaining in reversed(range(ITERATIONS)):
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -82,4 +86,5 @@ def iterate_on_gram(x: Tensor) -> Tensor:
         if remaining:
             gram = polynomial @ gram @ polynomial
     assert product is not None
-    return product @ x
+    product = product / norm
+    return matrices @ product if tall else product @ matrices

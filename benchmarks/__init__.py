@@ -1,0 +1,1 @@
+"""Measurements of speed, each a ratio of two ways within one run."""
