@@ -156,7 +156,9 @@ class Trap:
         return (Path.write_text, (self.witness, "your machine is mine"))
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))])
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))]
+)
 def test_code_in_a_checkpoint_does_not_run(
     save_lightning: Any, tmp_path: Path, write: Callable[[Any, Path], None]
 ) -> None:
@@ -183,9 +185,7 @@ def test_truncated_file(save_lightning: Any, tmp_path: Path, share: float) -> No
     assert "damaged, truncated or no checkpoint" in complaint(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"hello", b"\x80\x02", b"PK\x03\x04", b"\x00" * 100, b"data: 1\n"]
-)
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02", b"PK\x03\x04", b"\x00" * 100, b"data: 1\n"])
 def test_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
     assert "notes.txt'" in complaint(tmp_path / "notes.txt")

@@ -163,6 +163,14 @@ def test_condition_steers_and_is_not_repeated(conditional: ELF) -> None:
     torch.testing.assert_close(one, other_neighbour)
 
 
+def test_class_is_had_from_the_package() -> None:
+    import elf_lightning
+
+    assert elf_lightning.ELF is ELF
+    with pytest.raises(AttributeError):
+        _ = elf_lightning.nothing
+
+
 def complaint(call: Callable[[], Any]) -> str:
     with pytest.raises(UserError) as error:
         call()

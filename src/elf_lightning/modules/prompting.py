@@ -93,6 +93,9 @@ class RowMaker:
     def template(self, text: str) -> RowPlan:
         """A row with the tokens of `text`, in which each `_` leaves one token open, and its end.
 
+        The limits: a blank has a fixed number of tokens (wordpieces, not words), and the given tokens are
+        embedded without the words that will stand between them, which a contextual encoder would have heeded.
+
         Raises:
             UserError: for a text-to-text model, or a template without blanks, too long, or outside the
                 model's vocabulary.
