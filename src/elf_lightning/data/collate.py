@@ -15,29 +15,33 @@ from elf_lightning.data.vocabulary import PadMode
 
 @dataclass(frozen=True)
 class Collate:
-    """Puts condition, target and padding side by side; every batch is `max_length` wide.
+    """Puts condition, target and padding side by side.
 
     Args:
-        max_length: S; the target is cut to what the condition leaves.
+        max_length: longest row; the target is cut to what the condition leaves.
         fill_id: the id at padding: the pad id, or EOS in pad mode `eos`.
         pad_mode: decides which positions count in the losses.
         max_condition_length: the condition is cut to this many tokens; None for unconditional text.
+        width_step: the batch is as wide as its longest row, rounded up to a multiple of this; None makes
+            every batch `max_length` wide.
     """
 
     max_length: int
     fill_id: int
     pad_mode: PadMode = "pad"
     max_condition_length: int | None = None
+    width_step: int | None = None
 
     def __call__(self, rows: Sequence[Row]) -> TokenBatch:
         """The batch of these rows, (B, S)."""
         parts = [self._cut(row) for row in rows]
         lengths = torch.tensor([[len(condition), len(target)] for condition, target in parts])
-        input_ids = torch.full((len(rows), self.max_length), self.fill_id)
+        width = self._width(int(lengths.sum(1).max()))
+        input_ids = torch.full((len(rows), width), self.fill_id)
         for ids, (condition, target) in zip(input_ids, parts, strict=True):
             ids[: len(condition)] = condition
             ids[len(condition) : len(condition) + len(target)] = target
-        position = torch.arange(self.max_length)
+        position = torch.arange(width)
         attention_mask = position < lengths.sum(1, keepdim=True)
         condition_mask = position < lengths[:, :1]
         return TokenBatch(
@@ -47,6 +51,11 @@ class Collate:
             loss_mask=counting_positions(attention_mask, condition_mask, self.pad_mode),
             label_drop=torch.tensor([row.label_drop for row in rows]),
         )
+
+    def _width(self, longest: int) -> int:
+        if self.width_step is None:
+            return self.max_length
+        return min(self.max_length, max(1, -(-longest // self.width_step)) * self.width_step)
 
     def _cut(self, row: Row) -> tuple[Tensor, Tensor]:
         condition = _tensor(row.condition_input_ids)[: self.max_condition_length]

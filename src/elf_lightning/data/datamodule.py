@@ -10,22 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
+from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.embed import Embedder, Moments
 from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
+from elf_lightning.data.position import Position, progress_of
 from elf_lightning.data.prepare import Preparation
-from elf_lightning.data.rows import Row, Rows
+from elf_lightning.data.rows import DocumentRows, Row
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
+from elf_lightning.data.stream import StreamedExamples, StreamSettings
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.data.vocabulary import PadMode, RestrictedVocabulary, SpecialIds
+from elf_lightning.data.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
+
+CollateRows = Callable[[Sequence[Row]], TokenBatch | PromptBatch]
 
 
 class ELFDataModule(LightningDataModule):
@@ -35,12 +40,15 @@ class ELFDataModule(LightningDataModule):
         source: where the text comes from.
         encoder: turns tokens into latents; its tokenizer is the run's.
         max_length: positions of a row, S.
-        packing: how documents become rows: `pack` joins them with EOS and cuts every `max_length` tokens,
-            `truncate` keeps the beginning of each, `wrap` cuts long ones into several rows.
+        packing: how documents become rows: `pack` joins them with EOS and cuts every `max_length` tokens
+            (only the last partial row is lost), `truncate` keeps the beginning of each, `wrap` cuts long
+            ones into several rows. Pairs are never packed.
         pad_mode: `pad` fills rows with the pad id, which is not learned; `eos` fills them with EOS, which
             is, so that the model learns to end.
         max_condition_length: longest condition in tokens, for text-to-text; None for unconditional text.
         label_drop_probability: how often a training row's condition is hidden.
+        bucket_step: put training rows of like length together, and make a batch only as wide as its longest
+            row, rounded up to a multiple of this; None makes every batch `max_length` wide.
         batch_size: rows a device and micro-batch.
         global_batch_size: rows an optimiser step, over all devices and accumulated micro-batches; None
             leaves accumulation to the Trainer.
@@ -67,6 +75,7 @@ class ELFDataModule(LightningDataModule):
         pad_mode: PadMode = "pad",
         max_condition_length: int | None = None,
         label_drop_probability: float = 0.0,
+        bucket_step: int | None = None,
         batch_size: int = 32,
         global_batch_size: int | None = None,
         num_workers: int = 0,
@@ -80,40 +89,41 @@ class ELFDataModule(LightningDataModule):
         num_proc: int | None = None,
     ) -> None:
         super().__init__()
+        checks.check_lengths(max_length, encoder, max_condition_length)
+        checks.check_label_drop(label_drop_probability, max_condition_length)
+        checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)
+        checks.check_streaming(source, restrict_vocabulary, cache_latents, bucket_step is not None)
+        given = checks.given_moments(latent_mean, latent_std)
         self.source = source
         self.encoder = encoder
         self.max_length = max_length
         self.pad_mode: PadMode = pad_mode
         self.max_condition_length = max_condition_length
         self.label_drop_probability = label_drop_probability
+        self.bucket_step = bucket_step
         self.batch_size = batch_size
         self.global_batch_size = global_batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.cache_latents = cache_latents
-        self.cache_dir = Path(cache_dir)
         self.num_predict_rows = num_predict_rows
-        given_moments = _given_moments(latent_mean, latent_std)
-        _check_lengths(max_length, encoder, max_condition_length)
         self.tokenizer = read_tokenizer(encoder.name_or_path)
         self.special = SpecialIds.of(self.tokenizer, pad_mode)
         self.preparation = Preparation(
             source, self.tokenizer, self.special.eos, packing, max_length, max_condition_length,
-            self.cache_dir, num_proc,
+            Path(cache_dir), num_proc,
         )  # fmt: skip
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
-        self.store = LatentsStore(
-            self.preparation, encoder, self.collate, label_drop_probability > 0, given_moments
-        )
-        self.vocabulary = self._restricted_vocabulary() if restrict_vocabulary else None
-        self._first_epoch, self._first_batch = 0, 0
+        self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)
+        self.vocabulary = self._restricted() if restrict_vocabulary else Vocabulary(len(self.tokenizer))
+        self.position = Position()
 
     # Sizes, known before anything is trained
 
     @property
     def vocab_size(self) -> int:
         """Number of ids that the network knows."""
-        return len(self.tokenizer) if self.vocabulary is None else len(self.vocabulary)
+        return len(self.vocabulary)
 
     @property
     def latent_size(self) -> int:
@@ -123,30 +133,32 @@ class ELFDataModule(LightningDataModule):
     @property
     def pad_id(self) -> int:
         """Network id of padding."""
-        return self._network_id(self.special.pad)
+        return self.vocabulary.network_id(self.special.pad)
 
     @property
     def eos_id(self) -> int:
         """Network id of the end of a text."""
-        return self._network_id(self.special.eos)
+        return self.vocabulary.network_id(self.special.eos)
 
     @property
     def unknown_id(self) -> int | None:
         """Network id of pieces outside a restricted vocabulary; None with the full one."""
-        return None if self.vocabulary is None else self.vocabulary.unknown_id
+        return self.vocabulary.unknown_id
 
     @property
     def train_rows(self) -> int:
-        """Number of training rows; prepares them if need be."""
+        """Number of training rows an epoch; prepares them if need be."""
+        if self.source.streamed_rows is not None:
+            return self.source.streamed_rows
         self.preparation.run()
-        return len(self._rows("train"))
+        return len(self.preparation.rows("train"))
 
     def decoding_state(self) -> dict[str, Any]:
         """What decoding needs, in plain types: kept in every checkpoint."""
         return {
             "tokenizer": self.encoder.name_or_path,
             "encoder": self.encoder.identity(),
-            "kept_ids": None if self.vocabulary is None else self.vocabulary.kept,
+            "kept_ids": self.vocabulary.kept_ids,
             "latent_mean": self.moments.mean,
             "latent_std": self.moments.std,
             "max_length": self.max_length,
@@ -173,20 +185,19 @@ class ELFDataModule(LightningDataModule):
             self.trainer.accumulate_grad_batches = self.accumulation(self.trainer.world_size)
 
     def accumulation(self, world_size: int) -> int:
-        """Micro-batches an optimiser step.
+        """Micro-batches an optimiser step; 1 without `global_batch_size`.
 
         Raises:
             UserError: if `global_batch_size` is no whole number of micro-batches.
         """
         together = self.batch_size * world_size
-        if self.global_batch_size is None:
-            return 1
-        if self.global_batch_size % together:
+        rows = together if self.global_batch_size is None else self.global_batch_size
+        if rows < 1 or rows % together:
             raise UserError(
-                f"data.global_batch_size {self.global_batch_size} is no multiple of data.batch_size "
-                f"{self.batch_size} x {world_size} device(s); change one of them"
+                f"data.global_batch_size {rows} is no multiple of data.batch_size {self.batch_size} x "
+                f"{world_size} device(s); change one of them"
             )
-        return self.global_batch_size // together
+        return rows // together
 
     @cached_property
     def moments(self) -> Moments:
@@ -198,17 +209,36 @@ class ELFDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         """Shuffled training rows, from where a loaded checkpoint stopped."""
-        examples = Examples(self._rows("train"), self.seed, self.label_drop_probability)
+        examples: Dataset[Row]
+        lengths = None
+        if self.source.streamed_rows is not None:
+            examples = StreamedExamples(
+                StreamSettings(
+                    self.source, self.preparation.tokenize, self.batch_size, *self._rank(),
+                    self.seed, self.label_drop_probability,
+                )
+            )  # fmt: skip
+        else:
+            rows = self.preparation.rows("train")
+            examples = Examples(rows, self.seed, self.label_drop_probability)
+            lengths = rows.lengths() if self.bucket_step and isinstance(rows, DocumentRows) else None
         sampler = EpochSampler(
-            len(examples), self.batch_size, self.seed, *self._rank(), self._first_epoch, self._first_batch
-        )
-        return self._loader(examples, sampler, self._collate_split("train"))
+            self.train_rows, self.batch_size, self.seed, *self._rank(), self.position.epoch,
+            self.position.batch, shuffle=self.source.streamed_rows is None, lengths=lengths,
+        )  # fmt: skip
+        if not sampler.num_batches:
+            raise UserError(
+                f"data.batch_size {self.batch_size} x {self._rank()[1]} device(s) is more than the "
+                f"{self.train_rows} training rows; choose a smaller one or give more text"
+            )
+        collate = replace(self.collate, width_step=self.bucket_step)
+        return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
     def val_dataloader(self) -> DataLoader[Row]:
         """Held-out rows in order; over several devices, the same number on each."""
-        examples = Examples(self._rows("validation"))
+        examples = Examples(self.preparation.rows("validation"))
         sampler = ShardSampler(len(examples), *self._rank(), even=True)
-        return self._loader(examples, sampler, self._collate_split("validation"))
+        return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
     def test_dataloader(self) -> DataLoader[Row]:
         """The held-out rows of `val_dataloader`."""
@@ -216,11 +246,8 @@ class ELFDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Row]:
         """Rows to generate: empty ones, or in text-to-text the held-out conditions."""
-        rows = (
-            EmptyRows(self.num_predict_rows)
-            if self.max_condition_length is None
-            else self._rows("validation")
-        )
+        unconditional = self.max_condition_length is None
+        rows = EmptyRows(self.num_predict_rows) if unconditional else self.preparation.rows("validation")
         sampler = ShardSampler(min(self.num_predict_rows, len(rows)), *self._rank(), even=False)
         return self._loader(Examples(rows), sampler, CollatePrompts(self.collate))
 
@@ -230,71 +257,49 @@ class ELFDataModule(LightningDataModule):
         """Embed a batch on its device, under the run's precision, and give it the network's ids."""
         with self._precision():
             embedded = self._embed(batch)
-        ids = (
-            embedded.input_ids if self.vocabulary is None else self.vocabulary.to_network(embedded.input_ids)
-        )
+        ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
-
-    def _embed(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
-        if isinstance(batch, LatentBatch | LatentPromptBatch):
-            return batch
-        if isinstance(batch, TokenBatch):
-            return self._embedder(batch.input_ids.device).tokens(batch)
-        if self.max_condition_length is not None:
-            return self._embedder(batch.input_ids.device).prompts(batch)
-        latents = torch.zeros(*batch.input_ids.shape, self.latent_size, device=batch.input_ids.device)
-        return LatentPromptBatch(**vars(batch), latents=latents)
 
     # Position
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: the epoch and the batches of it that were trained on."""
+        """Where training stands."""
         if self.trainer is None:
             return {}
-        fit_loop = self.trainer.fit_loop
-        batches = fit_loop.epoch_loop.batch_progress.current
-        return {
-            "epoch": max(0, fit_loop.epoch_progress.current.ready - 1),
-            "batches": batches.processed,  # type: ignore[attr-defined]
-            "batches_in_epoch": self.trainer.num_training_batches,
-        }
+        return progress_of(self.trainer.fit_loop, int(self.trainer.num_training_batches))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue there; after a finished epoch, with the next one."""
-        finished = state_dict["batches"] >= state_dict["batches_in_epoch"]
-        self._first_epoch = state_dict["epoch"] + finished
-        self._first_batch = 0 if finished else state_dict["batches"]
+        """Continue there."""
+        self.position = Position.from_state(state_dict)
 
     # Parts
 
-    def _restricted_vocabulary(self) -> RestrictedVocabulary:
+    def _restricted(self) -> RestrictedVocabulary:
         if self.special.unknown is None:
             raise UserError(
                 f"data.restrict_vocabulary: tokenizer '{self.encoder.name_or_path}' has no unknown token "
                 "for the pieces left out; set it to false"
             )
         self.preparation.run()
-        special = {self.special.eos, self.special.pad, self.special.unknown}
-        kept = self.preparation.kept_ids(special)
+        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, self.special.unknown})
         return RestrictedVocabulary(kept, len(self.tokenizer), self.special.unknown)
 
-    def _network_id(self, token: int) -> int:
-        return token if self.vocabulary is None else self.vocabulary.kept.index(token)
+    def _embed(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
+        device = batch.input_ids.device
+        if isinstance(batch, LatentBatch | LatentPromptBatch):
+            return batch
+        if isinstance(batch, PromptBatch) and self.max_condition_length is None:
+            latents = torch.zeros(*batch.input_ids.shape, self.latent_size, device=device)
+            return LatentPromptBatch(**vars(batch), latents=latents)
+        embedder = Embedder(self.encoder.load().to(device), self.moments)
+        return embedder.tokens(batch) if isinstance(batch, TokenBatch) else embedder.prompts(batch)
 
-    def _rows(self, split: str) -> Rows:
-        return self.preparation.rows(split)
-
-    def _collate_split(self, split: str) -> Callable[[Sequence[Row]], TokenBatch]:
+    def _with_latents(self, collate: Collate, split: str) -> CollateRows:
         if not self.cache_latents:
-            return self.collate
-        return CollateLatents(self.collate, self.store.split(split, self._device()))
+            return collate
+        return CollateLatents(collate, self.store.split(split, self._device()))
 
-    def _loader(
-        self,
-        examples: Examples,
-        sampler: Sampler[int],
-        collate: Callable[[Sequence[Row]], TokenBatch | PromptBatch],
-    ) -> DataLoader[Row]:
+    def _loader(self, examples: Dataset[Row], sampler: Sampler[int], collate: CollateRows) -> DataLoader[Row]:
         return DataLoader(
             examples,
             self.batch_size,
@@ -304,9 +309,6 @@ class ELFDataModule(LightningDataModule):
             pin_memory=self._device().type == "cuda",
             persistent_workers=self.num_workers > 0,
         )
-
-    def _embedder(self, device: torch.device) -> Embedder:
-        return Embedder(self.encoder.to(device), self.moments)
 
     def _device(self) -> torch.device:
         if self.trainer is not None:
@@ -319,26 +321,3 @@ class ELFDataModule(LightningDataModule):
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def _given_moments(mean: float | list[float] | None, std: float | None) -> Moments | None:
-    if (mean is None) != (std is None):
-        raise UserError(
-            f"data.latent_mean {mean} and data.latent_std {std}: give both, or neither to measure them"
-        )
-    if std is not None and std <= 0:
-        raise UserError(f"data.latent_std {std} must be positive")
-    return None if mean is None or std is None else Moments(mean, std)
-
-
-def _check_lengths(max_length: int, encoder: Encoder, max_condition_length: int | None) -> None:
-    if encoder.max_length is not None and max_length > encoder.max_length:
-        raise UserError(
-            f"data.max_length {max_length} is beyond the limit of encoder '{encoder.name_or_path}'; "
-            f"choose at most {encoder.max_length}"
-        )
-    if max_condition_length is not None and not 1 <= max_condition_length < max_length:
-        raise UserError(
-            f"data.max_condition_length {max_condition_length} must lie between 1 and data.max_length - 1 "
-            f"({max_length - 1})"
-        )

@@ -27,7 +27,7 @@ class Moments:
 
     def normalise(self, hidden: Tensor) -> Tensor:
         """`(hidden - mean) / std`, (B, S, C)."""
-        return (hidden - torch.as_tensor(self.mean, device=hidden.device)) / self.std
+        return (hidden - torch.as_tensor(self.mean, dtype=hidden.dtype, device=hidden.device)) / self.std
 
     @classmethod
     def measure(cls, hidden: Tensor) -> Moments:

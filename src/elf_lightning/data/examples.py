@@ -42,12 +42,14 @@ class Examples(Dataset[Row]):
         if not self.label_drop_probability:
             return rows
         return [
-            replace(row, label_drop=self._dropped(*place)) for row, place in zip(rows, places, strict=True)
+            replace(row, label_drop=label_dropped(self.label_drop_probability, self.seed, epoch, row.index))
+            for row, (epoch, _) in zip(rows, places, strict=True)
         ]
 
-    def _dropped(self, epoch: int, index: int) -> bool:
-        draw = torch.rand((), generator=keyed_generator(self.seed, epoch, index))
-        return bool(draw < self.label_drop_probability)
+
+def label_dropped(probability: float, seed: int, epoch: int, index: int) -> bool:
+    """Whether this example's condition is hidden in this epoch."""
+    return bool(torch.rand((), generator=keyed_generator(seed, epoch, index)) < probability)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class CollateLatents:
         """The batch of these rows with its latents (B, S, C), in bfloat16."""
         tokens = self.collate(rows)
         latents = self.latents.read([row.index for row in rows], tokens.label_drop)
-        return with_latents(tokens, latents)
+        return with_latents(tokens, latents[:, : tokens.input_ids.shape[1]])
 
 
 @dataclass(frozen=True)

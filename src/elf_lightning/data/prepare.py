@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from elf_lightning.data.rows import DocumentRows, PackedRows, Rows
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
-from elf_lightning.data.tokenize import Packing, Tokenize
+from elf_lightning.data.tokenize import CUT, Packing, Tokenize
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raised whenever prepared files change their meaning."""
@@ -43,6 +47,9 @@ def written_once(folder: Path) -> Iterator[Path | None]:
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
+    if folder.exists():
+        yield None
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = WeakFileLock(folder.with_suffix(".lock"))
@@ -118,24 +125,39 @@ class Preparation:
         with written_once(self.folder) as folder:
             if folder is None:
                 return
-            for split, dataset in self.source.load().items():
-                self._tokenize(dataset, folder / split)
+            with TemporaryDirectory(dir=folder.parent) as scratch:
+                for split, dataset in self.source.load(Path(scratch)).items():
+                    self._tokenize(dataset, folder / split)
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """Makes rows of text."""
+        return Tokenize(self.tokenizer, self.eos_id, self.packing, self.max_length, self.max_condition_length)
 
     def _tokenize(self, dataset: Dataset, folder: Path) -> None:
         from datasets import Features, List, Value
 
+        self.tokenize.check_columns(dataset.column_names)
         folder.mkdir()
         columns = [IDS] if self.max_condition_length is None else [CONDITION_IDS, IDS]
-        dataset.map(
-            Tokenize(self.tokenizer, self.eos_id, self.packing, self.max_length, self.max_condition_length),
+        rows = dataset.map(
+            self.tokenize,
             batched=True,
+            with_indices=True,
             remove_columns=dataset.column_names,
-            features=Features({name: List(Value("int32")) for name in columns}),
+            features=Features({name: List(Value("int32")) for name in columns} | {CUT: Value("bool")}),
             cache_file_name=str(folder / "rows.arrow"),
             new_fingerprint=f"{self.key}-{folder.name}",
             num_proc=self.num_proc,
             desc=f"Tokenising {folder.name}",
         )
+        if not len(rows):
+            raise UserError(f"source {type(self.source).__name__}: the {folder.name} split has no text in it")
+        if cut := sum(sum(chunk.to_pylist()) for chunk in rows.data.column(CUT).chunks):
+            logger.warning(
+                "%d of %d %s rows are longer than data.max_length %d allows and lose their end",
+                cut, len(rows), folder.name, self.max_length,
+            )  # fmt: skip
 
     def splits(self) -> list[str]:
         """Names of the prepared splits."""
@@ -144,7 +166,15 @@ class Preparation:
     def rows(self, split: str) -> Rows:
         """The prepared rows of a split."""
         dataset = self._open(split)
-        return PackedRows(dataset, self.max_length) if self._packed else DocumentRows(dataset)
+        if not self._packed:
+            return DocumentRows(dataset)
+        rows = PackedRows(dataset, self.max_length)
+        if not len(rows):
+            raise UserError(
+                f"data.max_length {self.max_length}: the {split} split has only {rows.num_tokens} tokens, "
+                "not one row; give more text, hold out more or choose a shorter length"
+            )
+        return rows
 
     def _open(self, split: str) -> Dataset:
         from datasets import Dataset, concatenate_datasets
@@ -164,7 +194,7 @@ class Preparation:
     def _occurring_ids(self) -> list[int]:
         dataset = self._open("train")
         seen = np.zeros(len(self.tokenizer), dtype=bool)
-        for name in dataset.column_names:
+        for name in {IDS, CONDITION_IDS}.intersection(dataset.column_names):
             for chunk in dataset.data.column(name).chunks:
                 seen[chunk.flatten().to_numpy()] = True
         return [int(token) for token in np.flatnonzero(seen)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from elf_lightning.data.sources import CONDITION_IDS, IDS
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Ids = npt.NDArray[np.integer]
+Ids = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,21 @@ class PackedRows:
 
     def __init__(self, dataset: Dataset, length: int) -> None:
         self.length = length
-        chunks = dataset.data.column(IDS).chunks
-        self._tokens = [chunk.flatten().to_numpy() for chunk in chunks]
+        self._dataset = dataset
+        self._tokens = [chunk.flatten().to_numpy() for chunk in dataset.data.column(IDS).chunks]
         self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
 
+    def __reduce__(self) -> tuple[type[PackedRows], tuple[Dataset, int]]:
+        """A worker process maps the file itself."""
+        return PackedRows, (self._dataset, self.length)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self._starts[-1])
+
     def __len__(self) -> int:
-        return int(self._starts[-1]) // self.length
+        return self.num_tokens // self.length
 
     def read(self, indices: Sequence[int]) -> list[Row]:
         """The rows with these numbers."""
@@ -66,7 +75,8 @@ class PackedRows:
     def _slice(self, start: int) -> Ids:
         chunk = int(np.searchsorted(self._starts, start, side="right")) - 1
         start -= int(self._starts[chunk])
-        parts, missing = [], self.length
+        parts: list[Ids] = []
+        missing = self.length
         while missing:
             parts.append(self._tokens[chunk][start : start + missing])
             missing -= len(parts[-1])
@@ -78,8 +88,8 @@ class DocumentRows:
     """One row for each prepared example."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset.with_format("numpy")
-        self._paired = CONDITION_IDS in dataset.column_names
+        self._columns = [name for name in (IDS, CONDITION_IDS) if name in dataset.column_names]
+        self._dataset = dataset.with_format("numpy", columns=self._columns)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -87,8 +97,17 @@ class DocumentRows:
     def read(self, indices: Sequence[int]) -> list[Row]:
         """The rows with these numbers."""
         columns = self._dataset[list(indices)]
-        conditions = columns[CONDITION_IDS] if self._paired else [None] * len(indices)
+        targets = columns[IDS]
+        conditions = columns.get(CONDITION_IDS, [None] * len(targets))
         return [
-            Row(ids, condition, index)
-            for ids, condition, index in zip(columns[IDS], conditions, indices, strict=True)
+            Row(target, condition, index)
+            for target, condition, index in zip(targets, conditions, indices, strict=True)
         ]
+
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each row, condition included, (N,)."""
+        table = self._dataset.data
+        return sum(  # type: ignore[return-value]
+            np.concatenate([chunk.value_lengths().to_numpy() for chunk in table.column(name).chunks])
+            for name in self._columns
+        )

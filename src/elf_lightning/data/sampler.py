@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+Indices = npt.NDArray[np.int64]
+POOL_BATCHES = 64
+"""Batches among which rows of like length are brought together."""
+
 
 class EpochSampler(Sampler[int]):
-    """Shuffled example keys, batch after batch, sharded over ranks.
+    """Example keys, batch after batch, sharded over ranks.
 
     A key is `epoch * num_rows + index`, so that whatever is drawn for an example (label drop) can depend on
     the epoch in every worker process. All ranks get the same number of full batches; the rest of an epoch's
-    examples is left out of it.
+    examples is left out of it. Memory does not grow with the number of rows.
 
     Args:
         num_rows: number of examples.
@@ -24,6 +30,8 @@ class EpochSampler(Sampler[int]):
         world_size: number of processes.
         epoch: the epoch to begin with.
         first_batch: batches of that epoch to leave out, because they were trained on before.
+        shuffle: whether to shuffle.
+        lengths: (num_rows,) tokens of each example; batches then hold examples of like length.
     """
 
     def __init__(
@@ -35,6 +43,8 @@ class EpochSampler(Sampler[int]):
         world_size: int = 1,
         epoch: int = 0,
         first_batch: int = 0,
+        shuffle: bool = True,
+        lengths: npt.NDArray[np.int32] | None = None,
     ) -> None:
         self.num_rows = num_rows
         self.batch_size = batch_size
@@ -43,6 +53,8 @@ class EpochSampler(Sampler[int]):
         self.world_size = world_size
         self.epoch = epoch
         self.first_batch = first_batch
+        self.shuffle = shuffle
+        self.lengths = lengths
 
     @property
     def num_batches(self) -> int:
@@ -59,11 +71,25 @@ class EpochSampler(Sampler[int]):
         return self.num_batches * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.num_rows, generator=keyed_generator(self.seed, self.epoch))
-        used = self.num_batches * self.world_size * self.batch_size
-        batches = order[:used].view(self.num_batches, self.world_size, self.batch_size)
-        for batch in batches[self.first_batch :, self.rank]:
-            yield from (self.epoch * self.num_rows + batch).tolist()
+        first_pool, first_batch = divmod(self.first_batch, POOL_BATCHES)
+        for pool in range(first_pool, -(-self.num_batches // POOL_BATCHES)):
+            for batch in self._pool(pool)[first_batch:, self.rank]:
+                yield from (self.epoch * self.num_rows + batch).tolist()
+            first_batch = 0
+
+    def _pool(self, pool: int) -> Indices:
+        """Example indices of one pool of batches, (batches, world_size, batch_size)."""
+        together = self.world_size * self.batch_size
+        start = pool * POOL_BATCHES
+        batches = min(POOL_BATCHES, self.num_batches - start)
+        order = np.arange(start * together, (start + batches) * together)
+        if self.shuffle:
+            order = permuted(order, self.num_rows, self.seed, self.epoch)
+        if self.lengths is None:
+            return order.reshape(batches, self.world_size, self.batch_size)
+        by_length = order[np.argsort(self.lengths[order], kind="stable")]
+        shuffled = permuted(np.arange(batches), batches, self.seed, self.epoch, pool)
+        return by_length.reshape(batches, self.world_size, self.batch_size)[shuffled]
 
 
 class ShardSampler(Sampler[int]):
@@ -85,6 +111,39 @@ class ShardSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
+
+
+def permuted(index: Indices, size: int, *key: int) -> Indices:
+    """A keyed shuffle of `range(size)`, evaluated at these places alone: distinct in, distinct out.
+
+    A Feistel network is a bijection on the next power of four; what it sends beyond `size` goes through it
+    again (cycle walking) until it comes back.
+    """
+    half = max(1, -(-(size - 1).bit_length() // 2))
+    round_keys = np.random.SeedSequence(key).generate_state(8, np.uint64)
+    places = index.astype(np.uint64)
+    outside = np.ones(len(places), dtype=bool)
+    while outside.any():
+        places[outside] = _feistel(places[outside], np.uint64(half), round_keys)
+        outside = places >= size
+    return places.astype(np.int64)
+
+
+def _feistel(
+    places: npt.NDArray[np.uint64], half: np.uint64, round_keys: npt.NDArray[Any]
+) -> npt.NDArray[np.uint64]:
+    mask = np.uint64((1 << int(half)) - 1)
+    left, right = places >> half, places & mask
+    for key in round_keys:
+        left, right = right, left ^ (_mixed(right + key) & mask)
+    return (left << half) | right
+
+
+def _mixed(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64: every output bit depends on every input bit."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def keyed_generator(*key: int) -> torch.Generator:

@@ -49,7 +49,8 @@ class LatentsStore:
             if unfinished is not None:
                 self.preparation.run()
                 rows = max(1, MEASURED_TOKENS // self.collate.max_length)
-                moments = measure_moments(self.encoder.to(device), self._batches("train", device, rows))
+                split = "train" if "train" in self.preparation.splits() else "validation"
+                moments = measure_moments(self.encoder.load().to(device), self._batches(split, device, rows))
                 (unfinished / "moments.json").write_text(json.dumps(asdict(moments)))
         return Moments(**json.loads((folder / "moments.json").read_text()))
 
@@ -68,7 +69,7 @@ class LatentsStore:
             require_space(
                 unfinished, sum(file.num_bytes for split in splits.values() for file in split.files)
             )
-            embedder = Embedder(self.encoder.to(device), moments)
+            embedder = Embedder(self.encoder.load().to(device), moments)
             for name, latents in splits.items():
                 self._write(embedder, name, latents.plain, device, drop=False)
                 if latents.dropped is not None:
@@ -80,7 +81,7 @@ class LatentsStore:
 
     def _at(self, folder: Path, split: str) -> SplitLatents:
         shape = (len(self.preparation.rows(split)), self.collate.max_length, self.encoder.latent_size)
-        return SplitLatents.at(folder, split, shape, self.label_drop)
+        return SplitLatents.at(folder, split, shape, self.label_drop and split == "train")
 
     def _write(
         self, embedder: Embedder, split: str, file: LatentsFile, device: torch.device, drop: bool

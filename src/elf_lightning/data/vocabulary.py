@@ -23,14 +23,14 @@ class SpecialIds:
 
     Attributes:
         eos: ends a text: `eos_token`, else `sep_token`.
-        fill: fills rows: the pad id, or EOS in pad mode `eos`.
         pad: the pad id; EOS where the tokenizer has none.
+        fill: fills rows: the pad id, or EOS in pad mode `eos`.
         unknown: the id of unknown pieces, if there is one.
     """
 
     eos: int
-    fill: int
     pad: int
+    fill: int
     unknown: int | None
 
     @classmethod
@@ -50,34 +50,60 @@ class SpecialIds:
         pad = tokenizer.pad_token_id
         if pad is None and pad_mode == "pad":
             raise UserError(f"tokenizer '{name}' has no pad token; set data.pad_mode to eos")
-        return cls(
-            eos=eos,
-            fill=eos if pad_mode == "eos" else pad,
-            pad=eos if pad is None else pad,
-            unknown=tokenizer.unk_token_id,
-        )
+        pad = eos if pad is None else pad
+        return cls(eos, pad, eos if pad_mode == "eos" else pad, tokenizer.unk_token_id)
 
 
-class RestrictedVocabulary:
-    """A small vocabulary over the pieces that a corpus uses.
+class Vocabulary:
+    """All ids of a tokenizer: the network's are the same.
+
+    Args:
+        size: number of ids.
+
+    Attributes:
+        kept_ids: tokenizer id of each network id; None where they are the same.
+        unknown_id: network id of pieces outside; None where there are none.
+    """
+
+    kept_ids: list[int] | None = None
+    unknown_id: int | None = None
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def network_id(self, token: int) -> int:
+        """The network's id of a tokenizer id."""
+        return token
+
+    def to_network(self, ids: Tensor) -> Tensor:
+        """Network ids of tokenizer ids, any shape."""
+        return ids
+
+
+class RestrictedVocabulary(Vocabulary):
+    """Only the pieces that a corpus uses; all others become `unknown_id`.
 
     Args:
         kept: tokenizer ids that the network knows, ascending; network id `i` stands for `kept[i]`.
         tokenizer_size: number of ids of the tokenizer.
-        unknown: the tokenizer's id for unknown pieces, one of `kept`; all other ids map to it.
+        unknown: the tokenizer's id for unknown pieces, one of `kept`.
     """
 
     def __init__(self, kept: Sequence[int], tokenizer_size: int, unknown: int) -> None:
-        self.kept = list(kept)
-        self.unknown_id = self.kept.index(unknown)
-        self._to_network = torch.full((tokenizer_size,), self.unknown_id)
-        self._to_network[torch.tensor(self.kept)] = torch.arange(len(self.kept))
+        super().__init__(len(kept))
+        self.kept_ids: list[int] = list(kept)
+        self.unknown_id: int = self.kept_ids.index(unknown)
+        self._table = torch.full((tokenizer_size,), self.unknown_id)
+        self._table[torch.tensor(self.kept_ids)] = torch.arange(len(self.kept_ids))
 
-    def __len__(self) -> int:
-        return len(self.kept)
+    def network_id(self, token: int) -> int:
+        """The network's id of a tokenizer id."""
+        return int(self._table[token])
 
     def to_network(self, ids: Tensor) -> Tensor:
-        """Network ids of tokenizer ids, any shape; pieces outside become `unknown_id`."""
-        if self._to_network.device != ids.device:
-            self._to_network = self._to_network.to(ids.device)
-        return self._to_network[ids]
+        """Network ids of tokenizer ids, any shape."""
+        self._table = self._table.to(ids.device)
+        return self._table[ids]

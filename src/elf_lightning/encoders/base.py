@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -40,8 +40,8 @@ class Encoder(nn.Module, ABC):
     def identity(self) -> dict[str, Any]:
         """Plain values that decide the latents: caches are keyed by them, checkpoints keep them."""
 
-    def load(self) -> None:
-        """Read the weights, once, and freeze them.
+    def load(self) -> Self:
+        """Read the weights, once, and freeze them; returns the encoder.
 
         Raises:
             UserError: if they cannot be read.
@@ -50,9 +50,10 @@ class Encoder(nn.Module, ABC):
             self.load_weights()
             self.requires_grad_(False)
             self._loaded = True
-            self.train(False)
+            self.eval()
+        return self
 
-    def train(self, mode: bool = True) -> Encoder:
+    def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a frozen encoder has no training mode."""
         return super().train(False)
 

@@ -1,0 +1,98 @@
+"""Settings of the DataModule that contradict each other, told where they are given."""
+
+from __future__ import annotations
+
+from elf_lightning.data.embed import Moments
+from elf_lightning.data.sources import Source
+from elf_lightning.data.tokenize import Packing
+from elf_lightning.encoders import Encoder
+from elf_lightning.errors import UserError
+
+
+def given_moments(mean: float | list[float] | None, std: float | None) -> Moments | None:
+    """The moments given; None where they are to be measured.
+
+    Raises:
+        UserError: if only one is given, or the standard deviation is not positive.
+    """
+    if (mean is None) != (std is None):
+        raise UserError(
+            f"data.latent_mean {mean} and data.latent_std {std}: give both, or neither to measure them"
+        )
+    if std is not None and std <= 0:
+        raise UserError(f"data.latent_std {std} must be positive")
+    return None if mean is None or std is None else Moments(mean, std)
+
+
+def check_lengths(max_length: int, encoder: Encoder, max_condition_length: int | None) -> None:
+    """Rows must fit the encoder, and conditions leave room for targets.
+
+    Raises:
+        UserError: if they do not.
+    """
+    if max_length < 1:
+        raise UserError(f"data.max_length {max_length} must be at least 1")
+    if encoder.max_length is not None and max_length > encoder.max_length:
+        raise UserError(
+            f"data.max_length {max_length} is beyond the limit of encoder '{encoder.name_or_path}'; "
+            f"choose at most {encoder.max_length}"
+        )
+    if max_condition_length is not None and not 1 <= max_condition_length < max_length:
+        raise UserError(
+            f"data.max_condition_length {max_condition_length} must lie between 1 and data.max_length - 1, "
+            f"{max_length - 1}"
+        )
+
+
+def check_label_drop(probability: float, max_condition_length: int | None) -> None:
+    """Only a condition can be dropped.
+
+    Raises:
+        UserError: if there is none, or the probability is none.
+    """
+    if not 0 <= probability <= 1:
+        raise UserError(f"data.label_drop_probability {probability} must lie between 0 and 1")
+    if probability and max_condition_length is None:
+        raise UserError(
+            f"data.label_drop_probability {probability}: there is no condition to drop; set "
+            "data.max_condition_length for text-to-text, or the probability to 0"
+        )
+
+
+def check_batch(batch_size: int, bucket_step: int | None, packing: Packing, paired: bool) -> None:
+    """Batches must hold something, and packed rows are all of one length.
+
+    Raises:
+        UserError: if not.
+    """
+    if batch_size < 1:
+        raise UserError(f"data.batch_size {batch_size} must be at least 1")
+    if bucket_step is not None and bucket_step < 1:
+        raise UserError(f"data.bucket_step {bucket_step} must be at least 1")
+    if bucket_step is not None and packing == "pack" and not paired:
+        raise UserError(
+            f"data.bucket_step {bucket_step}: packed rows are all of one length; leave it out, or set "
+            "data.packing to truncate or wrap"
+        )
+
+
+def check_streaming(source: Source, restrict_vocabulary: bool, cache_latents: bool, buckets: bool) -> None:
+    """A stream is never seen as a whole.
+
+    Raises:
+        UserError: for settings that need that.
+    """
+    if source.streamed_rows is None:
+        return
+    given = {
+        "restrict_vocabulary": restrict_vocabulary,
+        "cache_latents": cache_latents,
+        "bucket_step": buckets,
+    }
+    for name in (name for name, wanted in given.items() if wanted):
+        raise UserError(
+            f"data.{name} needs the whole training set, which a stream is not; leave it out, or leave out "
+            "source.streamed_rows"
+        )
+    if source.streamed_rows < 1:
+        raise UserError(f"source.streamed_rows {source.streamed_rows} must be at least 1")

