@@ -217,6 +217,16 @@ def test_training_goes_on_with_raw_weights_after_validation(tmp_path: Path, val_
     assert_equal(weights(validated), weights(plain))
 
 
+def test_training_hooks_after_a_validation_see_raw_weights(tmp_path: Path) -> None:
+    class Module(TinyModule):
+        def on_train_epoch_end(self) -> None:
+            self.seen["epoch end"] = weights(self)
+
+    module = Module()
+    run(tmp_path, EMA(DECAY), module=module)
+    assert_equal(module.seen["epoch end"], module.after_step[-1])
+
+
 def test_a_run_without_ema_trains_alike_and_stores_one_set_of_weights(tmp_path: Path) -> None:
     averaged, _ = run(tmp_path, EMA(DECAY))
     plain, trainer = run(tmp_path)
@@ -255,9 +265,7 @@ def test_a_fresh_test_sees_the_average(tmp_path: Path, callbacks: list[Callback]
     trained, trainer = run(tmp_path, EMA(DECAY))
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     fresh = TinyModule()
-    make_trainer(tmp_path, *callbacks).test(
-        fresh, loader(), ckpt_path=tmp_path / "end.ckpt", weights_only=False
-    )
+    make_trainer(tmp_path, *callbacks).test(fresh, loader(), ckpt_path=tmp_path / "end.ckpt")
     assert_close(fresh.seen["test_step"], average_of(trained.after_step))
 
 
@@ -320,6 +328,23 @@ def test_no_interruption_exchanges_the_weights(
     assert_close(weights(module), average_of(history))
     if not weights_only:
         assert_equal(only_weights(saved["current_model_state"]), history[2])
+
+
+def test_a_step_taken_but_not_yet_averaged_is_averaged_before_saving(tmp_path: Path) -> None:
+    class Struck(TinyModule):
+        def lr_scheduler_step(self, *args: Any) -> None:
+            super().lr_scheduler_step(*args)
+            if self.trainer.global_step == 3:
+                raise RuntimeError("struck")
+
+    module, trainer = Struck(), make_trainer(tmp_path, EMA(DECAY))
+    with pytest.raises(RuntimeError, match="struck"):
+        trainer.fit(module, loader())
+    trainer.save_checkpoint(tmp_path / "struck.ckpt")
+    history = run(tmp_path)[0].after_step[:3]
+    saved = load(tmp_path / "struck.ckpt")
+    assert_close(only_weights(saved["state_dict"]), average_of(history))
+    assert_equal(only_weights(saved["current_model_state"]), history[2])
 
 
 def test_an_interruption_while_weights_are_copied_loses_nothing(
@@ -411,6 +436,7 @@ def test_one_callback_serves_two_trainers_in_turn(tmp_path: Path) -> None:
     run(tmp_path, ema, max_epochs=3)
     module, _ = run(tmp_path, ema)
     assert ema.n_averaged == BATCHES
+    assert_equal(module.after_step, run(tmp_path)[0].after_step)
     assert_close(weights(module), average_of(module.after_step))
 
 
