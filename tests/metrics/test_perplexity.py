@@ -126,6 +126,12 @@ def test_empty_samples_have_no_perplexity_and_no_entropy(judge: Judge, real: lis
     assert entropy.compute() == entropy.per_sample[1] / 3
 
 
+def test_white_space_is_no_text_for_a_judge_with_a_token_for_it() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({" ": 0, "a": 1}, "a")))
+    assert tokenizer(" ")["input_ids"] == [0]
+    assert JudgeTokenizer(tokenizer, "blanks").encode([" ", "a"]) == [[], [1]]
+
+
 def test_forward_gives_the_batchs_value_and_keeps_the_sum(judge: Judge, real: list[str]) -> None:
     metric, batch, whole = (GenerativePerplexity(judge) for _ in range(3))
     metric.update(real[:4])

@@ -26,7 +26,7 @@ def refuse_unpaired(texts: Sequence[str], references: Sequence[str]) -> None:
 class Bleu(TextMetric):
     """Corpus BLEU of 0 to 100, the very number of sacrebleu's `corpus_bleu`.
 
-    The embedded-flow and diffusion papers report `lowercase=True, effective_order=True`; sacrebleu's own
+    ELF (arXiv 2605.10938) and its field report `lowercase=True, effective_order=True`; sacrebleu's own
     default, which other work reports, has both off. Print `signature` beside the number.
 
     Args:

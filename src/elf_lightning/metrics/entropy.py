@@ -18,10 +18,10 @@ def unigram_entropy(ids: Sequence[int]) -> float:
 
 
 class UnigramEntropy(SampleMean):
-    """Entropy over a sample's judge tokens in nats, mean over samples (arXiv 2605.10938, section 4).
+    """Entropy over a sample's judge tokens in nats, mean over samples (as arXiv 2605.10938 measures it).
 
     An empty sample has entropy 0. Real OpenWebText at 1,024 tokens reads about 5.44; a low generative
-    perplexity at a lower entropy is repetition.
+    perplexity at a lower entropy is repetition, and random words have more of it than real text.
 
     Args:
         judge: whose tokens to count: a judge, its tokenizer, or the name or folder of one.
@@ -31,8 +31,6 @@ class UnigramEntropy(SampleMean):
     Raises:
         UserError: if the judge's tokenizer cannot be loaded.
     """
-
-    higher_is_better = True
 
     def __init__(
         self, judge: Judge | JudgeTokenizer | str = "gpt2-large", context_length: int = 1024, **kwargs: Any

@@ -110,11 +110,15 @@ class JudgeTokenizer:
         return cls(tokenizer, name_or_folder, context_length, bos_id, tokenizer.eos_token_id)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Each text's own tokens, cut at what the context has room for, without BOS and EOS."""
+        """Each text's own tokens, cut at what the context has room for, without BOS and EOS.
+
+        Nothing but white space is no text: it has no tokens.
+        """
         if not texts:
             return []
         room = self.context_length - (self.bos_id is not None)
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=room)
+        written = [text if text.strip() else "" for text in texts]
+        encoded = self.tokenizer(written, add_special_tokens=False, truncation=True, max_length=room)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def rows(self, texts: Sequence[str], ended: bool = True) -> list[list[int]]:

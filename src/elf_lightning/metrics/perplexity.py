@@ -14,7 +14,7 @@ from elf_lightning.metrics.text_metric import TextMetric
 
 
 class GenerativePerplexity(TextMetric):
-    """`exp` of the judge's mean nll a token, pooled over all samples (arXiv 2605.10938, section 4).
+    """`exp` of the judge's mean nll a token, pooled over all samples (as in arXiv 2605.10938).
 
     Never read it without `UnigramEntropy` and `Repetition`: repetition is likely text. Empty samples have
     no tokens and take no part. Numbers of different judges do not compare: report `judge.name`.
