@@ -85,3 +85,58 @@ def network_from_golden(config: dict[str, Any], official_weights: dict[str, Tens
     network = ELFNetwork(shape, config["text_encoder_dim"], config["vocab_size"], config["max_length"])
     network.load_state_dict(from_official(official_weights))
     return network
+
+
+TINY_LINES = (
+    "in the beginning god created heaven and earth now was without form darkness upon face of deep",
+    "spirit moved waters said let there be light saw that it good he divided from called day night",
+    "evening morning first second third firmament midst under above so gathered together one place",
+)
+TINY_WORDS = [word for line in TINY_LINES for word in line.split()]
+
+
+def save_tokenizer(folder: Path, **special_tokens: str) -> int:
+    """Save a tokenizer of whole words, the special tokens first; returns its size."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: number for number, token in enumerate([*special_tokens.values(), *TINY_WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=special_tokens.get("unk_token")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens).save_pretrained(folder)
+    return len(vocabulary)
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a T5 with random weights, 3 layers, C=16, and its tokenizer of words (EOS, no SEP)."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("tiny_t5")
+    size = save_tokenizer(folder, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    config = T5Config(
+        vocab_size=size, d_model=16, d_kv=8, d_ff=32, num_layers=3, num_heads=2, decoder_start_token_id=0
+    )
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a BERT with random weights, 3 layers, C=16, 32 positions, and its tokenizer (SEP, no EOS)."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    config = BertConfig(
+        vocab_size=save_tokenizer(folder, **special),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    return str(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,10 @@ def read_model(
 
     text_encoder = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     reader = AutoModelForTextEncoding if text_encoder else AutoModel
+    if text_encoder:
+        # T5Gemma's encoder refuses to be built while the config speaks of a decoder.
+        config = deepcopy(config)
+        config.is_encoder_decoder = False
     try:
         model: PreTrainedModel = reader.from_pretrained(
             resolve_folder(name_or_path),
