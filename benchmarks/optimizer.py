@@ -63,13 +63,14 @@ class PlainStep:
 def plain_newton_schulz(matrix: Tensor) -> Tensor:
     """The iteration as the `muon-optimizer` package writes it, in float32."""
     a, b, c = COEFFICIENTS
-    x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    tall = matrix.shape[0] > matrix.shape[1]
+    x: Tensor = matrix.mT if tall else matrix
     x = x / (x.norm() + EPS)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         polynomial = b * gram + c * gram @ gram
         x = a * x + polynomial @ x
-    return x.mT if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if tall else x
 
 
 @dataclass(frozen=True)

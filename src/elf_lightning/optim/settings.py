@@ -39,7 +39,7 @@ class OptimizerSettings(ABC):
 
 @dataclass(frozen=True)
 class Muon(OptimizerSettings):
-    """Muon for matrices, Nesterov Adam for the rest: the paper's optimizer (arXiv 2605.10938, appendix).
+    """Muon for matrices, Nesterov Adam for the rest: the paper's optimizer (arXiv 2605.10938).
 
     Args:
         base_learning_rate: learning rate at a global batch of 256 rows; it grows in proportion.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch import distributed as dist
 
@@ -38,12 +39,12 @@ def gather(share: Tensor, owners: list[int]) -> Tensor:
     if ranks() == 1:
         return share
     everything = share.new_empty(len(owners), *share.shape[1:])
-    own = [i for i, owner in enumerate(owners) if owner == rank()]
+    slots = list(everything.unbind())
+    own = [slot for slot, owner in zip(slots, owners, strict=True) if owner == rank()]
     if own:
-        everything[own] = share
+        torch._foreach_copy_(own, list(share.unbind()))
     pending = [
-        dist.broadcast(matrix, src=owner, async_op=True)
-        for matrix, owner in zip(everything.unbind(), owners, strict=True)
+        dist.broadcast(slot, src=owner, async_op=True) for slot, owner in zip(slots, owners, strict=True)
     ]
     for work in pending:
         assert work is not None
