@@ -32,7 +32,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         device: where to sample; a GPU if there is one, by default.
 
     Raises:
-        UserError: if the checkpoint does not name its tokenizer, or the tokenizer is another one.
+        UserError: for a device that is not there.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -41,7 +41,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
 
     def __init__(self, bundle: ModelBundle, device: torch.device | str | None = None) -> None:
         self.bundle = bundle
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = bundle.network().to(self.device)
         self.settings = _settings(bundle)
         self.repetition_direction = bundle.repetition_direction
@@ -166,7 +166,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             chunk = plans[start : start + batch_size]
             prompt, fixed = self.rows.batch(chunk, start, self.device)
             result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
-            yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], start, seed)
+            indices = prompt.index.tolist()
+            yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)
 
     def plans(self, num: int, prompts: Sequence[str] | None, infill: Sequence[str] | None) -> list[RowPlan]:
         """The rows of a request, in order: all of the first prompt, then of the second, and so on.
@@ -239,6 +240,18 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         decoding = {**self.decoding, "tokenizer": TOKENIZER_NAME}
         bundle = replace(self.bundle, decoding=decoding, repetition_direction=self.repetition_direction)
         save_hub(bundle, save_directory)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        probe = torch.zeros((), device=device)
+        probe.item()
+        return probe.device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        raise UserError(
+            f"device '{device}' cannot be used ({str(error).splitlines()[0]}); leave it out to take a GPU "
+            "if there is one, or give cpu"
+        ) from error
 
 
 def _settings(bundle: ModelBundle) -> SamplingSettings:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -17,13 +18,15 @@ class Stage:
 
     Attributes:
         time: from 0 (noise) to 1 (data).
-        text: what the network's estimate decodes to.
+        text: what the network's estimate decodes to; at time 1, the generated text.
+        tokens: (S) the network's ids of it, padding included.
         latents: (S, C) noised latents `z`.
         estimate: (S, C) what the network took the clean latents for, `x_hat`.
     """
 
     time: float
     text: str
+    tokens: list[int]
     latents: Tensor
     estimate: Tensor
 
@@ -46,22 +49,26 @@ class Sample:
     tokens: list[int]
     stages: tuple[Stage, ...] = ()
 
+    def record(self) -> dict[str, Any]:
+        """A line of a sample file, in plain types: `index, seed, text, tokens`."""
+        return {"index": self.index, "seed": self.seed, "text": self.text, "tokens": self.tokens}
+
 
 def samples_of(
-    result: SampleResult, detokenizer: Detokenizer, pad_id: int, first_index: int, seed: int
+    result: SampleResult, detokenizer: Detokenizer, pad_id: int, indices: Sequence[int], seed: int
 ) -> Iterator[Sample]:
     """The rows of a result as samples.
 
     Args:
-        result: what the sampler gave for rows numbered from `first_index`.
+        result: what the sampler gave.
         detokenizer: the model's.
         pad_id: the network's id of padding.
-        first_index: number of the first row in the request.
+        indices: the rows' numbers in the request.
         seed: of the request.
     """
     stages = _stages(result.trajectory, detokenizer) if result.trajectory else [()] * len(result.tokens)
-    rows = zip(detokenizer(result.tokens), result.tokens.tolist(), stages, strict=True)
-    for index, (text, ids, way) in enumerate(rows, start=first_index):
+    rows = zip(indices, detokenizer(result.tokens), result.tokens.tolist(), stages, strict=True)
+    for index, text, ids, way in rows:
         yield Sample(index, seed, text, [token for token in ids if token != pad_id], way)
 
 
@@ -70,7 +77,13 @@ def _stages(trajectory: Trajectory, detokenizer: Detokenizer) -> list[tuple[Stag
     texts = [detokenizer(tokens) for tokens in trajectory.tokens]
     return [
         tuple(
-            Stage(time, texts[step][row], trajectory.latents[step, row], trajectory.estimates[step, row])
+            Stage(
+                time,
+                texts[step][row],
+                trajectory.tokens[step, row].tolist(),
+                trajectory.latents[step, row],
+                trajectory.estimates[step, row],
+            )
             for step, time in enumerate(trajectory.times)
         )
         for row in range(trajectory.tokens.shape[1])

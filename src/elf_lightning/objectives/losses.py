@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from elf_lightning.network import ELFNetwork
+from elf_lightning.objectives.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Losses:
     def decode_accuracy(self) -> Tensor:
         """Share of the decode rows' tokens that are recovered, (); 0 without such rows."""
         return self.decode_correct / self.decode_count.clamp(min=1)
+
+    def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
+        """What to log, by name; a mode without rows in this micro-batch is left out."""
+        values = {"loss": self.total.detach()}
+        if draws.num_decode < len(draws.t):
+            values["denoise_loss"] = self.denoise
+        if draws.num_decode:
+            values |= {"decode_loss": self.decode, "decode_accuracy": self.decode_accuracy}
+        return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
 def token_cross_entropy(

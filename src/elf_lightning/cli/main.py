@@ -1,0 +1,55 @@
+"""The door: picks the command, and turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from elf_lightning import __version__
+from elf_lightning.errors import UserError
+
+COMMANDS = {
+    "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
+    "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on held-out rows"),
+    "test": ("elf_lightning.cli.trainer", "evaluate a checkpoint"),
+    "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),
+    "sample": ("elf_lightning.cli.sample", "generate text from a checkpoint, in the terminal"),
+}
+"""Command -> the module whose `run(arguments)` does it, imported only then, and what it is for."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="elf",
+        usage="elf COMMAND [options]",
+        description="Embedded Language Flows: train, sample and evaluate.",
+        epilog=f"commands:\n{listed}\n\n`elf COMMAND --help` lists a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"elf_lightning {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `elf`; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 after a user's mistake, which has been told in one line on stderr.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser().parse_args(words)
+    module, _ = COMMANDS[parsed.command]
+    try:
+        importlib.import_module(module).run(words)
+    except UserError as error:
+        print(f"elf {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

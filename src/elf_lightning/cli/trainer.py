@@ -1,0 +1,144 @@
+"""`fit`, `validate`, `test` and `predict`: a small LightningCLI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from elf_lightning.data import ELFDataModule
+from elf_lightning.errors import UserError
+from elf_lightning.modules import ELFModule
+
+LINKED_SIZES = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
+"""What the DataModule knows and the module needs: never typed twice."""
+
+DEFAULT_CALLBACKS = (
+    "elf_lightning.callbacks.EMA",
+    "elf_lightning.callbacks.TrainingProgress",
+    "elf_lightning.callbacks.SampleWriter",
+)
+
+
+class RunConfig(SaveConfigCallback):
+    """Keeps a training run's configuration beside its logs."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration when training starts; other commands leave the run as it is."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class ELFCLI(LightningCLI):
+    """LightningCLI for ELFModule and ELFDataModule, with runs in `runs/<name>/`."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that raises instead of printing its usage and leaving."""
+        return super().init_parser(**kwargs | {"exit_on_error": False})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--name`, the links between data and model, and the default callbacks."""
+        parser.add_argument(
+            "--name", type=str, default="elf", help="name of the run; its folder is runs/<name>"
+        )
+        for size in LINKED_SIZES:
+            parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
+        parser.set_defaults(
+            {
+                "trainer.callbacks": [{"class_path": path} for path in DEFAULT_CALLBACKS],
+                "trainer.gradient_clip_val": 1.0,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
+        """Parse `args` alone: `main` is called with them from tests and notebooks as from the shell."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Put logs and checkpoints into the run's folder unless the configuration says otherwise."""
+        config = self.config[self.subcommand]
+        trainer = config.trainer
+        if trainer.default_root_dir is None:
+            trainer.default_root_dir = str(Path("runs") / config.name)
+        _check_checkpoint(config.get("ckpt_path"))
+        fitting = self.subcommand == "fit"
+        if trainer.logger in (None, True):
+            trainer.logger = _loggers(trainer.default_root_dir) if fitting else False
+        if fitting and trainer.enable_checkpointing is not False:
+            _point_checkpoints_at(trainer)
+
+
+def _check_checkpoint(path: str | None) -> None:
+    if path is None or path in ("best", "last", "hpc"):
+        return
+    if not Path(path).is_file():
+        raise UserError(
+            f"--ckpt_path {path}: there is no such file; checkpoints lie in runs/<name>/checkpoints"
+        )
+
+
+def _loggers(folder: str) -> list[Namespace]:
+    return [
+        Namespace(
+            class_path=f"lightning.pytorch.loggers.{kind}Logger",
+            init_args=Namespace(save_dir=folder, name=kind.lower()),
+        )
+        for kind in ("TensorBoard", "CSV")
+    ]
+
+
+def _point_checkpoints_at(trainer: Namespace) -> None:
+    """Give every checkpoint callback without a folder the run's, and add one if there is none."""
+    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else []
+    checkpoints = [callback for callback in callbacks if callback.class_path.endswith("ModelCheckpoint")]
+    if not checkpoints:
+        checkpoints = [
+            Namespace(
+                class_path="lightning.pytorch.callbacks.ModelCheckpoint",
+                init_args=Namespace(filename="{step:07d}", save_last="link", enable_version_counter=False),
+            )
+        ]
+        trainer.callbacks = callbacks + checkpoints
+    for checkpoint in checkpoints:
+        if checkpoint.init_args.get("dirpath") is None:
+            checkpoint.init_args.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the parser's and Lightning's complaints about settings into `UserError`.
+
+    Raises:
+        UserError: in place of ArgumentError and MisconfigurationException.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        raise UserError(str(error.message)) from error
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run a Trainer command, such as `["fit", "--config", "conf/quickstart.yaml"]`.
+
+    Raises:
+        UserError: for settings that cannot be used.
+    """
+    with one_line_errors():
+        ELFCLI(
+            ELFModule,
+            ELFDataModule,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            args=list(arguments),
+            trainer_defaults={"use_distributed_sampler": False},
+        )

@@ -1,0 +1,195 @@
+"""The LightningModule that trains, validates and samples ELF."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from elf_lightning.batch import LatentBatch, LatentPromptBatch
+from elf_lightning.data import Detokenizer, ELFDataModule
+from elf_lightning.errors import UserError
+from elf_lightning.flow import seeded_generator
+from elf_lightning.metrics import DecodeAccuracy
+from elf_lightning.modules.samples import samples_of
+from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.objectives import Draws, ELFObjective, StepKey
+from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
+from elf_lightning.sampling import Sampler, SamplingSettings
+
+
+class ELFModule(LightningModule):
+    """Trains the shared denoiser/decoder: encode, draw, loss, log.
+
+    The DataModule encodes (in `on_after_batch_transfer`, on the device), so batches arrive with latents.
+
+    Args:
+        latent_size: C; the command line links it from the DataModule, as all arguments up to `unknown_id`.
+        vocab_size: V, tokens the token head tells apart.
+        max_length: longest row.
+        eos_id: token at which decoded text ends.
+        pad_id: token that fills rows.
+        unknown_id: token that stands for pieces outside a restricted vocabulary; never counts as recovered.
+        network: width, depth and the like.
+        objective: distributions of the random draws and weights of the losses.
+        optimizer: Muon (default) or AdamW, with the base learning rate.
+        schedule: warm-up and decay.
+        sampling: defaults for `predict` and `elf sample`, kept in checkpoints.
+        seed: of initial values, training draws and samples.
+        compile: run the network through `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        vocab_size: int,
+        max_length: int,
+        eos_id: int,
+        pad_id: int,
+        unknown_id: int | None = None,
+        network: NetworkShape = NetworkShape(),
+        objective: ELFObjective = ELFObjective(),
+        optimizer: OptimizerSettings = Muon(),
+        schedule: Schedule = Schedule(),
+        sampling: SamplingSettings = SamplingSettings(),
+        seed: int = 0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = ELFNetwork(
+            network, latent_size, vocab_size, max_length, seeded_generator("initial values", seed)
+        )
+        self.objective = objective
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.sampling = sampling
+        self.seed = seed
+        self.eos_id = eos_id
+        self.pad_id = pad_id
+        self._decoding: dict[str, Any] = {}
+        self.held_out = torch.nn.ModuleDict(
+            {
+                "loss": MeanMetric(),
+                "denoise_loss": MeanMetric(),
+                "decode_loss": MeanMetric(),
+                "decode_accuracy": MeanMetric(),
+                "clean_decode_accuracy": DecodeAccuracy(unknown_id=unknown_id),
+            }
+        )
+        if compile:
+            self.network.compile()
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, ()."""
+        draws = self._draw(batch, self.current_epoch, batch_idx)
+        losses = self.objective(self.network, batch, draws)
+        self.log_dict(losses.named("train", draws), prog_bar=True, batch_size=len(batch))
+        return losses.total
+
+    def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
+        draws = self._draw(batch, "held out", batch_idx)
+        losses = self.objective.evaluate(self.network, batch, draws)
+        for name, value, weight in (
+            ("loss", losses.total, losses.decode_count),
+            ("denoise_loss", losses.denoise, losses.denoise_count),
+            ("decode_loss", losses.decode, losses.decode_count),
+            ("decode_accuracy", losses.decode_accuracy, losses.decode_count),
+        ):
+            self.held_out[name].update(value, weight)
+        recovered = self.network.decode(batch.latents, draws.guidance).argmax(-1)
+        self.held_out["clean_decode_accuracy"].update(recovered, batch.input_ids, batch.loss_mask)
+        self.log_dict({f"val/{name}": metric for name, metric in self.held_out.items()}, prog_bar=True)
+
+    def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
+        """The same as `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_predict_start(self) -> None:
+        """Read the tokenizer."""
+        self._detokenizer = Detokenizer.from_state(self.decoding_state())
+
+    def predict_step(self, batch: LatentPromptBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """Texts for the prompts, with this module's sampling settings: `index, seed, text, tokens` a row."""
+        result = self.sampler().sample(batch, self.seed)
+        samples = samples_of(result, self._detokenizer, self.pad_id, batch.index.tolist(), self.seed)
+        return [sample.record() for sample in samples]
+
+    def sampler(self) -> Sampler:
+        """A sampler of this module's network and settings."""
+        return Sampler(
+            self.network,
+            path=self.objective.path,
+            times=self.objective.times,
+            settings=self.sampling,
+            eos_id=self.eos_id,
+            pad_id=self.pad_id,
+        )
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """One optimiser, stepped by Lightning, and its schedule, which advances every step."""
+        trainer = self.trainer
+        rows = self._data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        learning_rate = scaled_learning_rate(self.optimizer.base_learning_rate, rows)
+        optimizer = self.optimizer.build(self.network, learning_rate)
+        total_steps = trainer.estimated_stepping_batches
+        steps_per_epoch = max(1, trainer.num_training_batches // trainer.accumulate_grad_batches)
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep all that decoding needs, in plain types, so that samples need no configuration."""
+        checkpoint["elf"] = self._description() | {"step": self.global_step}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network.
+
+        Raises:
+            UserError: if its sizes are not this module's.
+        """
+        if "elf" not in checkpoint:
+            raise UserError("the checkpoint was not written by elf_lightning: it has no entry 'elf'")
+        theirs, ours = checkpoint["elf"]["network"], self._description()["network"]
+        if different := sorted(name for name in ours if ours[name] != theirs.get(name)):
+            listed = ", ".join(f"{name} {theirs.get(name)} (here {ours[name]})" for name in different)
+            raise UserError(
+                f"the checkpoint holds another network: {listed}; use the configuration it was trained with"
+            )
+        self._decoding = checkpoint["elf"]["decoding"]
+
+    def _description(self) -> dict[str, Any]:
+        network = self.network
+        return {
+            "network": asdict(network.shape)
+            | {
+                "latent_size": network.latent_size,
+                "vocab_size": network.vocab_size,
+                "max_length": network.max_length,
+            },
+            "path": asdict(self.objective.path),
+            "times": asdict(self.objective.times),
+            "sampling": asdict(self.sampling),
+            "decoding": self.decoding_state(),
+        }
+
+    def decoding_state(self) -> dict[str, Any]:
+        """What turns tokens into text and text into latents: of the DataModule, or of the checkpoint."""
+        if isinstance(data := self.trainer.datamodule, ELFDataModule):
+            return data.decoding_state()
+        return self._decoding
+
+    @property
+    def _data(self) -> ELFDataModule:
+        data = self.trainer.datamodule
+        if not isinstance(data, ELFDataModule):
+            raise UserError("ELFModule trains on an ELFDataModule; pass one as `datamodule`")
+        return data
+
+    def _draw(self, batch: LatentBatch, epoch: int | str, batch_idx: int) -> Draws:
+        key = StepKey(self.seed, epoch, batch_idx, self.global_rank)
+        return self.objective.draw(batch.latents.shape, key, batch.latents.device)
