@@ -16,6 +16,7 @@ COMMANDS = {
     "test": ("elf_lightning.cli.trainer", "evaluate a checkpoint"),
     "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),
     "sample": ("elf_lightning.cli.sample", "generate text from a checkpoint, in the terminal"),
+    "convert": ("elf_lightning.cli.convert", "write a checkpoint in the official or the Hub format"),
 }
 """Command -> the module whose `run(arguments)` does it, imported only then, and what it is for."""
 

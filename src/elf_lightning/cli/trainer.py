@@ -25,6 +25,9 @@ DEFAULT_CALLBACKS = (
     "elf_lightning.callbacks.SampleWriter",
 )
 
+CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
+"""The newest state after each validation, and a link to it, `last.ckpt`."""
+
 
 class RunConfig(SaveConfigCallback):
     """Keeps a training run's configuration beside its logs."""
@@ -83,27 +86,24 @@ def _check_checkpoint(path: str | None) -> None:
         )
 
 
+def _component(class_path: str, **init_args: Any) -> Namespace:
+    """A class with its arguments, as the parser writes it."""
+    return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
+
+
 def _loggers(folder: str) -> list[Namespace]:
     return [
-        Namespace(
-            class_path=f"lightning.pytorch.loggers.{kind}Logger",
-            init_args=Namespace(save_dir=folder, name=kind.lower()),
-        )
-        for kind in ("TensorBoard", "CSV")
+        _component("lightning.pytorch.loggers.TensorBoardLogger", save_dir=folder, name="tensorboard"),
+        _component("lightning.pytorch.loggers.CSVLogger", save_dir=folder, name="csv"),
     ]
 
 
 def _point_checkpoints_at(trainer: Namespace) -> None:
     """Give every checkpoint callback without a folder the run's, and add one if there is none."""
-    callbacks = trainer.callbacks if isinstance(trainer.callbacks, list) else []
+    callbacks = list(trainer.callbacks or [])
     checkpoints = [callback for callback in callbacks if callback.class_path.endswith("ModelCheckpoint")]
     if not checkpoints:
-        checkpoints = [
-            Namespace(
-                class_path="lightning.pytorch.callbacks.ModelCheckpoint",
-                init_args=Namespace(filename="{step:07d}", save_last="link", enable_version_counter=False),
-            )
-        ]
+        checkpoints = [_component("lightning.pytorch.callbacks.ModelCheckpoint", **CHECKPOINTING)]
         trainer.callbacks = callbacks + checkpoints
     for checkpoint in checkpoints:
         if checkpoint.init_args.get("dirpath") is None:

@@ -72,15 +72,11 @@ class ELFModule(LightningModule):
         self.eos_id = eos_id
         self.pad_id = pad_id
         self._decoding: dict[str, Any] = {}
-        self.held_out = torch.nn.ModuleDict(
-            {
-                "loss": MeanMetric(),
-                "denoise_loss": MeanMetric(),
-                "decode_loss": MeanMetric(),
-                "decode_accuracy": MeanMetric(),
-                "clean_decode_accuracy": DecodeAccuracy(unknown_id=unknown_id),
-            }
-        )
+        self.held_out_loss = MeanMetric()
+        self.held_out_denoise_loss = MeanMetric()
+        self.held_out_decode_loss = MeanMetric()
+        self.held_out_decode_accuracy = MeanMetric()
+        self.held_out_clean_decode_accuracy = DecodeAccuracy(unknown_id=unknown_id)
         if compile:
             self.network.compile()
 
@@ -95,16 +91,17 @@ class ELFModule(LightningModule):
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
         losses = self.objective.evaluate(self.network, batch, draws)
-        for name, value, weight in (
-            ("loss", losses.total, losses.decode_count),
-            ("denoise_loss", losses.denoise, losses.denoise_count),
-            ("decode_loss", losses.decode, losses.decode_count),
-            ("decode_accuracy", losses.decode_accuracy, losses.decode_count),
-        ):
-            self.held_out[name].update(value, weight)
+        self.held_out_loss.update(losses.total, losses.decode_count)
+        self.held_out_denoise_loss.update(losses.denoise, losses.denoise_count)
+        self.held_out_decode_loss.update(losses.decode, losses.decode_count)
+        self.held_out_decode_accuracy.update(losses.decode_accuracy, losses.decode_count)
         recovered = self.network.decode(batch.latents, draws.guidance).argmax(-1)
-        self.held_out["clean_decode_accuracy"].update(recovered, batch.input_ids, batch.loss_mask)
-        self.log_dict({f"val/{name}": metric for name, metric in self.held_out.items()}, prog_bar=True)
+        self.held_out_clean_decode_accuracy.update(recovered, batch.input_ids, batch.loss_mask)
+        self.log("val/loss", self.held_out_loss, prog_bar=True)
+        self.log("val/denoise_loss", self.held_out_denoise_loss, prog_bar=True)
+        self.log("val/decode_loss", self.held_out_decode_loss, prog_bar=True)
+        self.log("val/decode_accuracy", self.held_out_decode_accuracy, prog_bar=True)
+        self.log("val/clean_decode_accuracy", self.held_out_clean_decode_accuracy, prog_bar=True)
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """The same as `validation_step`."""
@@ -134,7 +131,10 @@ class ELFModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser, stepped by Lightning, and its schedule, which advances every step."""
         trainer = self.trainer
-        rows = self._data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        data = self._datamodule()
+        if data is None:
+            raise UserError("ELFModule trains on an ELFDataModule; pass one to the Trainer as `datamodule`")
+        rows = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
         learning_rate = scaled_learning_rate(self.optimizer.base_learning_rate, rows)
         optimizer = self.optimizer.build(self.network, learning_rate)
         total_steps = trainer.estimated_stepping_batches
@@ -179,16 +179,12 @@ class ELFModule(LightningModule):
 
     def decoding_state(self) -> dict[str, Any]:
         """What turns tokens into text and text into latents: of the DataModule, or of the checkpoint."""
-        if isinstance(data := self.trainer.datamodule, ELFDataModule):
-            return data.decoding_state()
-        return self._decoding
+        data = self._datamodule()
+        return data.decoding_state() if data is not None else self._decoding
 
-    @property
-    def _data(self) -> ELFDataModule:
-        data = self.trainer.datamodule
-        if not isinstance(data, ELFDataModule):
-            raise UserError("ELFModule trains on an ELFDataModule; pass one as `datamodule`")
-        return data
+    def _datamodule(self) -> ELFDataModule | None:
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, ELFDataModule) else None
 
     def _draw(self, batch: LatentBatch, epoch: int | str, batch_idx: int) -> Draws:
         key = StepKey(self.seed, epoch, batch_idx, self.global_rank)

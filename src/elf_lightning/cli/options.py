@@ -1,0 +1,77 @@
+"""What the commands' options have in common."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import docstring_parser
+
+from elf_lightning.errors import UserError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that complains in one line and guesses no abbreviations."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the options.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) -> None:
+    """Give the parser an option for each field of a dataclass; those not given are left out of the result.
+
+    Args:
+        parser: the command's.
+        settings: a dataclass whose docstring describes its fields.
+        title: of the options in `--help`.
+    """
+    documented = docstring_parser.parse(settings.__doc__ or "").params
+    purpose = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documented}
+    hints = get_type_hints(settings)
+    group = parser.add_argument_group(title)
+    for field in fields(settings):
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=purpose[field.name].replace("%", "%%"),
+            **_reading(hints[field.name]),
+        )
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """How to read values of a field's type: a name, a number, or a list of numbers."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    for kind in get_args(hint):
+        if get_origin(kind) is list:
+            return {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
+    return {"type": hint, "metavar": "N"}
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for `type=`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is too few, it must be at least 1")
+    return number
+
+
+def writable(text: str) -> Path:
+    """A file that can be written, for `type=`; its folder is made, and a file that is there is left as it is."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' cannot be written ({error.strerror}); choose another") from error
