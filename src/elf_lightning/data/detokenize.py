@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
@@ -28,6 +29,7 @@ class Detokenizer:
         self.tokenizer = tokenizer
         self.kept_ids = kept_ids
         self.skipped_ids = skipped_ids
+        self._piece = cache(self._share)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -45,5 +47,26 @@ class Detokenizer:
 
     def tokenizer_ids(self, row: list[int]) -> list[int]:
         """The tokenizer's ids of one row of network ids, without padding."""
-        kept = (token for token in row if token not in self.skipped_ids)
-        return list(kept) if self.kept_ids is None else [self.kept_ids[token] for token in kept]
+        return [self._tokenizer_id(token) for token in row if token not in self.skipped_ids]
+
+    def pieces(self, row: list[int]) -> list[str]:
+        """Each network id's share of the row's text, with the space before it; empty where it is none."""
+        pieces: list[str] = []
+        before: int | None = None
+        for token in row:
+            if token in self.skipped_ids:
+                pieces.append("")
+            else:
+                before, last = self._tokenizer_id(token), before
+                pieces.append(self._piece(last, before))
+        return pieces
+
+    def _tokenizer_id(self, token: int) -> int:
+        return token if self.kept_ids is None else self.kept_ids[token]
+
+    def _share(self, before: int | None, token: int) -> str:
+        """What the tokenizer's `token` adds to a text that ends in `before`."""
+        if before is None:
+            return self.tokenizer.batch_decode([[token]])[0]
+        start, both, alone = self.tokenizer.batch_decode([[before], [before, token], [token]])
+        return both.removeprefix(start) if both.startswith(start) else alone

@@ -16,6 +16,7 @@ from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_
 from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.data import Detokenizer
 from elf_lightning.errors import UserError
+from elf_lightning.modules.device import usable_device
 from elf_lightning.modules.prompting import RowMaker, RowPlan
 from elf_lightning.modules.samples import Sample, samples_of
 from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
@@ -41,7 +42,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
 
     def __init__(self, bundle: ModelBundle, device: torch.device | str | None = None) -> None:
         self.bundle = bundle
-        self.device = _usable(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = bundle.network().to(self.device)
         self.settings = _settings(bundle)
         self.repetition_direction = bundle.repetition_direction
@@ -240,18 +241,6 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         decoding = {**self.decoding, "tokenizer": TOKENIZER_NAME}
         bundle = replace(self.bundle, decoding=decoding, repetition_direction=self.repetition_direction)
         save_hub(bundle, save_directory)
-
-
-def _usable(device: torch.device | str) -> torch.device:
-    try:
-        probe = torch.zeros((), device=device)
-        probe.item()
-        return probe.device
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
-        raise UserError(
-            f"device '{device}' cannot be used ({str(error).splitlines()[0]}); leave it out to take a GPU "
-            "if there is one, or give cpu"
-        ) from error
 
 
 def _settings(bundle: ModelBundle) -> SamplingSettings:

@@ -62,7 +62,7 @@ class Trajectory:
         times: the K times, rising to 1.
         latents: (K, B, S, C) noised latents `z`.
         estimates: (K, B, S, C) what the network took the clean latents for, `x_hat`.
-        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`.
+        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`; at t=1 those tokens.
     """
 
     times: tuple[float, ...]
@@ -157,7 +157,7 @@ class Sampler:
             step = Step(number, t, z, field.x_hat)
             if number in trajectory_steps:
                 kept.append(step)
-                shown.append(self._tokens(step.estimate, prompt, seed, infill))
+                shown.append(self._tokens(z if t == 1 else step.estimate, prompt, seed, infill))
             if on_step is not None:
                 on_step(step)
 
