@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,20 +50,23 @@ def written_once(folder: Path) -> Iterator[Path | None]:
     if folder.exists():
         yield None
         return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = WeakFileLock(folder.with_suffix(".lock"))
-        with lock:
-            if folder.exists():
-                yield None
-                return
-            unfinished = folder.with_suffix(".incomplete")
+    unfinished = folder.with_suffix(".incomplete")
+    with ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(WeakFileLock(folder.with_suffix(".lock")))
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
-            yield unfinished
-            unfinished.rename(folder)
-    except PermissionError as error:
-        raise UserError(f"data.cache_dir '{folder.parent}' is not writable; give a folder that is") from error
+        except OSError as error:
+            raise UserError(
+                f"data.cache_dir '{folder.parent}' is not writable ({error.strerror}); give a folder that is"
+            ) from error
+        if folder.exists():  # another process made it while this one waited
+            unfinished.rmdir()
+            yield None
+            return
+        yield unfinished
+        unfinished.rename(folder)
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def permuted(index: Indices, size: int, *key: int) -> Indices:
     again (cycle walking) until it comes back.
     """
     half = max(1, -(-(size - 1).bit_length() // 2))
-    round_keys = np.random.SeedSequence(key).generate_state(8, np.uint64)
+    round_keys = _mixed_key(key, 8)
     places = index.astype(np.uint64)
     outside = np.ones(len(places), dtype=bool)
     while outside.any():
@@ -148,5 +148,9 @@ def _mixed(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 def keyed_generator(*key: int) -> torch.Generator:
     """A CPU generator whose draws depend on these non-negative numbers alone."""
-    state = np.random.SeedSequence(key).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
+    return torch.Generator().manual_seed(int(_mixed_key(key, 1)[0]))
+
+
+def _mixed_key(key: tuple[int, ...], count: int) -> npt.NDArray[Any]:
+    # With the length in front, since a SeedSequence does not see zeros at the end.
+    return np.random.SeedSequence((len(key), *key)).generate_state(count, np.uint64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from elf_lightning.data.sources.base import Source, with_validation
 from elf_lightning.data.sources.columns import pick_columns, pick_streamed_columns
 from elf_lightning.errors import UserError
@@ -71,9 +73,8 @@ class HubDataset(Source):
         stream = self._stream()
         if self.validation_split is None:
             stream = stream.skip(self.streamed_validation_rows)
-        stream = stream.shuffle(seed=seed, buffer_size=self.shuffle_buffer)
-        stream.set_epoch(epoch)
-        return stream
+        order = np.random.default_rng((seed, epoch))
+        return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {"class": "HubDataset", **vars(self)}

@@ -1,0 +1,174 @@
+"""Latents on disk instead of the encoder."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from elf_lightning.batch import LatentBatch
+from elf_lightning.data import ELFDataModule
+from elf_lightning.data.latents_cache import LatentsFile, SplitLatents
+from elf_lightning.encoders import PretrainedEncoder
+from elf_lightning.errors import UserError
+from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.objectives import ELFObjective, StepKey
+
+
+@pytest.fixture
+def make_pairs(make_data: Callable[..., ELFDataModule], tmp_path: Path) -> Callable[..., ELFDataModule]:
+    """A text-to-text DataModule that drops half of the conditions."""
+    from elf_lightning.data import JsonLines
+
+    words = ("light", "day", "night", "heaven", "earth", "deep")
+    lines = [f'{{"input": "the {word} now", "output": "god called {word} good"}}\n' for word in words]
+    (tmp_path / "pairs.jsonl").write_text("".join(lines))
+
+    def make(**overrides: Any) -> ELFDataModule:
+        settings = {"max_condition_length": 3, "label_drop_probability": 0.5, "pad_mode": "eos"}
+        return make_data(source=JsonLines(str(tmp_path / "pairs.jsonl")), **settings | overrides)
+
+    return make
+
+
+def batches(data: ELFDataModule, epoch: int = 0) -> list[LatentBatch]:
+    data.prepare_data()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+
+
+def loss(batch: LatentBatch, vocab_size: int) -> torch.Tensor:
+    shape = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
+    network = ELFNetwork(shape, 16, vocab_size, 8, torch.Generator().manual_seed(0))
+    objective = ELFObjective()
+    draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0, 0), batch.latents.device)
+    return objective(network, batch, draws).total
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    latents = torch.randn(5, 3, 4).bfloat16()
+    file = LatentsFile(tmp_path / "x.latents", (5, 3, 4))
+    file.write(latents.split(2))
+    assert file.path.stat().st_size == file.num_bytes
+    assert torch.equal(file.read(torch.tensor([4, 0])), latents[[4, 0]])
+    assert torch.equal(pickle.loads(pickle.dumps(file)).read(torch.arange(5)), latents)
+
+
+def test_dropped_rows_read_their_own_latents(tmp_path: Path) -> None:
+    split = SplitLatents.at(tmp_path, "train", (4, 2, 3), label_drop=True)
+    for number, file in enumerate(split.files):
+        file.write([torch.full((4, 2, 3), float(number))])
+    read = split.read([3, 1], torch.tensor([False, True]))
+    assert read[:, 0, 0].tolist() == [0, 1]
+
+
+def test_the_encoder_is_not_run(
+    make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(cache_latents=True)
+    data.prepare_data()
+    again = make_data(cache_latents=True)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the encoder ran")
+
+    monkeypatch.setattr(PretrainedEncoder, "encode", refuse)
+    assert all(batch.latents.dtype == torch.float32 for batch in batches(again))
+    for batch in again.val_dataloader():
+        again.on_after_batch_transfer(batch, 0)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_embedded_and_cached_give_the_same_loss(make_pairs: Callable[..., ELFDataModule], epoch: int) -> None:
+    embedded, cached = (batches(make_pairs(cache_latents=cache), epoch) for cache in (False, True))
+    assert len(embedded) == len(cached) > 0
+    for first, second in zip(embedded, cached, strict=True):
+        assert torch.equal(first.input_ids, second.input_ids)
+        assert torch.equal(first.label_drop, second.label_drop)
+        torch.testing.assert_close(first.latents, second.latents, atol=0.02, rtol=0.01)
+        torch.testing.assert_close(loss(first, 60), loss(second, 60), atol=1e-3, rtol=1e-3)
+    assert any(batch.label_drop.any() for batch in embedded)
+
+
+def test_narrow_batches_are_cut_from_the_cache(make_pairs: Callable[..., ELFDataModule]) -> None:
+    embedded, cached = (
+        batches(make_pairs(cache_latents=cache, bucket_step=2, max_length=20)) for cache in (False, True)
+    )
+    for first, second in zip(embedded, cached, strict=True):
+        assert first.latents.shape == second.latents.shape
+        assert first.latents.shape[1] == 8
+        real = first.attention_mask
+        torch.testing.assert_close(first.latents[real], second.latents[real], atol=0.02, rtol=0.01)
+
+
+def test_the_cache_follows_encoder_moments_and_length(
+    make_data: Callable[..., ELFDataModule], tiny_bert: str
+) -> None:
+    variants = [
+        {},
+        {"encoder": PretrainedEncoder(tiny_bert, layer=1)},
+        {"max_length": 6},
+        {"latent_mean": 0.0, "latent_std": 0.5},
+    ]
+    files = set()
+    for variant in variants:
+        data = make_data(cache_latents=True, **variant)
+        data.prepare_data()
+        files.add(data.store.split("train", torch.device("cpu")).plain.path)
+    assert len(files) == len(variants)
+
+
+def test_an_interrupted_cache_is_written_again(
+    make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def interrupt(self: LatentsFile, latents: object) -> None:
+            self.path.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        patch.setattr(LatentsFile, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make_data(cache_latents=True).prepare_data()
+    expected, found = batches(make_data()), batches(make_data(cache_latents=True))
+    for first, second in zip(expected, found, strict=True):
+        torch.testing.assert_close(first.latents, second.latents, atol=0.02, rtol=0.01)
+
+
+def test_a_full_disk_is_refused_with_both_sizes(
+    make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 99, 1))
+    with pytest.raises(UserError, match=r"needs 0.0 GB in .* and 0.0 GB are free; .*data.cache_dir"):
+        make_data(cache_latents=True).prepare_data()
+
+
+class TestMoments:
+    def test_measured_latents_are_normal(self, make_data: Callable[..., ELFDataModule]) -> None:
+        data = make_data()
+        latents = torch.cat([batch.latents[batch.attention_mask] for batch in batches(data)])
+        assert np.array(data.moments.mean).shape == (16,)
+        assert latents.mean(0).abs().max() < 0.1
+        assert latents.std() == pytest.approx(1, abs=0.05)
+
+    def test_given_ones_are_used(self, make_data: Callable[..., ELFDataModule]) -> None:
+        raw, scaled = (
+            batches(make_data(latent_mean=mean, latent_std=std))[0] for mean, std in ((0.0, 1.0), (0.5, 0.2))
+        )
+        torch.testing.assert_close(scaled.latents, (raw.latents - 0.5) / 0.2)
+
+    def test_they_are_measured_once(
+        self, make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured = make_data().moments
+        monkeypatch.setattr("elf_lightning.data.store.measure_moments", None)
+        assert make_data().moments == measured

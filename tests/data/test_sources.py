@@ -1,0 +1,279 @@
+"""Every source, on files that the test writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from elf_lightning.data import (
+    DatasetFiles,
+    HubDataset,
+    JsonLines,
+    KingJamesToWeb,
+    SavedDataset,
+    Source,
+    TextFiles,
+    WebBible,
+)
+from elf_lightning.errors import UserError
+
+TEXTS = [f"text {number}" for number in range(10)]
+PAIRS = [{"de": f"quelle {number}", "en": f"target {number}"} for number in range(10)]
+IDS = [{"condition_input_ids": [number], "input_ids": [number, 1]} for number in range(10)]
+
+
+def load(source: Source, tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training and held-out examples."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    splits = source.load(scratch)
+    return splits["train"].to_list(), splits["validation"].to_list()
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def texts(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["text"] for row in rows]
+
+
+class TestTextFiles:
+    def test_one_document_a_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.txt"
+        file.write_text("one\n\n two \nthree\nfour")
+        train, held_out = load(TextFiles(str(file), document="line", held_out_fraction=0.25), tmp_path)
+        assert (texts(train), texts(held_out)) == (["one", "two", "three"], ["four"])
+
+    def test_one_document_a_block(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.txt"
+        file.write_text("\none\nmore\n\n  \ntwo\n\nthree\n")
+        train, held_out = load(TextFiles(str(file), document="block"), tmp_path)
+        assert (texts(train), texts(held_out)) == (["one\nmore", "two"], ["three"])
+
+    def test_one_document_a_file_of_a_folder(self, tmp_path: Path) -> None:
+        folder = tmp_path / "texts"
+        (folder / "deep").mkdir(parents=True)
+        for name, text in (
+            ("b.txt", "two\nlines"),
+            ("a.txt", "one"),
+            ("deep/c.txt", "three"),
+            ("d.md", "no"),
+        ):
+            (folder / name).write_text(text)
+        train, held_out = load(TextFiles(str(folder)), tmp_path)
+        assert texts(train + held_out) == ["one", "two\nlines", "three"]
+
+    def test_patterns_and_a_validation_set(self, tmp_path: Path) -> None:
+        for name in ("train1.txt", "train2.txt", "held.txt"):
+            (tmp_path / name).write_text(name)
+        source = TextFiles(str(tmp_path / "train*.txt"), validation=str(tmp_path / "held.txt"))
+        train, held_out = load(source, tmp_path)
+        assert (texts(train), texts(held_out)) == (["train1.txt", "train2.txt"], ["held.txt"])
+
+    def test_a_byte_order_mark_is_no_text(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo")
+        assert texts(load(TextFiles(str(tmp_path / "a.txt"), document="line"), tmp_path)[0]) == ["one"]
+
+    def test_identity_changes_with_the_file(self, text_file: Path) -> None:
+        before = TextFiles(str(text_file)).identity()
+        assert before == TextFiles(str(text_file)).identity()
+        text_file.write_text("something else")
+        assert before != TextFiles(str(text_file)).identity()
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"nowhere.txt': there is no such file"):
+            TextFiles(str(tmp_path / "nowhere.txt")).identity()
+
+    def test_a_folder_without_text(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"no folder with .txt files in it"):
+            TextFiles(str(tmp_path)).identity()
+
+    @pytest.mark.parametrize("document", ["file", "line", "block"])
+    def test_empty(self, tmp_path: Path, document: Any) -> None:
+        (tmp_path / "a.txt").write_text(" \n")
+        with pytest.raises(UserError, match=r"a.txt' has no text in it"):
+            load(TextFiles(str(tmp_path / "a.txt"), document=document), tmp_path)
+
+    def test_not_utf8(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_bytes("für".encode("latin-1"))
+        with pytest.raises(UserError, match=r"a.txt' is not UTF-8 \(byte 0xfc\)"):
+            load(TextFiles(str(tmp_path / "a.txt")), tmp_path)
+
+    def test_nothing_left_to_train_on(self, text_file: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"1 document\(s\) cannot be split"):
+            load(TextFiles(str(text_file)), tmp_path)
+
+
+class TestJsonLines:
+    def test_texts(self, tmp_path: Path) -> None:
+        file = write_lines(tmp_path / "a.jsonl", [{"text": text, "other": 1} for text in TEXTS])
+        train, held_out = load(JsonLines(file, held_out_fraction=0.2), tmp_path)
+        assert texts(train) + texts(held_out) == TEXTS
+        assert len(held_out) == 2
+
+    def test_pairs(self, tmp_path: Path) -> None:
+        rows = [{"input": pair["de"], "output": pair["en"]} for pair in PAIRS]
+        train, _ = load(JsonLines(write_lines(tmp_path / "a.jsonl", rows)), tmp_path)
+        assert train[0] == {"condition_text": "quelle 0", "text": "target 0"}
+
+    @pytest.mark.parametrize("keep", [["input_ids"], ["condition_input_ids", "input_ids"]])
+    def test_ids(self, tmp_path: Path, keep: list[str]) -> None:
+        rows = [{name: row[name] for name in keep} for row in IDS]
+        train, _ = load(JsonLines(write_lines(tmp_path / "a.jsonl", rows)), tmp_path)
+        assert train == rows[:-1]
+
+    @pytest.mark.parametrize(
+        ("content", "complaint"),
+        [
+            ("", "has no line in it"),
+            ('{"words": "a"}\n', "has the keys words; its lines need text, or input and output"),
+            ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
+            ('{"text": "a"}\n{"input": "a"}\n', "line 2 has no 'text'"),
+            ('{"text": "a"}\n\n["b"]\n', "line 3 is no JSON object"),
+        ],
+    )
+    def test_bad_content(self, tmp_path: Path, content: str, complaint: str) -> None:
+        (tmp_path / "a.jsonl").write_text(content)
+        with pytest.raises(UserError, match=complaint):
+            load(JsonLines(str(tmp_path / "a.jsonl")), tmp_path)
+
+    def test_not_utf8(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jsonl").write_bytes('{"text": "für"}\n'.encode("latin-1"))
+        with pytest.raises(UserError, match="line 1 is not JSON in UTF-8"):
+            load(JsonLines(str(tmp_path / "a.jsonl")), tmp_path)
+
+
+class TestDatasetFiles:
+    def test_parquet(self, tmp_path: Path) -> None:
+        Dataset.from_dict({"body": TEXTS, "other": TEXTS}).to_parquet(tmp_path / "a.parquet")
+        source = DatasetFiles(str(tmp_path / "a.parquet"), text_column="body")
+        train, held_out = load(source, tmp_path)
+        assert train + held_out == [{"text": text} for text in TEXTS]
+
+    def test_arrow_files_of_a_folder(self, tmp_path: Path) -> None:
+        Dataset.from_list(IDS).save_to_disk(tmp_path / "saved")
+        train, held_out = load(DatasetFiles(str(tmp_path / "saved")), tmp_path)
+        assert train + held_out == IDS
+
+    def test_nested_columns(self, tmp_path: Path) -> None:
+        Dataset.from_dict({"translation": PAIRS}).to_parquet(tmp_path / "a.parquet")
+        source = DatasetFiles(
+            str(tmp_path / "a.parquet"), text_column="translation.en", condition_column="translation.de"
+        )
+        assert load(source, tmp_path)[0][0] == {"text": "target 0", "condition_text": "quelle 0"}
+
+    def test_a_wrong_column(self, tmp_path: Path) -> None:
+        Dataset.from_dict({"body": TEXTS}).to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(UserError, match=r"has no column 'text'; it has body: set text_column"):
+            load(DatasetFiles(str(tmp_path / "a.parquet")), tmp_path)
+
+    @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+    def test_something_else(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("no data")
+        with pytest.raises(UserError, match=r"not readable as Arrow or Parquet") as error:
+            load(DatasetFiles(str(tmp_path / name)), tmp_path)
+        assert "\n" not in str(error.value)
+
+
+class TestSavedDataset:
+    def test_one_set(self, tmp_path: Path) -> None:
+        Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "saved")
+        train, held_out = load(SavedDataset(str(tmp_path / "saved"), held_out_fraction=0.3), tmp_path)
+        assert (len(train), len(held_out)) == (7, 3)
+
+    def test_splits(self, tmp_path: Path) -> None:
+        splits = {"training": Dataset.from_list(IDS), "dev": Dataset.from_list(IDS[:2])}
+        DatasetDict(splits).save_to_disk(tmp_path / "saved")
+        source = SavedDataset(str(tmp_path / "saved"), train_split="training", validation_split="dev")
+        assert load(source, tmp_path) == (IDS, IDS[:2])
+
+    def test_a_wrong_split(self, tmp_path: Path) -> None:
+        DatasetDict(training=Dataset.from_list(IDS)).save_to_disk(tmp_path / "saved")
+        with pytest.raises(UserError, match="has no split 'train'; it has training"):
+            load(SavedDataset(str(tmp_path / "saved")), tmp_path)
+
+    def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"no folder written by save_to_disk; .* use TextFiles"):
+            load(SavedDataset(str(tmp_path)), tmp_path)
+
+    @pytest.mark.parametrize("path", ["nobody/no-such-set", "/no/such/folder"])
+    def test_unreachable(self, tmp_path: Path, path: str) -> None:
+        with pytest.raises(UserError) as error:
+            load(SavedDataset(path), tmp_path)
+        assert path in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+class TestHubDataset:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> str:
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        Dataset.from_dict({"translation": PAIRS}).to_parquet(folder / "train.parquet")
+        Dataset.from_dict({"translation": PAIRS[:3]}).to_parquet(folder / "validation.parquet")
+        return str(folder)
+
+    def test_splits_and_columns(self, folder: str, tmp_path: Path) -> None:
+        source = HubDataset(
+            folder,
+            validation_split="validation",
+            text_column="translation.en",
+            condition_column="translation.de",
+        )
+        train, held_out = load(source, tmp_path)
+        assert (len(train), len(held_out)) == (10, 3)
+        assert train[0] == {"text": "target 0", "condition_text": "quelle 0"}
+
+    def test_a_stream_is_not_prepared(self, folder: str, tmp_path: Path) -> None:
+        source = HubDataset(folder, text_column="translation.en", streamed_rows=8, streamed_validation_rows=4)
+        splits = source.load(tmp_path)
+        assert set(splits) == {"validation"}
+        assert texts(splits["validation"].to_list()) == [pair["en"] for pair in PAIRS[:4]]
+        streamed = texts(list(source.stream(epoch=0, seed=0)))
+        assert sorted(streamed) == [pair["en"] for pair in PAIRS[4:]]
+        assert texts(list(source.stream(epoch=1, seed=0))) != streamed
+
+    @pytest.mark.parametrize("streamed_rows", [None, 5])
+    def test_a_wrong_column(self, folder: str, tmp_path: Path, streamed_rows: int | None) -> None:
+        with pytest.raises(UserError, match=r"has no column 'translation.fr'"):
+            load(HubDataset(folder, text_column="translation.fr", streamed_rows=streamed_rows), tmp_path)
+
+    def test_a_wrong_split(self, folder: str, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="split 'dev'"):
+            load(HubDataset(folder, train_split="dev", text_column="translation.en"), tmp_path)
+
+    def test_unreachable(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            UserError, match=r"'nobody/no-such-set' could not be reached.*local copy"
+        ) as error:
+            load(HubDataset("nobody/no-such-set"), tmp_path)
+        assert "\n" not in str(error.value)
+
+
+class TestBibles:
+    def test_chapters_are_clean(self, tmp_path: Path) -> None:
+        train, held_out = load(WebBible(), tmp_path)
+        chapters = texts(train + held_out)
+        assert (len(train), len(held_out)) == (1130, 59)
+        assert chapters[0].startswith("In the beginning God created the heavens and the earth. Now the earth")
+        assert chapters[-1].endswith("Amen.")
+        assert not any(mark in text for text in chapters for mark in "[]`{}<>")
+        assert not any("Psalm 1" in text or "BOOK I" in text or "  " in text for text in chapters)
+        assert sum(len(text.split()) for text in chapters) > 700_000
+
+    def test_verses_are_paired(self, tmp_path: Path) -> None:
+        train, held_out = load(KingJamesToWeb(), tmp_path)
+        assert len(train) + len(held_out) == 31_099
+        assert train[1]["condition_text"].startswith("And the earth was without form, and void;")
+        assert train[1]["text"].startswith("Now the earth was formless and empty.")
+
+    def test_a_missing_package_names_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("elf_lightning.data.sources.bible.WEB", "no-such-package")
+        with pytest.raises(UserError, match=r"'no-such-package' is not installed.*requirements-embedded"):
+            WebBible().identity()

@@ -1,0 +1,126 @@
+"""Rows of a source that is read as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from elf_lightning.data import ELFDataModule, HubDataset
+from elf_lightning.data.position import Position
+from elf_lightning.data.stream import StreamSettings, stream_rows
+from elf_lightning.errors import UserError
+
+WORDS = [
+    "in",
+    "the",
+    "beginning",
+    "god",
+    "created",
+    "heaven",
+    "and",
+    "earth",
+    "now",
+    "was",
+    "without",
+    "form",
+]
+
+
+@pytest.fixture
+def make_stream(make_data: Callable[..., ELFDataModule], tmp_path: Path) -> Callable[..., ELFDataModule]:
+    """A DataModule over four shards of ten documents each, all different."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in range(4):
+        texts = [f"{WORDS[shard]} {WORDS[number]} {WORDS[-1 - number]}" for number in range(10)]
+        Dataset.from_dict({"text": texts}).to_json(folder / f"train-{shard}.jsonl")
+    Dataset.from_dict({"text": WORDS}).to_json(folder / "validation.jsonl")
+
+    def make(source: dict[str, Any] | None = None, **overrides: Any) -> ELFDataModule:
+        settings = {"streamed_rows": 12, "validation_split": "validation", "shuffle_buffer": 4}
+        hub = HubDataset(**{"path": str(folder)} | settings | (source or {}))
+        return make_data(**{"source": hub, "max_length": 4} | overrides)
+
+    return make
+
+
+def rows(data: ELFDataModule, epoch: int = 0) -> list[list[int]]:
+    data.prepare_data()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [row for batch in loader for row in batch.input_ids.tolist()]
+
+
+def test_an_epoch_has_the_rows_asked_for(make_stream: Callable[..., ELFDataModule]) -> None:
+    data = make_stream()
+    assert data.train_rows == 12
+    assert len(data.train_dataloader()) == 6
+    assert len(rows(data)) == 12
+
+
+def test_epochs_differ_and_each_repeats_exactly(make_stream: Callable[..., ELFDataModule]) -> None:
+    first, again, second = rows(make_stream()), rows(make_stream()), rows(make_stream(), epoch=1)
+    assert first == again != second
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("done", [1, 2, 3, 5])
+def test_a_resumed_run_goes_on_with_the_next_row(
+    make_stream: Callable[..., ELFDataModule], workers: int, done: int
+) -> None:
+    whole = rows(make_stream(num_workers=workers), epoch=1)
+    data = make_stream(num_workers=workers)
+    data.position = Position(epoch=1, batch=done)
+    assert rows(data, epoch=1) == whole[2 * done :]
+
+
+@pytest.mark.parametrize("packing", ["pack", "truncate"])
+def test_parts_share_the_stream(make_stream: Callable[..., ELFDataModule], packing: Any) -> None:
+    data = make_stream(packing=packing)
+
+    def part(rank: int, number: int) -> list[tuple[int, ...]]:
+        settings = StreamSettings(data.source, data.preparation.tokenize, 2, rank=rank, world_size=2)
+        return [tuple(row.input_ids.tolist()) for row in islice(stream_rows(settings, 0, number, 2), 10)]
+
+    parts = [part(rank, number) for rank in (0, 1) for number in (0, 1)]
+    assert all(len(rows) == 10 for rows in parts)
+    if packing == "truncate":  # 40 documents, 10 in each part: all of them, each once
+        assert len({row for rows in parts for row in rows}) == 40
+
+
+def test_a_stream_that_ends_starts_again(make_stream: Callable[..., ELFDataModule]) -> None:
+    found = rows(make_stream({"streamed_rows": 100}, packing="truncate"))
+    assert len(found) == 100
+    assert len({tuple(row) for row in found}) == 40
+
+
+def test_it_is_embedded_like_any_other(make_stream: Callable[..., ELFDataModule]) -> None:
+    data = make_stream()
+    data.prepare_data()
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch.latents.shape == (2, 4, 16)
+    assert torch.isfinite(batch.latents).all()
+    assert len(data.val_dataloader()) > 0
+
+
+@pytest.mark.parametrize("setting", ["restrict_vocabulary", "cache_latents"])
+def test_what_needs_the_whole_set_is_refused(make_stream: Callable[..., ELFDataModule], setting: str) -> None:
+    with pytest.raises(UserError, match=f"data.{setting} needs the whole training set"):
+        make_stream(**{setting: True})
+
+
+def test_a_stream_without_a_row_is_an_error(
+    make_stream: Callable[..., ELFDataModule], tmp_path: Path
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    Dataset.from_dict({"text": [""] * 3}).to_json(folder / "train.jsonl")
+    data = make_stream(source={"path": str(folder), "streamed_validation_rows": 1, "validation_split": None})
+    with pytest.raises(UserError, match="has not one row"):
+        next(stream_rows(StreamSettings(data.source, data.preparation.tokenize, 2), 0, 0, 1))

@@ -1,0 +1,248 @@
+"""Text -> rows of ids, on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from elf_lightning.data import ELFDataModule, JsonLines, Source, TextFiles
+from elf_lightning.data.prepare import Preparation, written_once
+from elf_lightning.data.sources import IDS
+from elf_lightning.encoders import read_tokenizer
+from elf_lightning.errors import UserError
+
+EOS = 3  # [SEP] of the tiny BERT
+
+
+class Texts(Source):
+    """Texts given in memory."""
+
+    def __init__(self, texts: list[str], **columns: list[Any]) -> None:
+        self.columns = columns or {"text": texts}
+
+    def load(self, scratch: Path) -> DatasetDict:
+        dataset = Dataset.from_dict(self.columns)
+        return DatasetDict(train=dataset, validation=dataset)
+
+    def identity(self) -> dict[str, Any]:
+        return self.columns
+
+
+DOCUMENTS = [
+    "in the beginning god created the heaven and the earth",
+    "",
+    "now the earth was without form",
+    "and darkness was upon the face of the deep",
+]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tiny_bert: str) -> Callable[..., Preparation]:
+    """Prepares documents with the tiny BERT's tokenizer."""
+
+    def prepare(source: Source | None = None, **overrides: Any) -> Preparation:
+        settings: dict[str, Any] = {
+            "source": source or Texts(DOCUMENTS),
+            "tokenizer": read_tokenizer(tiny_bert),
+            "eos_id": EOS,
+            "packing": "pack",
+            "max_length": 4,
+            "max_condition_length": None,
+            "cache_dir": tmp_path / "cache",
+        }
+        preparation = Preparation(**settings | overrides)
+        preparation.run()
+        return preparation
+
+    return prepare
+
+
+def ids_of(preparation: Preparation, split: str = "train") -> list[list[int]]:
+    rows = preparation.rows(split)
+    return [row.input_ids.tolist() for row in rows.read(range(len(rows)))]
+
+
+def tokenised(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    return [[*tokenizer(text, add_special_tokens=False)["input_ids"], EOS] for text in texts if text]
+
+
+class TestPacking:
+    def test_pack_loses_nothing_but_the_last_partial_row(self, prepared: Callable[..., Preparation]) -> None:
+        preparation = prepared()
+        stream = list(chain(*tokenised(preparation.tokenizer, DOCUMENTS)))
+        rows = ids_of(preparation)
+        assert {len(row) for row in rows} == {4}
+        assert list(chain(*rows)) == stream[: len(stream) // 4 * 4]
+
+    def test_pack_crosses_the_chunks_on_disk(self, prepared: Callable[..., Preparation]) -> None:
+        many = [f"{DOCUMENTS[number % 4]} {DOCUMENTS[number % 3]}".strip() for number in range(2500)]
+        preparation = prepared(Texts(many), max_length=7)
+        assert len(preparation._open("train").data.column(IDS).chunks) > 1
+        stream = list(chain(*tokenised(preparation.tokenizer, many)))
+        assert list(chain(*ids_of(preparation))) == stream[: len(stream) // 7 * 7]
+
+    def test_packed_rows_of_any_length_share_what_is_on_disk(
+        self, prepared: Callable[..., Preparation]
+    ) -> None:
+        assert prepared(max_length=4).folder == prepared(max_length=8).folder
+        assert len(ids_of(prepared(max_length=8))[0]) == 8
+
+    def test_truncate_keeps_beginnings(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        preparation = prepared(packing="truncate", max_length=8)
+        whole = tokenised(preparation.tokenizer, DOCUMENTS)
+        assert ids_of(preparation) == [document[:8] for document in whole]
+        assert "2 of 3 train rows are longer than data.max_length 8" in caplog.text
+
+    def test_wrap_loses_nothing(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        preparation = prepared(packing="wrap", max_length=4)
+        whole = tokenised(preparation.tokenizer, DOCUMENTS)
+        rows = ids_of(preparation)
+        assert max(map(len, rows)) == 4
+        assert list(chain(*rows)) == list(chain(*whole))
+        assert not caplog.text
+
+    def test_ids_that_come_tokenised_stay_as_they_are(self, prepared: Callable[..., Preparation]) -> None:
+        rows = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+        assert ids_of(prepared(Texts([], input_ids=rows), packing="truncate", max_length=4)) == [
+            [5, 6, 7],
+            [8],
+            [9, 10, 11, 12],
+        ]
+        assert ids_of(prepared(Texts([], input_ids=rows))) == [[5, 6, 7, 8], [9, 10, 11, 12]]
+
+    def test_processes_give_the_same_rows(self, prepared: Callable[..., Preparation], tmp_path: Path) -> None:
+        alone = ids_of(prepared())
+        assert ids_of(prepared(cache_dir=tmp_path / "other", num_proc=2)) == alone
+
+
+class TestPairs:
+    def test_condition_and_target_are_cut_to_their_limits(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Texts(
+            [], condition_text=["now the earth", "god"], text=["light", "and god said let there be"]
+        )
+        preparation = prepared(source, max_length=6, max_condition_length=2)
+        tokenizer = preparation.tokenizer
+        rows = preparation.rows("train").read([0, 1])
+        assert [tokenizer.decode(row.condition_input_ids) for row in rows] == ["now the", "god"]
+        assert rows[0].input_ids.tolist() == tokenised(tokenizer, ["light"])[0]
+        assert tokenizer.decode(rows[1].input_ids) == "and god said let there"
+        assert "2 of 2 train rows are longer" in caplog.text
+
+    def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
+        source = Texts([], condition_text=["god", "light"], text=["now", ""])
+        with pytest.raises(UserError, match=r"example 1 \(counted from 0\) has an empty target"):
+            prepared(source, max_condition_length=2)
+
+    def test_pairs_need_a_condition_length(self, prepared: Callable[..., Preparation]) -> None:
+        with pytest.raises(UserError, match=r"pairs of condition and target; set data.max_condition_length"):
+            prepared(Texts([], condition_text=["god"], text=["now"]))
+
+    def test_documents_have_no_condition(self, prepared: Callable[..., Preparation]) -> None:
+        with pytest.raises(
+            UserError, match="the source gives no conditions; name them with condition_column"
+        ):
+            prepared(max_condition_length=2)
+
+
+class TestCache:
+    def test_the_key_follows_what_decides_the_rows(
+        self, prepared: Callable[..., Preparation], tiny_t5: str
+    ) -> None:
+        keys = [
+            prepared().key,
+            prepared(Texts(DOCUMENTS[:1])).key,
+            prepared(packing="wrap").key,
+            prepared(packing="wrap", max_length=5).key,
+            prepared(tokenizer=read_tokenizer(tiny_t5), eos_id=1).key,
+        ]
+        assert len(set(keys)) == 5
+        assert prepared().key == keys[0]
+
+    def test_a_second_preparation_reads_the_first(
+        self, prepared: Callable[..., Preparation], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = ids_of(prepared())
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("the source was read again")
+
+        monkeypatch.setattr(Texts, "load", refuse)
+        assert ids_of(prepared()) == first
+
+    def test_an_interrupted_preparation_is_redone(
+        self, prepared: Callable[..., Preparation], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+
+            def interrupt(self: Preparation, dataset: Any, folder: Path) -> None:
+                folder.mkdir()
+                (folder / "rows.arrow").write_text("half of it")
+                raise KeyboardInterrupt
+
+            patch.setattr(Preparation, "_tokenize", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepared()
+        assert len(ids_of(prepared())) == 7
+
+    def test_only_one_of_many_writes(self, tmp_path: Path) -> None:
+        def write(number: int) -> bool:
+            with written_once(tmp_path / "once") as folder:
+                if folder is not None:
+                    (folder / "value").write_text(str(number))
+                return folder is not None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(write, range(8))) == 1
+        assert [file.name for file in (tmp_path / "once").iterdir()] == ["value"]
+
+    def test_a_cache_folder_that_is_a_file(
+        self, prepared: Callable[..., Preparation], tmp_path: Path
+    ) -> None:
+        (tmp_path / "cache").write_text("")
+        with pytest.raises(UserError, match=r"data.cache_dir .* is not writable"):
+            prepared()
+
+    def test_temporary_files_go(self, prepared: Callable[..., Preparation], text_file: Path) -> None:
+        preparation = prepared(TextFiles(str(text_file), document="line"))
+        left = {path.name for path in preparation.cache_dir.iterdir()}
+        assert left <= {preparation.folder.name, f"{preparation.folder.name}.lock"}
+
+
+class TestBadRows:
+    @pytest.mark.parametrize("row", [[5, 10_000], [-1, 5]])
+    def test_ids_outside_the_vocabulary(self, prepared: Callable[..., Preparation], row: list[int]) -> None:
+        with pytest.raises(UserError, match=r"example 1 \(counted from 0\) has ids from .* knows 0 to"):
+            prepared(Texts([], input_ids=[[5], row]))
+
+    def test_nothing_but_empty_documents(self, prepared: Callable[..., Preparation]) -> None:
+        with pytest.raises(UserError, match="the train split has no text in it"):
+            prepared(Texts(["", ""]))
+
+    def test_less_than_one_row(self, prepared: Callable[..., Preparation]) -> None:
+        preparation = prepared(Texts(["god said"]), max_length=100)
+        with pytest.raises(UserError, match=r"data.max_length 100: the train split has only 3 tokens"):
+            preparation.rows("train")
+
+
+def test_jsonl_pairs_go_all_the_way(make_data: Callable[..., ELFDataModule], tmp_path: Path) -> None:
+    rows = [{"input": "now the earth", "output": f"god said {word}"} for word in ("light", "day", "night")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = make_data(source=JsonLines(str(tmp_path / "a.jsonl")), max_condition_length=3, pad_mode="eos")
+    data.prepare_data()
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch.condition_mask.sum(1).tolist() == [3, 3]
+    assert batch.latents.shape == (2, 8, 16)
+    assert batch.input_ids[0, -1] == data.eos_id
