@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -270,6 +271,8 @@ class ELFDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there."""
+        # Lightning looks for state in the loader; here it is in the sampler that the loader is made with.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         self.position = Position.from_state(state_dict)
 
     # Parts
@@ -302,7 +305,7 @@ class ELFDataModule(LightningDataModule):
     def _loader(self, examples: Dataset[Row], sampler: Sampler[int], collate: CollateRows) -> DataLoader[Row]:
         return DataLoader(
             examples,
-            self.batch_size,
+            batch_size=self.batch_size,
             sampler=sampler,
             collate_fn=collate,
             num_workers=self.num_workers,
