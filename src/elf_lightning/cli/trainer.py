@@ -19,11 +19,8 @@ from elf_lightning.modules import ELFModule
 LINKED_SIZES = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
 """What the DataModule knows and the module needs: never typed twice."""
 
-DEFAULT_CALLBACKS = (
-    "elf_lightning.callbacks.EMA",
-    "elf_lightning.callbacks.TrainingProgress",
-    "elf_lightning.callbacks.SampleWriter",
-)
+PROGRESS = "elf_lightning.callbacks.TrainingProgress"
+DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
 
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation, and a link to it, `last.ckpt`."""
@@ -70,6 +67,8 @@ class ELFCLI(LightningCLI):
         if trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path("runs") / config.name)
         _check_checkpoint(config.get("ckpt_path"))
+        if trainer.enable_progress_bar is False:
+            trainer.callbacks = [one for one in trainer.callbacks or [] if one.class_path != PROGRESS]
         fitting = self.subcommand == "fit"
         if trainer.logger in (None, True):
             trainer.logger = _loggers(trainer.default_root_dir) if fitting else False
@@ -120,7 +119,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(str(error.message)) from error
+        raise UserError(f"{error.message}; `elf fit --help` lists the settings") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
 

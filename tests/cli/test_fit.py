@@ -1,0 +1,176 @@
+"""A whole run through the real command, on a tiny T5 with random weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from elf_lightning.cli import main
+
+WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Writes a small, complete configuration, changed at dotted names, and works in its folder."""
+    monkeypatch.chdir(tmp_path)
+    words = WORDS.split()
+    verses = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
+    (tmp_path / "verses.txt").write_text("\n".join(verses), encoding="utf-8")
+
+    def write(**changes: Any) -> str:
+        config: dict[str, Any] = {
+            "name": "tiny",
+            "data": {
+                "source": {
+                    "class_path": "TextFiles",
+                    "init_args": {"path": "verses.txt", "document": "line", "held_out_fraction": 0.2},
+                },
+                "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+                "max_length": 8,
+                "batch_size": 4,
+                "num_predict_rows": 5,
+                "cache_dir": "cache",
+            },
+            "model": {
+                "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
+                "optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+                "sampling": {"steps": 3},
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_steps": 6,
+                "val_check_interval": 3,
+                "log_every_n_steps": 1,
+                "enable_progress_bar": False,
+            },
+        }
+        for name, value in changes.items():
+            *groups, last = name.split("__")
+            place = config
+            for group in groups:
+                place = place[group]
+            place[last] = value
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def logged(column: str) -> list[float]:
+    """The values of a column of the newest CSV log."""
+    newest = max(Path("runs/tiny/csv").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
+    with newest.open() as file:
+        return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
+
+
+def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callable[..., str]) -> None:
+    config = write_config()
+    assert main(["fit", "--config", config]) == 0
+    assert len(logged("train/loss")) == 6
+    for name in ("val/denoise_loss", "val/decode_loss", "val/decode_accuracy", "val/clean_decode_accuracy"):
+        assert len(logged(name)) == 2, name
+
+    checkpoint = "runs/tiny/checkpoints/last.ckpt"
+    kept = torch.load(checkpoint, weights_only=True)
+    assert kept["global_step"] == kept["elf"]["step"] == 6
+    assert kept["elf"]["network"]["hidden_size"] == 16
+    assert kept["elf"]["decoding"]["encoder"]["class"] == "PretrainedEncoder"
+
+    assert main(["fit", "--config", config, "--ckpt_path", checkpoint, "--trainer.max_steps", "9"]) == 0
+    assert len(logged("train/loss")) == 3
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 9
+
+    assert main(["validate", "--config", config, "--ckpt_path", checkpoint]) == 0
+    assert main(["predict", "--config", config, "--ckpt_path", checkpoint]) == 0
+    rows = [json.loads(line) for line in Path("runs/tiny/samples.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
+    assert all(set(row) == {"index", "seed", "text", "tokens"} for row in rows)
+    assert all(set(row["text"].split()) <= {*WORDS.split(), "<unk>"} or row["text"] for row in rows)
+
+
+def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> None:
+    config = write_config(trainer__max_steps=3)
+    losses = []
+    for _ in range(2):
+        assert main(["fit", "--config", config]) == 0
+        losses.append(logged("train/loss"))
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1]
+
+
+def test_losses_fall(write_config: Callable[..., str]) -> None:
+    config = write_config(trainer__max_steps=120, trainer__val_check_interval=5, trainer__max_epochs=-1)
+    assert main(["fit", "--config", config]) == 0
+    for name in ("val/denoise_loss", "val/decode_loss"):
+        values = logged(name)
+        assert values[-1] < values[0], name
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "told"),
+    [
+        ({"model__networc": {"depth": 2}}, [], "networc"),
+        ({"trainer__max_stepz": 3}, [], "max_stepz"),
+        ({"data__source": {"class_path": "TextFiles", "init_args": {"path": "none.txt"}}}, [], "none.txt"),
+        ({}, ["--ckpt_path", "runs/none.ckpt"], "runs/none.ckpt"),
+        (
+            {"data__encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": "no/model"}}},
+            [],
+            "no/model",
+        ),
+        ({"model__network": {"hidden_size": 15, "num_heads": 2}}, [], "hidden_size"),
+        ({"model__objective": {"mixing": "tokens"}}, [], "tokens"),
+        ({"model__sampling": {"steps": 0}}, [], "steps"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    changes: dict[str, Any],
+    options: list[str],
+    told: str,
+    write_config: Callable[..., str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    config = write_config(**changes)
+    capfd.readouterr()
+    assert main(["fit", "--config", config, *options]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("elf fit: ")]
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert len(lines[0]) < 400
+
+
+def test_rows_beyond_the_encoders_limit_are_told(
+    write_config: Callable[..., str], tiny_bert: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    encoder = {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_bert}}
+    config = write_config(data__encoder=encoder, data__max_length=33)
+    assert main(["fit", "--config", config]) == 2
+    assert "data.max_length 33 is beyond the limit" in capfd.readouterr().err
+
+
+def test_a_missing_configuration_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--config", "nowhere.yaml"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "nowhere.yaml" in line
+
+
+def test_a_checkpoint_of_another_network_is_told(
+    write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", write_config(trainer__max_steps=1, trainer__val_check_interval=1)]) == 0
+    other = write_config(model__network={"hidden_size": 32, "depth": 2, "num_heads": 2})
+    capfd.readouterr()
+    assert main(["fit", "--config", other, "--ckpt_path", "runs/tiny/checkpoints/last.ckpt"]) == 2
+    assert "hidden_size 16 (here 32)" in capfd.readouterr().err
