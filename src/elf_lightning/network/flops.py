@@ -1,0 +1,81 @@
+"""Floating-point operations of the network, by formula: the numerator of the model FLOPs utilisation.
+
+Counted are matrix products, a multiply and an add as 2, and of attention the two products with the whole
+(N, N) matrix. Norms, activations, rotations and the optimizer are left out, as is recomputation under
+gradient checkpointing, which is no work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+`torch.utils.flop_counter` counts the same.
+
+With `N = S + prefix`, feed-forward width `W` and bottleneck `b`, a row costs
+
+    backbone = 2 S (2 C C + C b + b H)                   latents to hidden states
+             + 2 (256 H + H H) each of time and guidance prefix
+             + depth (2 N (4 H H + 3 H W) + 4 N N H)      blocks
+    latent head = 2 S H C
+    token head  = 2 S (H C + C V)
+
+and the backward pass twice that, but for the gradients of inputs that nobody trains.
+"""
+
+from __future__ import annotations
+
+from elf_lightning.network.elf import ELFNetwork
+from elf_lightning.network.layers import ScalarEmbedding
+
+
+def backbone_flops(network: ELFNetwork, length: int) -> int:
+    """From noised latents to hidden states: one row of `length` text positions, forward."""
+    shape, size = network.shape, network.latent_size
+    hidden, bottleneck = shape.hidden_size, shape.bottleneck_size
+    positions = length + network.prefix.length
+    feed_forward = int(hidden * shape.mlp_ratio * 2 / 3)
+    project = _merge_flops(network, length) + 2 * length * bottleneck * (size + hidden)
+    prefix = _expand_flops(network) + 2 * hidden * hidden * _embeddings(network)
+    linear = 2 * positions * hidden * (4 * hidden + 3 * feed_forward)
+    attention = 4 * positions**2 * hidden
+    return project + prefix + shape.depth * (linear + attention)
+
+
+def latent_head_flops(network: ELFNetwork, length: int) -> int:
+    """From hidden states to latents: one row, forward."""
+    return 2 * length * network.shape.hidden_size * network.latent_size
+
+
+def token_head_flops(network: ELFNetwork, length: int) -> int:
+    """From hidden states to logits: one row, forward."""
+    return 2 * length * network.latent_size * (network.shape.hidden_size + network.vocab_size)
+
+
+def training_step_flops(
+    network: ELFNetwork, rows: int, length: int, decode_rows: float, self_cond_rows: float
+) -> float:
+    """Forward and backward over the rows of a micro-batch, each row computed no further than its mode needs.
+
+    Every row goes through the backbone with gradient, and through the head of its mode; self-conditioning
+    rows go twice through backbone and latent head without gradient besides.
+
+    Args:
+        network: whose sizes count.
+        rows: rows of the micro-batch.
+        length: text positions of a row, padding included.
+        decode_rows: rows that decode; the others denoise. A mean, such as `0.2 * rows`, gives the mean.
+        self_cond_rows: denoise rows with self-conditioning.
+    """
+    backbone = backbone_flops(network, length)
+    latent_head = latent_head_flops(network, length)
+    heads = (rows - decode_rows) * latent_head + decode_rows * token_head_flops(network, length)
+    untrained_inputs = rows * (_merge_flops(network, length) + _expand_flops(network))
+    return 3 * (rows * backbone + heads) - untrained_inputs + 2 * self_cond_rows * (backbone + latent_head)
+
+
+def _merge_flops(network: ELFNetwork, length: int) -> int:
+    return 4 * length * network.latent_size**2 if network.shape.self_conditioning else 0
+
+
+def _expand_flops(network: ELFNetwork) -> int:
+    """The first layer of the scalar embeddings, whose input is a sinusoid."""
+    return 4 * ScalarEmbedding.num_frequencies * network.shape.hidden_size * _embeddings(network)
+
+
+def _embeddings(network: ELFNetwork) -> int:
+    """Scalars a row that are embedded: the time, and the guidance scale where there are tokens for it."""
+    return 1 if network.prefix.guidance is None else 2
