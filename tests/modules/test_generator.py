@@ -129,6 +129,10 @@ def test_samples_tell_number_seed_and_way(model: ELF) -> None:
     assert [stage.time for stage in first.stages][-1] == 1.0
     assert first.stages[0].latents.shape == first.stages[0].estimate.shape == (LENGTH, SIZE)
     assert 0 not in first.tokens
+    assert [len(stage.tokens) for stage in first.stages] == [LENGTH, LENGTH]
+    assert [token for token in first.stages[-1].tokens if token != 0] == first.tokens
+    assert first.stages[-1].text == first.text
+    assert first.record() == {"index": 0, "seed": 5, "text": first.text, "tokens": first.tokens}
     assert [sample.text for sample in samples] == model.generate(num=3, seed=5)
 
 
@@ -194,6 +198,11 @@ def test_requests_that_this_model_cannot_meet(model: ELF, conditional: ELF) -> N
     assert "more than a row of 12" in complaint(lambda: model.generate(infill=["_" * 13]))
     assert "vocabulary has no 'whale'" in complaint(lambda: model.generate(infill=["the whale _"]))
     assert "direction of repetition is not known" in complaint(lambda: model.generate(repetition_control=2.0))
+
+
+def test_device_that_is_not_there(make_bundle: Callable[..., ModelBundle]) -> None:
+    assert "device 'quantum' cannot be used" in complaint(lambda: ELF(make_bundle(), "quantum"))
+    assert "device 'meta' cannot be used" in complaint(lambda: ELF(make_bundle(), "meta"))
 
 
 def test_template_may_fill_its_row(model: ELF) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -36,7 +37,9 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) ->
         title: of the options in `--help`.
     """
     documented = docstring_parser.parse(settings.__doc__ or "").params
-    purpose = {entry.arg_name: " ".join((entry.description or "").split()) for entry in documented}
+    purpose = {
+        entry.arg_name: " ".join((entry.description or "").split()).rstrip(".") for entry in documented
+    }
     hints = get_type_hints(settings)
     group = parser.add_argument_group(title)
     for field in fields(settings):
@@ -67,11 +70,13 @@ def positive(text: str) -> int:
 
 
 def writable(text: str) -> Path:
-    """A file that can be written, for `type=`; its folder is made, and a file that is there is left as it is."""
+    """A file that can be written, for `type=`; its folder is made."""
     path = Path(text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            return path
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' cannot be written ({error.strerror}); choose another") from error
+        usable = not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        raise argparse.ArgumentTypeError(f"'{text}' cannot be written; choose another file")
+    return path

@@ -13,6 +13,9 @@ from elf_lightning.encoders import read_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+HALF_LETTER = "\N{REPLACEMENT CHARACTER}"
+"""What tokenizers of bytes decode a part of a letter to."""
+
 
 class Detokenizer:
     """Turns rows of network ids into text; padding and EOS are left out, unknown pieces show.
@@ -66,7 +69,7 @@ class Detokenizer:
 
     def _share(self, before: int | None, token: int) -> str:
         """What the tokenizer's `token` adds to a text that ends in `before`."""
-        if before is None:
-            return self.tokenizer.batch_decode([[token]])[0]
-        start, both, alone = self.tokenizer.batch_decode([[before], [before, token], [token]])
+        context = [] if before is None else [before]
+        decoded = self.tokenizer.batch_decode([context, [*context, token], [token]])
+        start, both, alone = (text.strip(HALF_LETTER) for text in decoded)
         return both.removeprefix(start) if both.startswith(start) else alone

@@ -18,5 +18,7 @@ def usable_device(name: torch.device | str) -> torch.device:
         probe.item()
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
         reason = str(error).splitlines()[0]
-        raise UserError(f"device '{name}' cannot be used ({reason}); give cpu, or one that is there") from error
+        raise UserError(
+            f"device '{name}' cannot be used ({reason}); give cpu, or one that is there"
+        ) from error
     return probe.device

@@ -1,0 +1,79 @@
+"""A small model as training leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from elf_lightning.checkpoints import ModelBundle
+from elf_lightning.network import ELFNetwork, NetworkShape
+
+LENGTH, SIZE = 12, 16
+
+
+def save_checkpoint(bundle: ModelBundle, path: Path) -> Path:
+    """Save what Lightning does; the last weights differ from the averaged ones."""
+    averaged = {f"network.{name}": value for name, value in bundle.weights.items()}
+    last = {name: value.flip(0) for name, value in averaged.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"state_dict": averaged, "current_model_state": last, "elf": bundle.description()}
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture
+def bundle(tiny_bert: str) -> ModelBundle:
+    """A network that says something, without training."""
+    shape = NetworkShape(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8)
+    vocab_size = len(AutoTokenizer.from_pretrained(tiny_bert))
+    generator = torch.Generator().manual_seed(1)
+    network = ELFNetwork(shape, SIZE, vocab_size, LENGTH, generator)
+    torch.nn.init.normal_(network.latent_head.linear.weight, std=0.3, generator=generator)
+    torch.nn.init.normal_(network.token_head.unembed.weight, std=0.5, generator=generator)
+    decoding = {
+        "tokenizer": tiny_bert,
+        "encoder": {"class": "PretrainedEncoder", "name_or_path": tiny_bert, "layer": None},
+        "kept_ids": None,
+        "latent_mean": 0.0,
+        "latent_std": 0.5,
+        "max_length": LENGTH,
+        "max_condition_length": None,
+        "pad_mode": "pad",
+        "pad_id": 0,
+        "eos_id": 3,
+        "unknown_id": None,
+    }
+    return ModelBundle(
+        shape=shape,
+        latent_size=SIZE,
+        vocab_size=vocab_size,
+        max_length=LENGTH,
+        weights=network.state_dict(),
+        decoding=decoding,
+        sampling={"steps": 4},
+        step=10,
+    )
+
+
+@pytest.fixture
+def save_run(bundle: ModelBundle, tmp_path: Path) -> Callable[..., str]:
+    """Writes a run's folder with the model in it, its decoding state changed as told."""
+
+    def save(name: str = "run", **decoding: Any) -> str:
+        changed = replace(bundle, decoding={**bundle.decoding, **decoding})
+        save_checkpoint(changed, tmp_path / name / "checkpoints" / "last.ckpt")
+        return str(tmp_path / name)
+
+    return save
+
+
+@pytest.fixture
+def run_folder(save_run: Callable[..., str]) -> str:
+    """A run's folder with the model in it."""
+    return save_run()

@@ -1,0 +1,104 @@
+"""`elf convert` as a user runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from elf_lightning import ELF
+from elf_lightning.checkpoints import ModelBundle, load_model, to_official
+from elf_lightning.cli import main
+
+Complaint = Callable[..., str]
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """The one line that the command leaves with."""
+
+    def run(*options: str | Path) -> str:
+        capsys.readouterr()
+        assert main(["convert", *map(str, options)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("elf convert: ")
+        return line
+
+    return run
+
+
+def test_hub_folder_generates_the_same(
+    run_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "made" / "model"
+    assert main(["convert", run_folder, str(output), "--format", "hub"]) == 0
+    assert str(output) in capsys.readouterr().err
+    assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in output.iterdir()}
+    expected = ELF.from_pretrained(run_folder, device="cpu").generate(num=3)
+    assert ELF.from_pretrained(output, device="cpu").generate(num=3) == expected
+
+
+def test_official_file_has_the_official_weights(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    output = tmp_path / "made" / "checkpoint_10"
+    assert main(["convert", run_folder, str(output), "--format", "official"]) == 0
+    content = torch.load(output, weights_only=True)
+    expected = to_official(bundle.weights)
+    for entry in ("params", "ema_params1"):
+        assert content[entry].keys() == expected.keys()
+        assert all(content[entry][name].equal(value) for name, value in expected.items())
+    assert content["step"] == 10
+
+
+def test_official_file_in_a_folder_is_named_by_its_step(run_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "official").mkdir()
+    assert main(["convert", run_folder, str(tmp_path / "official"), "--format", "official"]) == 0
+    assert load_model(tmp_path / "official").step == 10
+    assert [path.name for path in (tmp_path / "official").iterdir()] == ["checkpoint_10"]
+
+
+def test_there_and_back_keeps_every_bit(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    first, hub, second = tmp_path / "checkpoint_1", tmp_path / "hub", tmp_path / "checkpoint_2"
+    assert main(["convert", run_folder, str(hub), "--format", "hub"]) == 0
+    assert main(["convert", str(hub), str(first), "--format", "official"]) == 0
+    assert main(["convert", str(first), str(second), "--format", "official"]) == 0
+    weights = load_model(second).weights
+    assert weights.keys() == bundle.weights.keys()
+    assert all(weights[name].equal(value) for name, value in bundle.weights.items())
+
+
+def test_last_weights_on_request(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    output = tmp_path / "last"
+    assert main(["convert", run_folder, str(output), "--format", "official", "--last-weights"]) == 0
+    name = "latent_in.down.weight"
+    assert load_model(output).weights[name].equal(bundle.weights[name].flip(0))
+
+
+def test_nothing_is_written_over(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("precious")
+    for form in ("official", "hub"):
+        assert "is there already" in complaint(run_folder, there, "--format", form)
+    assert there.read_text() == "precious"
+    assert "is there already" in complaint(run_folder, run_folder, "--format", "hub")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert main(["convert", run_folder, str(folder), "--format", "official"]) == 0
+    assert "checkpoint_10' is there already" in complaint(run_folder, folder, "--format", "official")
+
+
+def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    out = tmp_path / "out"
+    assert "arguments are required: --format" in complaint(run_folder, out)
+    assert "--format: invalid choice: 'onnx'" in complaint(run_folder, out, "--format", "onnx")
+    assert "does not exist" in complaint(tmp_path / "no.ckpt", out, "--format", "hub")
+    damaged = tmp_path / "damaged.ckpt"
+    damaged.write_bytes(b"not a checkpoint")
+    assert "damaged" in complaint(damaged, out, "--format", "official")
+    assert not out.exists()
+    weights = {f"network.{name}": value for name, value in bundle.weights.items()}
+    description = replace(bundle, decoding={}).description()
+    torch.save({"state_dict": weights, "elf": description}, tmp_path / "mute.ckpt")
+    assert "does not say which tokenizer" in complaint(tmp_path / "mute.ckpt", out, "--format", "hub")

@@ -1,0 +1,276 @@
+"""`elf sample` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from elf_lightning import ELF
+from elf_lightning.checkpoints import ModelBundle, save_official
+from elf_lightning.cli import main
+from elf_lightning.cli.sample import PRECISIONS
+from elf_lightning.sampling import SamplingSettings
+
+Sample = Callable[..., list[str]]
+Complaint = Callable[..., str]
+
+
+@pytest.fixture
+def sample(run_folder: str, capsys: pytest.CaptureFixture[str]) -> Sample:
+    """The lines that the command prints."""
+
+    def run(*options: str, checkpoint: str = run_folder) -> list[str]:
+        assert main(["sample", "--checkpoint", checkpoint, "--device", "cpu", *options]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def complaint(run_folder: str, capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """The one line that the command leaves with."""
+
+    def run(*options: str, checkpoint: str | Path = run_folder) -> str:
+        assert main(["sample", "--checkpoint", str(checkpoint), "--device", "cpu", *options]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        assert line.startswith("elf sample: ")
+        return line.removeprefix("elf sample: ")
+
+    return run
+
+
+def test_prints_what_the_library_generates(sample: Sample, run_folder: str) -> None:
+    model = ELF.from_pretrained(run_folder, device="cpu")
+    assert sample("--num", "3", "--seed", "5") == model.generate(num=3, seed=5)
+    assert len(sample()) == 8
+
+
+def test_every_setting_is_an_option_and_has_an_effect(sample: Sample, run_folder: str) -> None:
+    model = ELF.from_pretrained(run_folder, device="cpu")
+    settings = {
+        "steps": 6,
+        "solver": "sde",
+        "gamma": 1.2,
+        "grid": "uniform",
+        "guidance": 1.5,
+        "cfg_scale": 2.0,
+        "temperature": 0.7,
+        "top_k": 5,
+        "repetition_control": 0.0,
+    }
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    assert sample("--num=4", *given) == model.generate(num=4, **settings)
+    assert sample("--num=4", "--times", "0", "0.3", "1") == model.generate(num=4, times=[0.0, 0.3, 1.0])
+    assert {*settings, "times"} == {field.name for field in fields(SamplingSettings)}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_precisions(sample: Sample, precision: str) -> None:
+    assert len(sample("--num", "2", "--precision", precision)) == 2
+
+
+def test_last_weights_are_others(sample: Sample) -> None:
+    assert sample("--num", "4") != sample("--num", "4", "--last-weights")
+
+
+def test_any_kind_of_checkpoint(sample: Sample, run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    model = ELF(bundle, "cpu")
+    model.save_pretrained(tmp_path / "hub")
+    expected = model.generate(num=2)
+    for checkpoint in (run_folder, f"{run_folder}/checkpoints/last.ckpt", str(tmp_path / "hub")):
+        assert sample("--num", "2", checkpoint=checkpoint) == expected
+
+
+def test_sample_file_has_a_line_a_text(sample: Sample, tmp_path: Path, run_folder: str) -> None:
+    output = tmp_path / "new" / "samples.jsonl"
+    printed = sample("--num", "3", "--seed", "7", "--batch-size", "2", "--output", str(output))
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [list(row) for row in rows] == [["index", "seed", "text", "tokens"]] * 3
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert {row["seed"] for row in rows} == {7}
+    assert [row["text"] for row in rows] == printed
+    tokenizer = ELF.from_pretrained(run_folder, device="cpu").detokenizer.tokenizer
+    assert [tokenizer.decode(row["tokens"]) for row in rows] == printed
+
+
+def test_sample_file_is_replaced_by_samples_not_by_mistakes(
+    sample: Sample, complaint: Complaint, tmp_path: Path
+) -> None:
+    output = tmp_path / "samples.jsonl"
+    sample("--num", "3", "--output", str(output))
+    before = output.read_text()
+    complaint("--infill", "nothing to fill", "--output", str(output))
+    assert output.read_text() == before
+    sample("--num", "1", "--output", str(output))
+    assert len(output.read_text().splitlines()) == 1
+
+
+def test_prompts_from_options_and_from_a_file(sample: Sample, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("god said\nlet there be light\n")
+    texts = sample("--prompt-file", str(file), "--num", "2")
+    assert texts == sample("--prompt", "god said", "--prompt", "let there be light", "--num", "2")
+    assert len(texts) == 4
+    assert all(text.startswith("god said") for text in texts[:2])
+    assert all(text.startswith("let there be light") for text in texts[2:])
+
+
+def test_text_to_text_answers(sample: Sample, save_run: Callable[..., str]) -> None:
+    checkpoint = save_run("text_to_text", max_condition_length=4)
+    assert len(sample("--prompt", "god said", checkpoint=checkpoint)) == 1
+
+
+def test_infill_keeps_the_given_words(sample: Sample) -> None:
+    (text,) = sample("--infill", "god __ the light _")
+    words = text.split()
+    assert len(words) == 6
+    assert [words[0], *words[3:5]] == ["god", "the", "light"]
+
+
+def test_trajectory_page_ends_in_the_texts(sample: Sample, tmp_path: Path) -> None:
+    page = tmp_path / "way.html"
+    texts = sample("--num", "2", "--steps", "5", "--trajectory", str(page))
+    content = page.read_text()
+    for text in texts:
+        assert f'<p class="text">{text}</p>' in content
+    data = json.loads(content.split('id="data">')[1].split("</script>")[0])
+    assert len(data["times"]) == 5
+    assert data["times"][-1] == 1
+    for text, path in zip(texts, data["texts"], strict=True):
+        assert "".join(path["pieces"][-1]).strip() == text
+    assert "seed 0, steps 5" in content
+    assert texts == sample("--num", "2", "--steps", "5")
+
+
+def test_long_trajectory_is_thinned_out(sample: Sample, tmp_path: Path) -> None:
+    page = tmp_path / "way.html"
+    sample("--num", "1", "--steps", "130", "--trajectory", str(page))
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    assert len(data["times"]) == 44
+    assert data["times"] == sorted(data["times"])
+    assert data["times"][-1] == 1
+
+
+def test_terminal_shows_panels_and_what_is_in_force(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    screen = "\n".join(sample("--prompt", "god said", "--guidance", "2.5"))
+    for words in (
+        "last.ckpt",
+        "10 training steps",
+        "seed 0, steps 4",
+        "guidance 2.5",
+        "0: god said",
+        "tokens",
+    ):
+        assert words in screen
+    assert "╭" in screen
+
+
+def test_help_is_quick() -> None:
+    code = (
+        "import sys\n"
+        "from elf_lightning.cli import main\n"
+        "try: main(['sample', '--help'])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--repetition-control" in output
+    assert "0 takes the most likely token" in " ".join(output.split())
+    loaded = set(output.splitlines()[-1].split())
+    assert "elf_lightning.cli.sample" in loaded
+    assert not {"torch", "transformers", "lightning", "datasets", "torchmetrics"} & loaded
+
+
+def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
+    assert "steps is 0; it must be at least 1" in complaint("--steps", "0")
+    assert "--steps: invalid int value: 'many'" in complaint("--steps", "many")
+    assert "--solver: invalid choice: 'rk45' (choose from" in complaint("--solver", "rk45")
+    assert "--grid: invalid choice" in complaint("--grid", "cosine")
+    assert "sampling.times is [0.0, 0.5]; give rising times" in complaint("--times", "0", "0.5")
+    assert "sampling.guidance is -1.0" in complaint("--guidance=-1")
+    assert "set a temperature above 0" in complaint("--top-k", "3")
+    assert "direction of repetition is not known" in complaint("--repetition-control", "2")
+    assert "--num: 0 is too few" in complaint("--num", "0")
+    assert "--batch-size: 0 is too few" in complaint("--batch-size", "0")
+    assert "unrecognized arguments: --setps 3; `elf sample --help` lists" in complaint("--setps", "3")
+    assert "not allowed with argument --prompt" in complaint("--prompt", "god", "--infill", "_")
+    assert "--output: " in complaint("--output", str(tmp_path))
+    assert "device 'quantum' cannot be used" in complaint("--device", "quantum")
+    (tmp_path / "file").touch()
+    assert "a.html' cannot be written; choose another" in complaint(
+        "--trajectory", str(tmp_path / "file" / "a.html")
+    )
+
+
+def test_checkpoint_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample"]) == 2
+    assert "arguments are required: --checkpoint" in capsys.readouterr().err
+
+
+def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
+    assert "has 12 tokens; give 1 to 11" in complaint("--prompt", "light " * 12)
+    assert "has no blank" in complaint("--infill", "let there be light")
+    assert "more than a row of 12" in complaint("--infill", "_" * 13)
+    file = tmp_path / "prompts.txt"
+    assert "cannot be read: No such file" in complaint("--prompt-file", str(file))
+    file.write_text("")
+    assert "is empty; write a prompt on each line" in complaint("--prompt-file", str(file))
+    file.write_text("god\n\nlight\n")
+    assert "line 2 is empty" in complaint("--prompt-file", str(file))
+    file.write_bytes(b"\xff\xfe\xff")
+    assert "not text in UTF-8" in complaint("--prompt-file", str(file))
+
+
+def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
+    whole = Path(run_folder) / "checkpoints" / "last.ckpt"
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(whole.read_bytes()[:1000])
+    assert "damaged, truncated or no checkpoint" in complaint(checkpoint=cut)
+    cut.write_bytes(b"")
+    assert "the file is empty" in complaint(checkpoint=cut)
+    (tmp_path / "nothing").mkdir()
+    assert "holds no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
+    assert "does not exist; give a file" in complaint(checkpoint=tmp_path / "missing.ckpt")
+    assert "nor could it be had from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
+    torch.save({"weights": torch.zeros(2)}, cut)
+    assert "neither elf_lightning nor the official code wrote it" in complaint(checkpoint=cut)
+
+
+def test_checkpoint_of_another_encoder_or_vocabulary(
+    complaint: Complaint, save_run: Callable[..., str], tiny_t5: str, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    other = {"class": "PretrainedEncoder", "name_or_path": str(tmp_path / "gone"), "layer": None}
+    assert "gone" in complaint("--prompt", "god", checkpoint=save_run("encoder", encoder=other))
+    assert "does not fit the model" in complaint(checkpoint=save_run("vocabulary", tokenizer=tiny_t5))
+    save_official(bundle, tmp_path / "checkpoint_3")
+    unnamed = complaint(checkpoint=tmp_path / "checkpoint_3")
+    assert "does not say which tokenizer" in unnamed
+
+
+def test_prompts_are_needed_where_the_model_answers(
+    complaint: Complaint, save_run: Callable[..., str]
+) -> None:
+    checkpoint = save_run("text_to_text", max_condition_length=4)
+    assert "needs prompts" in complaint(checkpoint=checkpoint)
+    assert "text-to-text; give prompts" in complaint("--infill", "_ god", checkpoint=checkpoint)
+    assert "has 5 tokens; give 1 to 4" in complaint("--prompt", "god " * 5, checkpoint=checkpoint)
+
+
+def test_settings_of_the_checkpoint_are_the_defaults(
+    sample: Sample, bundle: ModelBundle, tmp_path: Path
+) -> None:
+    changed = replace(bundle, sampling={"steps": 3, "guidance": 1.0})
+    ELF(changed, "cpu").save_pretrained(tmp_path / "hub")
+    texts = sample("--num", "4", checkpoint=str(tmp_path / "hub"))
+    assert texts == sample("--num", "4", "--steps", "3", "--guidance", "1")

@@ -1,0 +1,118 @@
+"""The page that shows texts emerge from noise."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from elf_lightning.reporting import TextPath, settled_steps, trajectory_page
+
+TIMES = [0.1, 0.4, 1.0]
+TOKENS = [[5, 2, 7, 7], [1, 2, 7, 9], [1, 3, 7, 0]]
+PIECES = [["a", " cat", " sat", " sat"], ["the", " cat", " sat", " on"], ["the", " dog", " sat", ""]]
+
+
+def page(name: str = "text 0", pieces: list[list[str]] = PIECES, **details: str) -> str:
+    return trajectory_page("From <noise>", details, TIMES, [TextPath(name, TOKENS, pieces)])
+
+
+def data_of(content: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', content, re.DOTALL)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+class Outline(HTMLParser):
+    """Which elements and attributes a page has, and whether they close."""
+
+    VOID = ("meta", "link", "input", "br")
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_token_settles_where_its_last_change_was() -> None:
+    assert settled_steps(TOKENS) == [1, 2, 0, 2]
+
+
+def test_token_that_came_and_went_settles_when_it_came_back() -> None:
+    assert settled_steps([[4], [5], [4], [4]]) == [2]
+
+
+def test_single_time_settles_everything() -> None:
+    assert settled_steps([[4, 5]]) == [0, 0]
+
+
+def test_page_holds_times_pieces_and_settling() -> None:
+    data = data_of(page())
+    assert data["times"] == TIMES
+    assert data["texts"] == [
+        {"settled": [1, 2, 0, 2], "pieces": [PIECES[0], PIECES[1], ["the", " dog", " sat"]]}
+    ]
+
+
+def test_finished_text_is_there_without_scripts() -> None:
+    assert '<p class="text">the dog sat</p>' in page()
+
+
+def test_slider_spans_all_times() -> None:
+    slider = next(attributes for tag, attributes in Outline(page()).seen if tag == "input")
+    assert (slider["min"], slider["max"], slider["value"]) == ("0", "2", "2")
+
+
+def test_page_is_whole_and_asks_for_nothing_outside() -> None:
+    content = page(checkpoint="last.ckpt")
+    outline = Outline(content)
+    assert outline.open == []
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", content)
+    addresses = [attributes.get("src") or attributes.get("href") for _, attributes in outline.seen]
+    assert {address for address in addresses if address} == {"data:,"}
+    policy = [attributes for _, attributes in outline.seen if "http-equiv" in attributes]
+    assert str(policy[0]["content"]).startswith("default-src 'none'")
+
+
+def test_page_is_made_for_phones_and_for_the_dark() -> None:
+    content = page()
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in content
+    assert "prefers-color-scheme: dark" in content
+
+
+def test_what_texts_say_is_shown_and_not_run() -> None:
+    evil = "</script><script>alert(1)</script>"
+    pieces = [[evil, "", "", ""]] * 3
+    content = page(evil, pieces, source=evil)
+    assert "<script>alert" not in content
+    assert data_of(content)["texts"][0]["pieces"][2] == [evil]
+    assert content.count("&lt;script&gt;alert(1)") == 3
+    assert "<title>From &lt;noise&gt;</title>" in content
+
+
+def test_dollar_signs_in_texts_are_no_placeholders() -> None:
+    pieces = [["$title", "$$", "", ""]] * 3
+    content = page("costs $5", pieces)
+    assert data_of(content)["texts"][0]["pieces"][0] == ["$title", "$$"]
+    assert "costs $5" in content
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to read the script")
+def test_script_is_javascript() -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", page(), re.DOTALL)
+    checked = subprocess.run(["node", "--check", "-"], input=script, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
