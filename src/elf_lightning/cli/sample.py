@@ -155,9 +155,13 @@ def _lines(path: Path) -> list[str]:
 
 def _load(options: argparse.Namespace, aside: Console) -> ELF:
     with aside.status("reading the checkpoint"):
+        from transformers.utils.logging import disable_progress_bar
+
         from elf_lightning.checkpoints.locate import locate
         from elf_lightning.modules.generator import ELF
 
+        # The encoder's bar would stand in the middle of ours.
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         # Named by the file: the newest in a folder is news to the user.
         options.checkpoint = locate(options.checkpoint)
         model = ELF.from_pretrained(
