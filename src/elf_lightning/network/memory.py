@@ -1,0 +1,69 @@
+"""What a training step keeps in memory for its backward pass, by formula.
+
+Bytes a position and block, with `a` bytes a value in the compute type (2 in bfloat16-mixed, else 4), hidden
+size H and feed-forward width W:
+
+    inputs of both norms, float32              8 H
+    inputs of the qkv and gate layers          2 a H
+    queries, keys, values                      3 a H
+    float32 copies of queries and keys         8 H       (a = 2)
+    rotated queries and keys                   2 a H
+    attention's output                         a H
+    gate and value, SiLU, their product        4 a W
+    softmax and norm statistics                4 (3 heads + 2)
+
+A CPU keeps 16 H + a H more, since its norms are not fused and its attention's output is copied. Each matrix
+of a block is kept once more in the compute type (a = 2). Compilation needs less than all this.
+"""
+
+from __future__ import annotations
+
+from elf_lightning.network.elf import ELFNetwork
+
+
+def activation_bytes(
+    network: ELFNetwork, rows: int, length: int, compute_bytes: int = 2, fused: bool = True
+) -> int:
+    """Activations of the transformer blocks that wait for the backward pass.
+
+    Args:
+        network: whose sizes count; with gradient checkpointing only each block's input stays, and one block
+            at a time is whole.
+        rows: rows of the micro-batch.
+        length: text positions of a row, padding included.
+        compute_bytes: of a value in the compute type: 2 or 4.
+        fused: whether norms and attention are those of a GPU.
+    """
+    shape = network.shape
+    positions = rows * (length + network.prefix.length)
+    block = positions * _position_bytes(network, compute_bytes, fused) + _cast_bytes(network, compute_bytes)
+    if shape.gradient_checkpointing:
+        return block + shape.depth * positions * 4 * shape.hidden_size
+    return shape.depth * block
+
+
+def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) -> int:
+    """What lies outside the blocks, in float32: projections, both heads, and logits four times over.
+
+    The four are the logits, their gradient by way of the right token, the softmax, and their sum.
+    """
+    hidden, latent = network.shape.hidden_size, network.latent_size
+    each = 4 * (3 * latent + network.shape.bottleneck_size + 2 * hidden)
+    denoise = 4 * (hidden + 3 * latent)
+    decode = 4 * (2 * latent + 4 * network.vocab_size)
+    return round(length * (rows * each + (rows - decode_rows) * denoise + decode_rows * decode))
+
+
+def _position_bytes(network: ELFNetwork, compute: int, fused: bool) -> int:
+    hidden, heads = network.shape.hidden_size, network.shape.num_heads
+    feed_forward = int(hidden * network.shape.mlp_ratio * 2 / 3)
+    copies = 8 * hidden if compute < 4 else 0
+    unfused = 0 if fused else (16 + compute) * hidden
+    statistics = 4 * (3 * heads + 2)
+    return 8 * (1 + compute) * hidden + 4 * compute * feed_forward + copies + unfused + statistics
+
+
+def _cast_bytes(network: ELFNetwork, compute: int) -> int:
+    if compute == 4:
+        return 0
+    return compute * sum(p.numel() for p in network.blocks[0].parameters() if p.ndim == 2)
