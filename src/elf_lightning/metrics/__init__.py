@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from elf_lightning.metrics.bleu import Bleu
     from elf_lightning.metrics.entropy import UnigramEntropy
     from elf_lightning.metrics.judge import Judge, JudgeTokenizer, TextScores
+    from elf_lightning.metrics.judge_settings import JudgeSettings
     from elf_lightning.metrics.judge_source import EMBEDDED_JUDGE
     from elf_lightning.metrics.mauve import mauve_score
     from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
     from elf_lightning.metrics.perplexity import GenerativePerplexity
     from elf_lightning.metrics.rouge import Rouge
+    from elf_lightning.metrics.suite import MetricSuite
 
 __all__ = [
     "EMBEDDED_JUDGE",
@@ -25,7 +27,9 @@ __all__ = [
     "DistinctN",
     "GenerativePerplexity",
     "Judge",
+    "JudgeSettings",
     "JudgeTokenizer",
+    "MetricSuite",
     "Repetition",
     "Rouge",
     "TextScores",
@@ -41,7 +45,9 @@ _MODULES = {
     "DistinctN": "ngrams",
     "GenerativePerplexity": "perplexity",
     "Judge": "judge",
+    "JudgeSettings": "judge_settings",
     "JudgeTokenizer": "judge",
+    "MetricSuite": "suite",
     "Repetition": "ngrams",
     "Rouge": "rouge",
     "TextScores": "judge",

@@ -1,0 +1,6 @@
+"""What `lightning test` does: texts for every way of sampling, scored beside real text."""
+
+from elf_lightning.modules.evaluation.model import ModelEvaluation
+from elf_lightning.modules.evaluation.settings import EvaluationSettings
+
+__all__ = ["EvaluationSettings", "ModelEvaluation"]

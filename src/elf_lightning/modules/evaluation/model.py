@@ -1,0 +1,78 @@
+"""An evaluation inside a Trainer: judge, progress, table and page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich import get_console
+from rich.progress import Progress
+
+from elf_lightning.metrics import MetricSuite
+from elf_lightning.modules.evaluation.identity import model_identity
+from elf_lightning.modules.evaluation.json_lines import JsonLines
+from elf_lightning.modules.evaluation.run import Evaluation
+from elf_lightning.modules.evaluation.settings import EvaluationSettings
+from elf_lightning.modules.generation import TextGenerator
+from elf_lightning.reporting import Scores, score_table
+
+
+class ModelEvaluation:
+    """Measures the model of a running Trainer and leaves the results in the run's folder.
+
+    Args:
+        settings: what to measure.
+        generator: makes the model's texts.
+        description: what the model's texts follow from besides its weights, in plain types.
+
+    Raises:
+        UserError: if the judge cannot be loaded, or a package for text-to-text metrics is missing.
+    """
+
+    def __init__(
+        self, settings: EvaluationSettings, generator: TextGenerator, description: Mapping[str, Any]
+    ) -> None:
+        self.settings = settings
+        self.generator = generator
+        self.description = description
+        if generator.data.max_condition_length is None:
+            self.suite = MetricSuite.unconditional(settings.judge.load(), generator.device)
+        else:
+            self.suite = MetricSuite.text_to_text(generator.device)
+
+    def run(self, trainer: Trainer) -> None:
+        """Generate, score, show and write; all ranks together.
+
+        Raises:
+            UserError: if there is nothing to score, or a file of earlier results is spoilt.
+        """
+        sampler = self.generator.sampler(None)
+        folder = Path(trainer.default_root_dir)
+        ways = self.settings.ways(sampler.settings)
+        shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        with Progress(console=get_console(), transient=True, disable=not shown) as progress:
+            task = progress.add_task("texts", total=None)
+            evaluation = Evaluation(
+                settings=self.settings,
+                ways=ways,
+                generator=self.generator,
+                suite=self.suite,
+                model=model_identity(
+                    sampler.network.state_dict(), {**self.description, "precision": str(trainer.precision)}
+                ),
+                samples=JsonLines(folder / "samples.jsonl"),
+                numbers=JsonLines(folder / "metrics.jsonl"),
+                broadcast=trainer.strategy.broadcast,
+                on_texts=lambda count: progress.advance(task, count),
+            )
+            progress.update(task, total=evaluation.num_samples * len(self.settings.seeds) * len(ways))
+            rows = evaluation.run()
+        if trainer.is_global_zero:
+            self._tell(rows, folder)
+
+    def _tell(self, rows: list[Scores], folder: Path) -> None:
+        console = get_console()
+        console.print(score_table(rows, self.suite.judge, self.suite.notes))
+        console.print(f"written: {folder / 'metrics.jsonl'}, {folder / 'samples.jsonl'}", soft_wrap=True)
