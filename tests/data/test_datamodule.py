@@ -75,9 +75,11 @@ def fit(data: ELFDataModule, tmp_path: Path, ckpt_path: Path | None = None, **se
 
 class TestResume:
     # The tiny corpus has 7 batches an epoch: stops in the middle of the first and of the second epoch, at an
-    # epoch's last batch, and just after it.
-    @pytest.mark.parametrize("stop", [1, 4, 7, 8, 13, 14])
-    @pytest.mark.parametrize(("workers", "accumulation"), [(0, 1), (2, 3)])
+    # epoch's last batch, and just after it; with accumulation, at optimizer steps.
+    @pytest.mark.parametrize(
+        ("workers", "accumulation", "stop"),
+        [(0, 1, stop) for stop in (1, 4, 7, 8, 13, 14)] + [(2, 3, stop) for stop in (3, 6, 7, 10, 14)],
+    )
     def test_a_run_that_was_stopped_sees_what_the_other_saw(
         self, make_data: Make, tmp_path: Path, stop: int, workers: int, accumulation: int
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from elf_lightning.data.embed import Moments
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Packing
+from elf_lightning.data.vocabulary import SpecialIds
 from elf_lightning.encoders import Encoder
 from elf_lightning.errors import UserError
 
@@ -96,3 +97,33 @@ def check_streaming(source: Source, restrict_vocabulary: bool, cache_latents: bo
         )
     if source.streamed_rows < 1:
         raise UserError(f"source.streamed_rows {source.streamed_rows} must be at least 1")
+
+
+def accumulation(global_batch_size: int | None, batch_size: int, world_size: int) -> int:
+    """Micro-batches an optimiser step; 1 where no global batch is given.
+
+    Raises:
+        UserError: if the global batch is no whole number of micro-batches.
+    """
+    together = batch_size * world_size
+    rows = together if global_batch_size is None else global_batch_size
+    if rows < 1 or rows % together:
+        raise UserError(
+            f"data.global_batch_size {rows} is no multiple of data.batch_size {batch_size} x "
+            f"{world_size} device(s); change one of them"
+        )
+    return rows // together
+
+
+def require_unknown(special: SpecialIds, tokenizer: str) -> int:
+    """The tokenizer's id for unknown pieces, which a restricted vocabulary cannot do without.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if special.unknown is None:
+        raise UserError(
+            f"data.restrict_vocabulary: tokenizer '{tokenizer}' has no unknown token for the pieces left "
+            "out; set it to false"
+        )
+    return special.unknown

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
-from elf_lightning.data.embed import Embedder, Moments
+from elf_lightning.data.embed import Embedder, Moments, unconditional
 from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
-from elf_lightning.data.position import Position, progress_of
+from elf_lightning.data.position import Position
 from elf_lightning.data.prepare import Preparation
-from elf_lightning.data.rows import DocumentRows, Row
+from elf_lightning.data.rows import Row
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
@@ -191,14 +192,7 @@ class ELFDataModule(LightningDataModule):
         Raises:
             UserError: if `global_batch_size` is no whole number of micro-batches.
         """
-        together = self.batch_size * world_size
-        rows = together if self.global_batch_size is None else self.global_batch_size
-        if rows < 1 or rows % together:
-            raise UserError(
-                f"data.global_batch_size {rows} is no multiple of data.batch_size {self.batch_size} x "
-                f"{world_size} device(s); change one of them"
-            )
-        return rows // together
+        return checks.accumulation(self.global_batch_size, self.batch_size, world_size)
 
     @cached_property
     def moments(self) -> Moments:
@@ -210,30 +204,20 @@ class ELFDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         """Shuffled training rows, from where a loaded checkpoint stopped."""
-        examples: Dataset[Row]
-        lengths = None
-        if self.source.streamed_rows is not None:
-            examples = StreamedExamples(
-                StreamSettings(
-                    self.source, self.preparation.tokenize, self.batch_size, *self._rank(),
-                    self.seed, self.label_drop_probability,
-                )
-            )  # fmt: skip
-        else:
-            rows = self.preparation.rows("train")
-            examples = Examples(rows, self.seed, self.label_drop_probability)
-            lengths = rows.lengths() if self.bucket_step and isinstance(rows, DocumentRows) else None
+        stream = None if self.source.streamed_rows is None else StreamedExamples(self._stream_settings())
+        lengths = self.preparation.lengths("train") if self.bucket_step else None
         sampler = EpochSampler(
             self.train_rows, self.batch_size, self.seed, *self._rank(), self.position.epoch,
-            self.position.batch, shuffle=self.source.streamed_rows is None, lengths=lengths,
+            self.position.batch, shuffle=stream is None, lengths=lengths,
         )  # fmt: skip
         if not sampler.num_batches:
             raise UserError(
                 f"data.batch_size {self.batch_size} x {self._rank()[1]} device(s) is more than the "
                 f"{self.train_rows} training rows; choose a smaller one or give more text"
             )
-        collate = replace(self.collate, width_step=self.bucket_step)
-        return self._loader(examples, sampler, self._with_latents(collate, "train"))
+        collate = self._with_latents(replace(self.collate, width_step=self.bucket_step), "train")
+        examples = stream or Examples(self.preparation.rows("train"), self.seed, self.label_drop_probability)
+        return self._loader(examples, sampler, collate)
 
     def val_dataloader(self) -> DataLoader[Row]:
         """Held-out rows in order; over several devices, the same number on each."""
@@ -256,46 +240,54 @@ class ELFDataModule(LightningDataModule):
         self, batch: TokenBatch | PromptBatch, dataloader_idx: int
     ) -> LatentBatch | LatentPromptBatch:
         """Embed a batch on its device, under the run's precision, and give it the network's ids."""
-        with self._precision():
-            embedded = self._embed(batch)
+        if isinstance(batch, LatentBatch):  # from the latents cache
+            embedded: LatentBatch | LatentPromptBatch = batch
+        elif isinstance(batch, PromptBatch) and self.max_condition_length is None:
+            embedded = unconditional(batch, self.latent_size)
+        else:
+            with self._precision():
+                embedder = Embedder(self.encoder.load().to(batch.input_ids.device), self.moments)
+                embedded = embedder(batch)
         ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
 
     # Position
 
+    def reached(self) -> Position | None:
+        """Where the last optimizer step of `fit` left training; None where none has begun."""
+        if self.trainer is None or not 0 < self.trainer.num_training_batches < inf:
+            return None
+        # Counted when they are processed: `completed` is one behind where a callback saves after a batch.
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        trained_on = progress.processed  # type: ignore[attr-defined]
+        return Position.after_last_step(
+            trained_on, int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Where training stands."""
-        if self.trainer is None:
-            return {}
-        return progress_of(self.trainer.fit_loop, int(self.trainer.num_training_batches))
+        position = self.reached()
+        return {} if position is None else asdict(position)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there."""
-        # Lightning looks for state in the loader; here it is in the sampler that the loader is made with.
+        self.position = Position(**state_dict)
+        # The sampler does resume; Lightning looks for loaders that save a state of their own.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        self.position = Position.from_state(state_dict)
 
     # Parts
 
     def _restricted(self) -> RestrictedVocabulary:
-        if self.special.unknown is None:
-            raise UserError(
-                f"data.restrict_vocabulary: tokenizer '{self.encoder.name_or_path}' has no unknown token "
-                "for the pieces left out; set it to false"
-            )
+        unknown = checks.require_unknown(self.special, self.encoder.name_or_path)
         self.preparation.run()
-        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, self.special.unknown})
-        return RestrictedVocabulary(kept, len(self.tokenizer), self.special.unknown)
+        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, unknown})
+        return RestrictedVocabulary(kept, len(self.tokenizer), unknown)
 
-    def _embed(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
-        device = batch.input_ids.device
-        if isinstance(batch, LatentBatch | LatentPromptBatch):
-            return batch
-        if isinstance(batch, PromptBatch) and self.max_condition_length is None:
-            latents = torch.zeros(*batch.input_ids.shape, self.latent_size, device=device)
-            return LatentPromptBatch(**vars(batch), latents=latents)
-        embedder = Embedder(self.encoder.load().to(device), self.moments)
-        return embedder.tokens(batch) if isinstance(batch, TokenBatch) else embedder.prompts(batch)
+    def _stream_settings(self) -> StreamSettings:
+        return StreamSettings(
+            self.source, self.preparation.tokenize, self.batch_size, *self._rank(), self.seed,
+            self.label_drop_probability,
+        )  # fmt: skip
 
     def _with_latents(self, collate: Collate, split: str) -> CollateRows:
         if not self.cache_latents:

@@ -53,16 +53,20 @@ class Embedder:
         """Normalised latents (B, S, C) of a batch of tokenizer ids."""
         return self.moments.normalise(hidden_states(self.encoder, batch))
 
-    def tokens(self, batch: TokenBatch) -> LatentBatch:
-        """The batch with its latents."""
-        return with_latents(batch, self.latents(batch))
-
     @torch.no_grad()
-    def prompts(self, batch: PromptBatch) -> LatentPromptBatch:
-        """The prompts with their conditions' latents, 0 elsewhere."""
+    def __call__(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
+        """The batch with its latents; of prompts, those of the conditions, and 0 elsewhere."""
+        if isinstance(batch, TokenBatch):
+            return with_latents(batch, self.latents(batch))
         mask = encoder_mask(batch.condition_mask, batch.condition_mask)
         latents = self.moments.normalise(self.encoder(batch.input_ids, mask))
         return LatentPromptBatch(**vars(batch), latents=latents * batch.condition_mask[..., None])
+
+
+def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
+    """Prompts without a condition: their latents are 0, and no encoder is needed."""
+    latents = torch.zeros(*batch.input_ids.shape, latent_size, device=batch.input_ids.device)
+    return LatentPromptBatch(**vars(batch), latents=latents)
 
 
 @torch.no_grad()

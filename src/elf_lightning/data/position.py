@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -20,21 +19,16 @@ class Position:
     batch: int = 0
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """From `progress_of`; after a finished epoch, the next one's first batch."""
-        if state["batches"] >= state["batches_in_epoch"]:
-            return cls(state["epoch"] + 1)
-        return cls(state["epoch"], state["batches"])
+    def after_last_step(cls, batches: int, batches_in_epoch: int, accumulation: int) -> Self:
+        """What follows the last optimizer step's micro-batches.
 
+        The gradients of micro-batches since then are in no checkpoint, so these come once more. An epoch's
+        last step takes what is left of it.
 
-def progress_of(fit_loop: Any, batches_in_epoch: int) -> dict[str, int]:
-    """What Lightning's fit loop has trained on.
-
-    The epoch is the one last begun, which `epoch_progress.processed` is no longer after its end, and a
-    batch counts when it is processed: `completed` is one behind where a callback saves after a batch.
-    """
-    return {
-        "epoch": max(0, fit_loop.epoch_progress.current.ready - 1),
-        "batches": fit_loop.epoch_loop.batch_progress.current.processed,
-        "batches_in_epoch": batches_in_epoch,
-    }
+        Args:
+            batches: micro-batches trained on, in all epochs together.
+            batches_in_epoch: of one epoch.
+            accumulation: micro-batches an optimizer step.
+        """
+        epoch, batch = divmod(batches, batches_in_epoch)
+        return cls(epoch, batch - batch % accumulation)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from elf_lightning.data.rows import DocumentRows, PackedRows, Rows
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
@@ -178,6 +179,10 @@ class Preparation:
                 "not one row; give more text, hold out more or choose a shorter length"
             )
         return rows
+
+    def lengths(self, split: str) -> npt.NDArray[np.int32]:
+        """Tokens of each row of a split that is not packed, condition included, (N,)."""
+        return DocumentRows(self._open(split)).lengths()
 
     def _open(self, split: str) -> Dataset:
         from datasets import Dataset, concatenate_datasets

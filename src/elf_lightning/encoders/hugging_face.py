@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +52,19 @@ def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
     )
 
 
+@contextmanager
+def one_clear_failure() -> Iterator[None]:
+    """Keep the Hub's client from telling each of its retries: what fails in the end is told once."""
+    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
+
+    before = get_verbosity()
+    set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
 def read_config(name_or_path: str) -> PretrainedConfig:
     """The model's config.
 
@@ -59,7 +75,8 @@ def read_config(name_or_path: str) -> PretrainedConfig:
 
     folder = resolve_folder(name_or_path)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder)
+        with one_clear_failure():
+            config: PretrainedConfig = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise unreadable("encoder", name_or_path, error) from error
     return config
@@ -96,12 +113,13 @@ def read_model(
         config = deepcopy(config)
         config.is_encoder_decoder = False
     try:
-        model: PreTrainedModel = reader.from_pretrained(
-            resolve_folder(name_or_path),
-            config=config,
-            attn_implementation=attn_implementation,
-            dtype=torch.float32,
-        )
+        with one_clear_failure():
+            model: PreTrainedModel = reader.from_pretrained(
+                resolve_folder(name_or_path),
+                config=config,
+                attn_implementation=attn_implementation,
+                dtype=torch.float32,
+            )
     except (OSError, ValueError) as error:
         raise unreadable("encoder weights", name_or_path, error) from error
     return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
@@ -117,7 +135,10 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
     folder = resolve_folder(name_or_path)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, model_max_length=int(1e30))
+        with one_clear_failure():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, model_max_length=int(1e30)
+            )
     except (OSError, ValueError) as error:
         raise unreadable("tokenizer", name_or_path, error) from error
     return tokenizer

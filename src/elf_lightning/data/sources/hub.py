@@ -9,6 +9,7 @@ import numpy as np
 
 from elf_lightning.data.sources.base import Source, with_validation
 from elf_lightning.data.sources.columns import pick_columns, pick_streamed_columns
+from elf_lightning.encoders import one_clear_failure
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,9 +94,10 @@ class HubDataset(Source):
         from datasets import load_dataset
 
         try:
-            return load_dataset(
-                self.path, self.config, split=split, revision=self.revision, streaming=streaming
-            )
+            with one_clear_failure():
+                return load_dataset(
+                    self.path, self.config, split=split, revision=self.revision, streaming=streaming
+                )
         except OSError as error:
             raise unreachable(self.path, error) from error
         except ValueError as error:
