@@ -127,6 +127,11 @@ class EMA(WeightAveraging):
         """Brings the raw weights back after a validation in mid-epoch."""
         self._show_raw(pl_module)
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
+        """Averages after each optimizer step, but for one that the module says it has skipped."""
+        if not getattr(pl_module, "step_skipped", False):
+            super().on_train_batch_end(trainer, pl_module, *arguments)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Brings the raw weights back after a validation at the epoch's end."""
         self._show_raw(pl_module)
