@@ -16,6 +16,7 @@ from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 from elf_lightning.metrics import DecodeAccuracy
+from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
 from elf_lightning.network import ELFNetwork, NetworkShape
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
@@ -145,6 +146,10 @@ class ELFModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that decoding needs, in plain types, so that samples need no configuration."""
         checkpoint["elf"] = self._description() | {"step": self.global_step}
+        data = self._datamodule()
+        if data is not None and (position := data.reached()) is not None:
+            batches = int(self.trainer.num_training_batches)
+            settle(checkpoint["loops"]["fit_loop"], position, batches, self.global_step)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network.
