@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -16,15 +15,17 @@ from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 from elf_lightning.metrics import DecodeAccuracy
+from elf_lightning.modules.guarded import GuardedModule, NonFinite
 from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
+from elf_lightning.modules.warm_start import check_latents, warm_start
 from elf_lightning.network import ELFNetwork, NetworkShape
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import Sampler, SamplingSettings
 
 
-class ELFModule(LightningModule):
+class ELFModule(GuardedModule):
     """Trains the shared denoiser/decoder: encode, draw, loss, log.
 
     The DataModule encodes (in `on_after_batch_transfer`, on the device), so batches arrive with latents.
@@ -41,6 +42,9 @@ class ELFModule(LightningModule):
         optimizer: Muon (default) or AdamW, with the base learning rate.
         schedule: warm-up and decay.
         sampling: defaults for `predict` and `elf sample`, kept in checkpoints.
+        init_from: a checkpoint in any format, a run's folder or a Hub id, whose weights to begin with.
+        non_finite: what to do about a step whose loss or gradient is not finite: `stop` training, or `skip`
+            the step at the price of waiting for the device in every step.
         seed: of initial values, training draws and samples.
         compile: run the network through `torch.compile`.
     """
@@ -58,13 +62,16 @@ class ELFModule(LightningModule):
         optimizer: OptimizerSettings = Muon(),
         schedule: Schedule = Schedule(),
         sampling: SamplingSettings = SamplingSettings(),
+        init_from: str | None = None,
+        non_finite: NonFinite = "stop",
         seed: int = 0,
         compile: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(non_finite)
         self.network = ELFNetwork(
             network, latent_size, vocab_size, max_length, seeded_generator("initial values", seed)
         )
+        self._started_from = warm_start(self.network, init_from) if init_from else {}
         self.objective = objective
         self.optimizer = optimizer
         self.schedule = schedule
@@ -81,11 +88,18 @@ class ELFModule(LightningModule):
         if compile:
             self.network.compile()
 
+    def on_fit_start(self) -> None:
+        """See whether the weights to begin with fit the data."""
+        super().on_fit_start()
+        if self._started_from:
+            check_latents(self._started_from, self.decoding_state())
+
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, ()."""
         draws = self._draw(batch, self.current_epoch, batch_idx)
         losses = self.objective(self.network, batch, draws)
-        self.log_dict(losses.named("train", draws), prog_bar=True, batch_size=len(batch))
+        # Not `prog_bar`: Lightning would ask the device for each value in every step.
+        self.log_dict(losses.named("train", draws), batch_size=len(batch))
         return losses.total
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
@@ -98,11 +112,11 @@ class ELFModule(LightningModule):
         self.held_out_decode_accuracy.update(losses.decode_accuracy, losses.decode_count)
         recovered = self.network.decode(batch.latents, draws.guidance).argmax(-1)
         self.held_out_clean_decode_accuracy.update(recovered, batch.input_ids, batch.loss_mask)
-        self.log("val/loss", self.held_out_loss, prog_bar=True)
-        self.log("val/denoise_loss", self.held_out_denoise_loss, prog_bar=True)
-        self.log("val/decode_loss", self.held_out_decode_loss, prog_bar=True)
-        self.log("val/decode_accuracy", self.held_out_decode_accuracy, prog_bar=True)
-        self.log("val/clean_decode_accuracy", self.held_out_clean_decode_accuracy, prog_bar=True)
+        self.log("val/loss", self.held_out_loss)
+        self.log("val/denoise_loss", self.held_out_denoise_loss)
+        self.log("val/decode_loss", self.held_out_decode_loss)
+        self.log("val/decode_accuracy", self.held_out_decode_accuracy)
+        self.log("val/clean_decode_accuracy", self.held_out_clean_decode_accuracy)
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """The same as `validation_step`."""
@@ -145,6 +159,7 @@ class ELFModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep all that decoding needs, in plain types, so that samples need no configuration."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["elf"] = self._description() | {"step": self.global_step}
         data = self._datamodule()
         if data is not None and (position := data.reached()) is not None:
@@ -157,6 +172,7 @@ class ELFModule(LightningModule):
         Raises:
             UserError: if its sizes are not this module's.
         """
+        super().on_load_checkpoint(checkpoint)
         if "elf" not in checkpoint:
             raise UserError("the checkpoint was not written by elf_lightning: it has no entry 'elf'")
         theirs, ours = checkpoint["elf"]["network"], self._description()["network"]
