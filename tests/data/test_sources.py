@@ -273,6 +273,11 @@ class TestBibles:
         assert train[1]["condition_text"].startswith("And the earth was without form, and void;")
         assert train[1]["text"].startswith("Now the earth was formless and empty.")
 
+    def test_long_verses_can_be_left_out(self, tmp_path: Path) -> None:
+        train, held_out = load(KingJamesToWeb(max_words=24), tmp_path)
+        assert 10_000 < len(train) + len(held_out) < 20_000
+        assert max(len(text.split()) for pair in train + held_out for text in pair.values()) == 24
+
     def test_a_missing_package_names_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("elf_lightning.data.sources.bible.WEB", "no-such-package")
         with pytest.raises(UserError, match=r"'no-such-package' is not installed.*requirements-embedded"):

