@@ -15,9 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.modules import ELFModule
-
-LINKED_SIZES = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
-"""What the DataModule knows and the module needs: never typed twice."""
+from elf_lightning.modules.elf import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
@@ -47,7 +45,7 @@ class ELFCLI(LightningCLI):
         parser.add_argument(
             "--name", type=str, default="elf", help="name of the run; its folder is runs/<name>"
         )
-        for size in LINKED_SIZES:
+        for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
         parser.set_defaults(
             {

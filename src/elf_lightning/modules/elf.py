@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -15,6 +15,8 @@ from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 from elf_lightning.metrics import DecodeAccuracy
+from elf_lightning.modules.evaluation import EvaluationSettings, ModelEvaluation
+from elf_lightning.modules.generation import TextGenerator
 from elf_lightning.modules.guarded import GuardedModule, NonFinite
 from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
@@ -23,6 +25,9 @@ from elf_lightning.network import ELFNetwork, NetworkShape
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import Sampler, SamplingSettings
+
+SIZES_FROM_DATA = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
+"""Arguments of `ELFModule` that follow from its data: never typed twice."""
 
 
 class ELFModule(GuardedModule):
@@ -42,6 +47,7 @@ class ELFModule(GuardedModule):
         optimizer: Muon (default) or AdamW, with the base learning rate.
         schedule: warm-up and decay.
         sampling: defaults for `predict` and `elf sample`, kept in checkpoints.
+        evaluation: what `test` measures, besides the losses.
         init_from: a checkpoint in any format, a run's folder or a Hub id, whose weights to begin with.
         non_finite: what to do about a step whose loss or gradient is not finite: `stop` training, or `skip`
             the step at the price of waiting for the device in every step.
@@ -62,6 +68,7 @@ class ELFModule(GuardedModule):
         optimizer: OptimizerSettings = Muon(),
         schedule: Schedule = Schedule(),
         sampling: SamplingSettings = SamplingSettings(),
+        evaluation: EvaluationSettings = EvaluationSettings(),
         init_from: str | None = None,
         non_finite: NonFinite = "stop",
         seed: int = 0,
@@ -76,10 +83,12 @@ class ELFModule(GuardedModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.sampling = sampling
+        self.evaluation = evaluation
         self.seed = seed
         self.eos_id = eos_id
         self.pad_id = pad_id
         self._decoding: dict[str, Any] = {}
+        self._loaded_steps = 0
         self.held_out_loss = MeanMetric()
         self.held_out_denoise_loss = MeanMetric()
         self.held_out_decode_loss = MeanMetric()
@@ -87,6 +96,11 @@ class ELFModule(GuardedModule):
         self.held_out_clean_decode_accuracy = DecodeAccuracy(unknown_id=unknown_id)
         if compile:
             self.network.compile()
+
+    @classmethod
+    def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
+        """A module with the sizes of `data`; `settings` are this class's other arguments."""
+        return cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
 
     def on_fit_start(self) -> None:
         """See whether the weights to begin with fit the data."""
@@ -119,8 +133,18 @@ class ELFModule(GuardedModule):
         self.log("val/clean_decode_accuracy", self.held_out_clean_decode_accuracy)
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        """The same as `validation_step`."""
+        """The same as `validation_step`; texts are generated and scored when all batches are through."""
         self.validation_step(batch, batch_idx)
+
+    def on_test_start(self) -> None:
+        """Read the judge, so that one that is not there is told before anything is generated."""
+        steps = self.global_step or self._loaded_steps
+        description = self._description() | {"step": steps}
+        self._evaluation = ModelEvaluation(self.evaluation, self.text_generator(), description)
+
+    def on_test_epoch_end(self) -> None:
+        """Generate and score texts; the results lie in the run's folder."""
+        self._evaluation.run(self.trainer)
 
     def on_predict_start(self) -> None:
         """Read the tokenizer."""
@@ -132,13 +156,32 @@ class ELFModule(GuardedModule):
         samples = samples_of(result, self._detokenizer, self.pad_id, batch.index.tolist(), self.seed)
         return [sample.record() for sample in samples]
 
-    def sampler(self) -> Sampler:
-        """A sampler of this module's network and settings."""
+    def text_generator(self) -> TextGenerator:
+        """What generates texts on all ranks together, for evaluation and callbacks.
+
+        Raises:
+            UserError: without an ELFDataModule.
+        """
+        data, trainer = self._datamodule(), self.trainer
+        if data is None:
+            raise UserError("ELFModule generates with an ELFDataModule; pass the Trainer a `datamodule`")
+        return TextGenerator(
+            sampler=self.sampler,
+            data=data,
+            detokenizer=Detokenizer.from_state(self.decoding_state()),
+            device=self.device,
+            precision=trainer.precision_plugin.forward_context,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+
+    def sampler(self, settings: SamplingSettings | None = None) -> Sampler:
+        """A sampler of this module's network, with its own settings by default."""
         return Sampler(
             self.network,
             path=self.objective.path,
             times=self.objective.times,
-            settings=self.sampling,
+            settings=settings or self.sampling,
             eos_id=self.eos_id,
             pad_id=self.pad_id,
         )
@@ -182,6 +225,7 @@ class ELFModule(GuardedModule):
                 f"the checkpoint holds another network: {listed}; use the configuration it was trained with"
             )
         self._decoding = checkpoint["elf"]["decoding"]
+        self._loaded_steps = checkpoint["elf"]["step"]
 
     def _description(self) -> dict[str, Any]:
         network = self.network
