@@ -8,7 +8,7 @@ CKPT   ?=
 MINUTES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fit sample test test-slow lint type format build clean
+.PHONY: help install quickstart fit sample eval test test-slow lint type format build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ fit: install ## train CONF=conf/….yaml into runs/NAME
 
 sample: install ## print samples from CKPT=… (default: the newest checkpoint of NAME)
 	$(BIN)/elf sample --checkpoint $(or $(CKPT),runs/$(NAME))
+
+eval: install ## score and report the newest checkpoint (or CKPT=…; CONF=conf/eval/….yaml changes how)
+	$(BIN)/elf eval $(if $(CKPT),--checkpoint $(CKPT)) $(if $(filter-out file,$(origin CONF)),--config $(CONF))
 
 test: install ## everything that proves it, in minutes
 	$(BIN)/ruff check .

@@ -13,9 +13,11 @@ from elf_lightning.errors import UserError
 COMMANDS = {
     "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
     "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on held-out rows"),
-    "test": ("elf_lightning.cli.trainer", "evaluate a checkpoint"),
+    "test": ("elf_lightning.cli.trainer", "generate, score and report: a checkpoint with a configuration"),
     "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),
     "sample": ("elf_lightning.cli.sample", "generate text from a checkpoint, in the terminal"),
+    "eval": ("elf_lightning.cli.evaluate", "test, on the newest checkpoint with its own configuration"),
+    "eval-text": ("elf_lightning.cli.eval_text", "score texts of any origin under the same metrics"),
     "convert": ("elf_lightning.cli.convert", "write a checkpoint in the official or the Hub format"),
 }
 """Command -> the module whose `run(arguments)` does it, imported only then, and what it is for."""

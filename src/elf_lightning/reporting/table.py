@@ -25,12 +25,12 @@ def score_table(rows: Sequence[Scores], judge: str | None, notes: Mapping[str, s
 
     table = Table(title=None if judge is None else f"judge: {judge}", title_justify="left")
     table.add_column("texts")
+    table.add_column("sets x texts", justify="right")
     shown = [name for name in COLUMNS if name in rows[0].metrics]
     for name in shown:
         table.add_column(COLUMNS[name].title, justify="right")
-    table.add_column("samples", justify="right")
     for row in rows:
         cells = [COLUMNS[name].show(row.metrics[name]) for name in shown]
         style = "" if row.kind in ("sampled", "other") else "dim"
-        table.add_row(row.name, *cells, f"{row.num_sets} x {row.num_samples}", style=style)
+        table.add_row(row.name, f"{row.num_sets} x {row.num_samples}", *cells, style=style)
     return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from rich import get_console
 from rich.progress import Progress
+from torch import Tensor
 
 from elf_lightning.metrics import MetricSuite
 from elf_lightning.modules.evaluation.identity import model_identity
@@ -25,7 +26,7 @@ class ModelEvaluation:
     Args:
         settings: what to measure.
         generator: makes the model's texts.
-        description: what the model's texts follow from besides its weights, in plain types.
+        description: what the model's texts follow from besides its weights, in plain types, and its `step`.
 
     Raises:
         UserError: if the judge cannot be loaded, or a package for text-to-text metrics is missing.
@@ -59,11 +60,14 @@ class ModelEvaluation:
                 ways=ways,
                 generator=self.generator,
                 suite=self.suite,
-                model=model_identity(
-                    sampler.network.state_dict(), {**self.description, "precision": str(trainer.precision)}
-                ),
+                model=self._identity(sampler.network.state_dict(), str(trainer.precision)),
                 samples=JsonLines(folder / "samples.jsonl"),
                 numbers=JsonLines(folder / "metrics.jsonl"),
+                provenance={
+                    "checkpoint": str(trainer.ckpt_path or ""),
+                    "step": self.description["step"],
+                    "judge": self.suite.judge,
+                },
                 broadcast=trainer.strategy.broadcast,
                 on_texts=lambda count: progress.advance(task, count),
             )
@@ -71,6 +75,12 @@ class ModelEvaluation:
             rows = evaluation.run()
         if trainer.is_global_zero:
             self._tell(rows, folder)
+
+    def _identity(self, weights: Mapping[str, Tensor], precision: str) -> str:
+        """Of the model and the data; ways of sampling have their own names."""
+        follows_from = {name: value for name, value in self.description.items() if name != "sampling"}
+        rows = self.generator.data.preparation.key
+        return model_identity(weights, {**follows_from, "rows": rows, "precision": precision})
 
     def _tell(self, rows: list[Scores], folder: Path) -> None:
         console = get_console()

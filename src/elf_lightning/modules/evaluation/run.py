@@ -37,6 +37,7 @@ class Evaluation:
             another model are thrown away; its numbers stay in their file and are left out here.
         samples: the file of all texts: `model, setting, index, seed, text, tokens` a line.
         numbers: the file of all numbers, a kind of text a line.
+        provenance: where the model comes from, written beside its numbers.
         broadcast: gives the first rank's value to all ranks.
         on_texts: called with the number of texts that have come.
     """
@@ -48,6 +49,7 @@ class Evaluation:
     model: str
     samples: JsonLines
     numbers: JsonLines
+    provenance: Row
     broadcast: Callable[[Any], Any]
     on_texts: Callable[[int], None]
     _texts: dict[tuple[str, int], dict[int, str]] = field(default_factory=dict)
@@ -145,6 +147,6 @@ class Evaluation:
             raise UserError(f"{name}: {error}") from error
         scores = Scores.of(name, kind, len(sets[0][0]), numbers)
         if rank == 0:
-            source = {"model": self.model, "measured": self._measured, "sampling": way and asdict(way)}
-            self.numbers.append([source | scores.record()])
+            source = self.provenance | {"model": self.model, "measured": self._measured}
+            self.numbers.append([source | {"sampling": way and asdict(way)} | scores.record()])
         return scores
