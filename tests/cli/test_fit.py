@@ -91,7 +91,7 @@ def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callabl
 
     assert main(["validate", "--config", config, "--ckpt_path", checkpoint]) == 0
     assert main(["predict", "--config", config, "--ckpt_path", checkpoint]) == 0
-    rows = [json.loads(line) for line in Path("runs/tiny/samples.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
     assert all(set(row) == {"index", "seed", "text", "tokens"} for row in rows)
     assert all(set(row["text"].split()) <= {*WORDS.split(), "<unk>"} or row["text"] for row in rows)

@@ -19,7 +19,7 @@ class SampleWriter(BasePredictionWriter):
     """One JSONL file for all ranks, in the order of the rows: `index, seed, text, tokens` a line.
 
     Args:
-        output: the file; `samples.jsonl` in the run's folder by default.
+        output: the file; `predictions.jsonl` in the run's folder by default.
     """
 
     def __init__(self, output: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class SampleWriter(BasePredictionWriter):
         by_index = {row["index"]: row for rows in _gather(self._rows) for row in rows}
         self._rows = []
         if trainer.is_global_zero:
-            output = self.output or Path(trainer.default_root_dir) / "samples.jsonl"
+            output = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
             output.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(by_index[index], ensure_ascii=False) for index in sorted(by_index))
             output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
