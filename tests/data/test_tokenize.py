@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
+from transformers import ByT5Tokenizer
 
 from elf_lightning.data import ELFDataModule, JsonLines, Source, TextFiles
-from elf_lightning.data.prepare import Preparation, written_once
+from elf_lightning.data.prepare import Preparation, tokenizer_fingerprint, written_once
 from elf_lightning.data.sources import IDS
 from elf_lightning.encoders import read_tokenizer
 from elf_lightning.errors import UserError
@@ -100,7 +101,7 @@ class TestPacking:
         preparation = prepared(packing="truncate", max_length=8)
         whole = tokenised(preparation.tokenizer, DOCUMENTS)
         assert ids_of(preparation) == [document[:8] for document in whole]
-        assert "2 of 3 train rows are longer than data.max_length 8" in caplog.text
+        assert "2 of 3 train rows were cut to data.max_length 8" in caplog.text
 
     def test_wrap_loses_nothing(
         self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
@@ -139,7 +140,7 @@ class TestPairs:
         assert [tokenizer.decode(row.condition_input_ids) for row in rows] == ["now the", "god"]
         assert rows[0].input_ids.tolist() == tokenised(tokenizer, ["light"])[0]
         assert tokenizer.decode(rows[1].input_ids) == "and god said let there"
-        assert "2 of 2 train rows are longer" in caplog.text
+        assert "2 of 2 train rows were cut to data.max_length 6, data.max_condition_length 2" in caplog.text
 
     def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
         source = Texts([], condition_text=["god", "light"], text=["now", ""])
@@ -246,3 +247,8 @@ def test_jsonl_pairs_go_all_the_way(make_data: Callable[..., ELFDataModule], tmp
     assert batch.condition_mask.sum(1).tolist() == [3, 3]
     assert batch.latents.shape == (2, 8, 16)
     assert batch.input_ids[0, -1] == data.eos_id
+
+
+def test_tokenizers_in_python_have_a_fingerprint_too() -> None:
+    prints = [tokenizer_fingerprint(ByT5Tokenizer(extra_ids=number)) for number in (0, 0, 5)]
+    assert prints[0] == prints[1] != prints[2]

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +34,13 @@ FORMAT = 1
 def cache_key(**parts: Any) -> str:
     """A short name for a set of plain values; the same values always give the same name."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Changes with whatever decides a tokenizer's ids; to be taken before its first use, which changes it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # the few written in Python have none
+    state = repr(tokenizer) + repr(tokenizer.get_vocab()) if backend is None else backend.to_str()
+    return hashlib.sha256(state.encode()).hexdigest()
 
 
 @contextmanager
@@ -96,14 +102,11 @@ class Preparation:
 
     @cached_property
     def key(self) -> str:
-        """Changes with the source, the tokenizer and whatever decides the rows.
-
-        Taken once: a tokenizer's serialised form changes when it is first used.
-        """
+        """Changes with the source, the tokenizer and whatever decides the rows."""
         return cache_key(
             format=FORMAT,
             source=self.source.identity(),
-            tokenizer=hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+            tokenizer=tokenizer_fingerprint(self.tokenizer),
             eos_id=self.eos_id,
             packing=self.packing,
             # Packed rows are cut when they are read, so their length is not part of what is on disk.
@@ -129,9 +132,11 @@ class Preparation:
         with written_once(self.folder) as folder:
             if folder is None:
                 return
-            with TemporaryDirectory(dir=folder.parent) as scratch:
-                for split, dataset in self.source.load(Path(scratch)).items():
-                    self._tokenize(dataset, folder / split)
+            scratch = folder / "scratch"
+            scratch.mkdir()
+            for split, dataset in self.source.load(scratch).items():
+                self._tokenize(dataset, folder / split)
+            shutil.rmtree(scratch)
 
     @property
     def tokenize(self) -> Tokenize:
@@ -157,11 +162,11 @@ class Preparation:
         )
         if not len(rows):
             raise UserError(f"source {type(self.source).__name__}: the {folder.name} split has no text in it")
-        if cut := sum(sum(chunk.to_pylist()) for chunk in rows.data.column(CUT).chunks):
-            logger.warning(
-                "%d of %d %s rows are longer than data.max_length %d allows and lose their end",
-                cut, len(rows), folder.name, self.max_length,
-            )  # fmt: skip
+        if cut := sum(chunk.true_count for chunk in rows.data.column(CUT).chunks):
+            limits = f"data.max_length {self.max_length}"
+            if self.max_condition_length is not None:
+                limits += f", data.max_condition_length {self.max_condition_length}"
+            logger.warning("%d of %d %s rows were cut to %s", cut, len(rows), folder.name, limits)
 
     def splits(self) -> list[str]:
         """Names of the prepared splits."""

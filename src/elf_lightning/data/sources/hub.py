@@ -100,7 +100,7 @@ class HubDataset(Source):
                 )
         except OSError as error:
             raise unreachable(self.path, error) from error
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # unknown split or config; a loading script
             raise UserError(f"source '{self.path}', split '{split}': {_first_line(error)}") from error
 
 
