@@ -1,0 +1,90 @@
+"""Small runs through the real command, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elf_lightning.cli import main
+
+WORDS = (
+    "in the beginning god created heaven and earth now was without form darkness upon face of deep".split()
+)
+
+
+def options(settings: dict[str, Any]) -> list[str]:
+    """Settings by dotted name, as words of a command."""
+    return [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in settings.items()
+    ]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small run's complete configuration in the working folder: 45 rows to train on, all of them full."""
+    monkeypatch.chdir(tmp_path)
+    # For `run_hooks`, which configurations name.
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    words = random.Random(0)
+    lines = [" ".join(words.choices(WORDS, k=7)) for _ in range(55)]
+    Path("lines.txt").write_text("\n".join(lines))
+    network = {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8}
+    settings = {
+        "name": "run",
+        "data": {
+            "source": {
+                "class_path": "TextFiles",
+                "init_args": {"path": "lines.txt", "document": "line", "held_out_fraction": 0.17},
+            },
+            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+            "max_length": 8,
+            "batch_size": 4,
+            "cache_dir": "cache",
+        },
+        "model": {
+            "network": network,
+            "optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "schedule": {"warmup_steps": 2, "decay": "cosine"},
+            "sampling": {"steps": 2},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": {"class_path": "run_hooks.LineLogger", "init_args": {"path": "log.jsonl"}},
+            "callbacks": [{"class_path": "EMA", "init_args": {"decay": 0.9}}],
+        },
+    }
+    path = Path("config.yaml")
+    path.write_text(json.dumps(settings))
+    return path
+
+
+@pytest.fixture
+def fit(config: Path) -> Callable[..., None]:
+    """Trains in `runs/NAME` with settings by dotted name, and `ckpt_path` to go on from."""
+
+    def run(name: str, settings: dict[str, Any]) -> None:
+        own = {"name": name, "trainer.logger.init_args.path": f"{name}.jsonl"}
+        assert main(["fit", "--config", str(config), *options(own | settings)]) == 0
+
+    return run
+
+
+@pytest.fixture
+def logged(config: Path) -> Callable[..., set[tuple[float, ...]]]:
+    """What a run, all its parts together, has logged of some metrics at the same time."""
+
+    def read(name: str, *metrics: str) -> set[tuple[float, ...]]:
+        lines = map(json.loads, Path(f"{name}.jsonl").read_text().splitlines())
+        return {tuple(line[metric] for metric in metrics) for line in lines if line.keys() >= {*metrics}}
+
+    return read
