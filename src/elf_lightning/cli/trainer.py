@@ -23,6 +23,9 @@ DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.cal
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation, and a link to it, `last.ckpt`."""
 
+DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
+"""What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
+
 
 class RunConfig(SaveConfigCallback):
     """Keeps a training run's configuration beside its logs."""
@@ -68,10 +71,16 @@ class ELFCLI(LightningCLI):
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks or [] if one.class_path != PROGRESS]
         fitting = self.subcommand == "fit"
+        if trainer.strategy == "ddp":
+            trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
         if trainer.logger in (None, True):
             trainer.logger = _loggers(trainer.default_root_dir) if fitting else False
         if fitting and trainer.enable_checkpointing is not False:
             _point_checkpoints_at(trainer)
+
+    def before_fit(self) -> None:
+        """Refuse batches that cannot be shared, before other processes are started."""
+        self.datamodule.accumulation(self.trainer.world_size)
 
 
 def _check_checkpoint(path: str | None) -> None:
