@@ -140,3 +140,18 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a causal language model with random weights, 64 positions, and its tokenizer of words."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("tiny_judge")
+    size = save_tokenizer(folder, unk_token="<unk>", eos_token="<eos>")
+    config = GPT2Config(
+        vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2, initializer_range=0.3
+    )
+    torch.manual_seed(0)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return str(folder)

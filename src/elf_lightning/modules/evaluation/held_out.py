@@ -49,7 +49,7 @@ class HeldOutTexts:
         eos = self.data.special.eos
         ended = [row.tolist() for row in rows]
         texts = [ids[: ids.index(eos)] if eos in ids else ids for ids in ended]
-        return list(self.data.tokenizer.batch_decode(texts))
+        return list(self.data.tokenizer.batch_decode(texts)) if texts else []
 
 
 def shuffled(texts: Sequence[str]) -> list[str]:

@@ -1,0 +1,131 @@
+"""Any samples under the same metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elf_lightning.cli import main
+from elf_lightning.metrics import JudgeSettings, MetricSuite
+
+TEXTS = ["let there be light", "there was light and there was night", "darkness upon the face of the deep"]
+
+
+@pytest.fixture
+def score(tiny_judge: str, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Runs the command on files and gives what it writes."""
+
+    def run(*words: str | Path) -> list[dict[str, Any]]:
+        output = tmp_path / "scores.jsonl"
+        own = ["--judge", tiny_judge, "--context-length", "32", "--device", "cpu", "--output", str(output)]
+        assert main(["eval-text", *map(str, words), *own]) == 0
+        return [json.loads(line) for line in output.read_text().splitlines()]
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, list[Any]], Path]:
+    """Writes a file, a line for each item: JSON unless it is text."""
+
+    def make(name: str, lines: list[Any]) -> Path:
+        path = tmp_path / name
+        written = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+        path.write_text("".join(f"{line}\n" for line in written))
+        return path
+
+    return make
+
+
+def test_text_and_json_lines_give_the_suites_numbers(
+    score: Callable[..., Any], write: Callable[..., Path], tiny_judge: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write("plain.txt", TEXTS)
+    objects = write("objects.jsonl", [{"text": text} for text in TEXTS])
+    rows = score(plain, objects)
+    assert [row["name"] for row in rows] == ["plain.txt", "objects.jsonl"]
+    right = MetricSuite.unconditional(JudgeSettings(tiny_judge, context_length=32).load())(TEXTS)
+    for row in rows:
+        assert row["judge"] == tiny_judge
+        assert row["num_samples"] == 3
+        assert {name: value["mean"] for name, value in row["metrics"].items()} == pytest.approx(right)
+    assert f"judge: {tiny_judge}"[:60] in capsys.readouterr().out
+
+
+def test_samples_of_an_evaluation_are_told_apart(
+    score: Callable[..., Any], write: Callable[..., Path]
+) -> None:
+    rows = [
+        {"setting": setting, "seed": seed, "text": f"{setting} {seed} there was light"}
+        for setting in ("ODE", "SDE")
+        for seed in (0, 1)
+    ]
+    scores = score(write("samples.jsonl", rows))
+    assert [(row["name"], row["num_sets"], row["num_samples"]) for row in scores] == [
+        ("ODE", 2, 1),
+        ("SDE", 2, 1),
+    ]
+
+
+def test_another_field_and_odd_line_ends_are_read(
+    score: Callable[..., Any], write: Callable[..., Path]
+) -> None:
+    (row,) = score(write("other.jsonl", [{"output": "light\u2028night"}]), "--field", "output")
+    assert row["num_samples"] == 1
+
+
+def test_references_give_bleu_and_rouge(
+    score: Callable[..., Any], write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, other = write("texts.txt", TEXTS), write("other.txt", TEXTS[::-1])
+    (same,) = score(texts, "--references", texts)
+    (worse,) = score(other, "--references", texts)
+    assert same["metrics"]["bleu"]["mean"] == pytest.approx(100)
+    assert worse["metrics"]["bleu"]["mean"] < 60
+    assert same["judge"] is None
+    assert "BLEU: nrefs:1|case:lc|eff:yes|tok:13a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "options", "told"),
+    [
+        ("none.txt", None, [], "none.txt cannot be read: No such file"),
+        ("empty.txt", [], [], "empty.txt is empty"),
+        ("blank.txt", ["", " "], [], "blank.txt: GenerativePerplexity: all 2 samples are empty"),
+        (
+            "a.jsonl",
+            [{"text": "a"}, "no"],
+            [],
+            "line 2 is no JSON object with a text under 'text'; see --field",
+        ),
+        ("a.jsonl", [{"output": "a"}], [], "line 1 is no JSON object with a text under 'text'"),
+        ("a.jsonl", [["text"]], [], "line 1 is no JSON object"),
+        ("a.txt", ["a", "b"], ["--references", "one.txt"], "a.txt: 2 hypotheses for 1 references"),
+        ("a.txt", ["a"], ["--judge", "no/judge"], "the judge 'no/judge' cannot be loaded"),
+        ("a.txt", ["a"], ["--context-length", "0"], "it must be at least 1"),
+        ("a.txt", ["a"], ["--device", "moon"], "device 'moon' cannot be used"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    name: str,
+    lines: list[Any] | None,
+    options: list[str],
+    told: str,
+    write: Callable[..., Path],
+    tmp_path: Path,
+    tiny_judge: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("one.txt", ["one"])
+    if lines is not None:
+        write(name, lines)
+    own = ["--judge", tiny_judge, "--context-length", "32", "--device", "cpu"]
+    assert main(["eval-text", name, *own, *options]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("elf eval-text: ")]
+    assert told in line

@@ -1,0 +1,111 @@
+"""`elf eval`: the newest checkpoint, with the configuration that its run saved."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from elf_lightning.cli import main
+
+TEXT = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path, tiny_t5: str, tiny_judge: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Trains a small model for a few steps in `runs/NAME`."""
+    monkeypatch.chdir(tmp_path)
+    words = TEXT.split()
+    verses = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
+    Path("verses.txt").write_text("\n".join(verses))
+    config: dict[str, Any] = {
+        "data": {
+            "source": {
+                "class_path": "TextFiles",
+                "init_args": {"path": "verses.txt", "document": "line", "held_out_fraction": 0.2},
+            },
+            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+            "max_length": 8,
+            "batch_size": 4,
+            "cache_dir": "cache",
+        },
+        "model": {
+            "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
+            "sampling": {"steps": 3},
+            "evaluation": {
+                "num_samples": 4,
+                "seeds": [0, 1],
+                "judge": {"name": tiny_judge, "context_length": 32},
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": 2,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+        },
+    }
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+
+    def run(name: str) -> None:
+        assert main(["fit", "--config", "config.yaml", "--name", name]) == 0
+
+    return run
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("runs", name).read_text().splitlines()]
+
+
+def test_the_newest_checkpoint_is_evaluated_as_it_was_trained(
+    train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("older")
+    train("newer")
+    newest = max(Path("runs/newer").rglob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    os.utime(newest)
+    capsys.readouterr()
+    assert main(["eval"]) == 0
+    assert "evaluating runs/newer/checkpoints/" in capsys.readouterr().err
+    assert len(rows("newer/samples.jsonl")) == 8
+    numbers = rows("newer/metrics.jsonl")
+    assert [row["kind"] for row in numbers] == ["real", "shuffled", "sampled"]
+    assert {row["step"] for row in numbers} == {2}
+    assert not Path("runs/older/metrics.jsonl").exists()
+
+    Path("sweep.yaml").write_text("model: {evaluation: {sweep: {guidance: [1, 2]}}}")
+    assert main(["eval", "--checkpoint", "runs/older", "--config", "sweep.yaml"]) == 0
+    assert [row["name"] for row in rows("older/metrics.jsonl") if row["kind"] == "sampled"] == [
+        "SDE 3 steps, gamma 1.5, w 1",
+        "SDE 3 steps, gamma 1.5, w 2",
+    ]
+
+
+def test_without_a_checkpoint_it_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval"]) == 2
+    assert capsys.readouterr().err == (
+        "elf eval: there is no checkpoint under runs/ yet; train one first with `make quickstart`\n"
+    )
+    Path("runs/mine").mkdir(parents=True)
+    assert main(["eval", "--checkpoint", "runs/mine"]) == 2
+    assert "folder 'runs/mine' holds no checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_configuration_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/last.ckpt").touch()
+    assert main(["eval"]) == 2
+    assert "runs/mine holds no config.yaml of its run; give one with --config" in capsys.readouterr().err
