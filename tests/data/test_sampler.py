@@ -92,6 +92,11 @@ def test_shards_cover_the_rows(even: bool) -> None:
     assert len({len(shard) for shard in shards}) == (1 if even else 2)
 
 
+@pytest.mark.parametrize("even", [True, False])
+def test_no_rank_is_without_examples(even: bool) -> None:
+    assert [list(ShardSampler(2, rank, 4, even)) for rank in range(4)] == [[0], [1], [0], [1]]
+
+
 def test_keyed_draws_depend_on_the_whole_key() -> None:
     draws = {keyed_generator(*key).initial_seed() for key in [(0, 1), (1, 0), (0, 1, 0), (0, 2)]}
     assert len(draws) == 4

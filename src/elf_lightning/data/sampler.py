@@ -95,6 +95,9 @@ class EpochSampler(Sampler[int]):
 class ShardSampler(Sampler[int]):
     """Every `world_size`-th example, in order.
 
+    Of fewer examples than processes each process still has one, some the same: one without anything to do
+    would keep the others waiting.
+
     Args:
         num_rows: number of examples.
         rank: this process's number.
@@ -103,8 +106,9 @@ class ShardSampler(Sampler[int]):
     """
 
     def __init__(self, num_rows: int, rank: int, world_size: int, even: bool) -> None:
-        end = num_rows - num_rows % world_size if even else num_rows
-        self.indices = range(rank, end, world_size)
+        fewer = 0 < num_rows < world_size
+        end = num_rows - num_rows % world_size if even and not fewer else num_rows
+        self.indices = range(rank % num_rows if fewer else rank, end, world_size)
 
     def __len__(self) -> int:
         return len(self.indices)
