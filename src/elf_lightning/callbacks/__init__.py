@@ -1,7 +1,10 @@
-"""What happens around training: averaged weights, progress, samples."""
+"""What happens around training: averaged weights, what is shown and logged, samples."""
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.progress import TrainingProgress
+from elf_lightning.callbacks.run_summary import RunSummary
 from elf_lightning.callbacks.sample_writer import SampleWriter
+from elf_lightning.callbacks.throughput import Throughput
+from elf_lightning.callbacks.watch import CollapseWatch
 
-__all__ = ["EMA", "SampleWriter", "TrainingProgress"]
+__all__ = ["EMA", "CollapseWatch", "RunSummary", "SampleWriter", "Throughput", "TrainingProgress"]

@@ -61,6 +61,7 @@ class EMA(WeightAveraging):
             raise UserError(f"EMA device={device!r}: no such device; leave it out or give 'cpu'") from error
         super().__init__(device=device, use_buffers=False, multi_avg_fn=self._move_average)
         self.decay = decay
+        self.device = device
         self._raw: dict[str, Tensor] | None = None  # set exactly while the module shows the average
 
     @property

@@ -12,6 +12,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
+from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.modules import ELFModule
@@ -35,6 +37,12 @@ class RunConfig(SaveConfigCallback):
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the settings in force when a run is resumed: they need not be those it began with."""
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            print("settings in force, where they are not the defaults:")
+            print(self.parser.dump(self.config, skip_default=True, skip_none=True), flush=True)
+
 
 class ELFCLI(LightningCLI):
     """LightningCLI for ELFModule and ELFDataModule, with runs in `runs/<name>/`."""
@@ -54,6 +62,7 @@ class ELFCLI(LightningCLI):
             {
                 "trainer.callbacks": [{"class_path": path} for path in DEFAULT_CALLBACKS],
                 "trainer.gradient_clip_val": 1.0,
+                "trainer.enable_model_summary": False,  # RunSummary says what there is to say
             }
         )
 
@@ -137,14 +146,28 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: for settings that cannot be used.
     """
+    run_trainer(arguments, Trainer)
+
+
+def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
+    """`run` with a Trainer of another class.
+
+    Raises:
+        UserError: for settings that cannot be used.
+    """
+    quiet_lightning()
     with one_line_errors():
         ELFCLI(
             ELFModule,
             ELFDataModule,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
+            trainer_class=trainer_class,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             args=list(arguments),
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "callbacks": [RunSummary(), Throughput(), CollapseWatch()],
+            },
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import ceil
 from typing import Any, Self
 
-import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -22,6 +22,7 @@ from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
 from elf_lightning.modules.warm_start import check_latents, warm_start
 from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import Sampler, SamplingSettings
@@ -116,6 +117,12 @@ class ELFModule(GuardedModule):
         self.log_dict(losses.named("train", draws), batch_size=len(batch))
         return losses.total
 
+    def training_flops(self, rows: int, length: int) -> float:
+        """FLOPs of a micro-batch, forward and backward, on the average of the draws."""
+        decode = self.objective.decode_probability * rows
+        self_cond = self.objective.self_cond_probability * (rows - decode)
+        return training_step_flops(self.network, rows, length, decode, self_cond)
+
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
@@ -196,7 +203,8 @@ class ELFModule(GuardedModule):
         learning_rate = scaled_learning_rate(self.optimizer.base_learning_rate, rows)
         optimizer = self.optimizer.build(self.network, learning_rate)
         total_steps = trainer.estimated_stepping_batches
-        steps_per_epoch = max(1, trainer.num_training_batches // trainer.accumulate_grad_batches)
+        trainer.fit_loop.setup_data()  # as the line above does, but for runs without a number of epochs
+        steps_per_epoch = ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -138,9 +138,20 @@ class Schedule:
         if self.decay not in DECAYS:
             raise UserError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
 
-    def resolve_warmup(self, steps_per_epoch: int) -> int:
-        """The warm-up in optimizer steps, a part of a step rounded down."""
-        return self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
+    def resolve_warmup(self, steps_per_epoch: int, total_steps: float = inf) -> int:
+        """The warm-up in optimizer steps, a part of a step rounded down.
+
+        Raises:
+            UserError: it is longer than the run of `total_steps`.
+        """
+        warmup = self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
+        if warmup > total_steps:
+            given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
+            raise UserError(
+                f"{given}: a warm-up of {warmup} steps is longer than the run of {total_steps} steps; "
+                "shorten it or train longer"
+            )
+        return warmup
 
     def build(self, optimizer: torch.optim.Optimizer, total_steps: float, steps_per_epoch: int) -> LambdaLR:
         """The scheduler, to be stepped after every optimizer step.
@@ -153,13 +164,7 @@ class Schedule:
         Raises:
             UserError: the warm-up is longer than the run, or a cosine is asked of a run without end.
         """
-        warmup = self.resolve_warmup(steps_per_epoch)
-        if warmup > total_steps:
-            given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
-            raise UserError(
-                f"{given}: a warm-up of {warmup} steps is longer than the run of {total_steps} steps; "
-                "shorten it or train longer"
-            )
+        warmup = self.resolve_warmup(steps_per_epoch, total_steps)
         if self.decay == "cosine" and total_steps == inf:
             raise UserError("decay='cosine': needs a run with an end; set trainer.max_epochs or max_steps")
         # A lambda is not saved with the scheduler's state, so a resumed run follows its own settings.
