@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.data import ELFDataModule
@@ -124,6 +125,24 @@ def test_the_cache_follows_encoder_moments_and_length(
         data.prepare_data()
         files.add(data.store.split("train", torch.device("cpu")).plain.path)
     assert len(files) == len(variants)
+
+
+def test_the_cache_follows_the_weights(
+    make_data: Callable[..., ELFDataModule], tiny_bert: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bert, folder)
+
+    def latents() -> torch.Tensor:
+        data = make_data(
+            encoder=PretrainedEncoder(str(folder)), cache_latents=True, latent_mean=0.0, latent_std=1.0
+        )
+        return batches(data)[0].latents
+
+    before = latents()
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value * 1.5 for name, value in weights.items()}, folder / "model.safetensors")
+    assert not torch.allclose(latents(), before, atol=0.1)
 
 
 def test_an_interrupted_cache_is_written_again(

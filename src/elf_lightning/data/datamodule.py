@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -13,26 +12,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.embed import Embedder, Moments, unconditional
-from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
+from elf_lightning.data.loaders import Loaders
 from elf_lightning.data.position import Position
 from elf_lightning.data.prepare import Preparation
 from elf_lightning.data.rows import Row
-from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
-from elf_lightning.data.stream import StreamedExamples, StreamSettings
 from elf_lightning.data.tokenize import Packing
 from elf_lightning.data.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.encoders import Encoder, read_tokenizer
-from elf_lightning.errors import UserError
-
-CollateRows = Callable[[Sequence[Row]], TokenBatch | PromptBatch]
 
 
 class ELFDataModule(LightningDataModule):
@@ -204,26 +198,11 @@ class ELFDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         """Shuffled training rows, from where a loaded checkpoint stopped."""
-        stream = None if self.source.streamed_rows is None else StreamedExamples(self._stream_settings())
-        lengths = self.preparation.lengths("train") if self.bucket_step else None
-        sampler = EpochSampler(
-            self.train_rows, self.batch_size, self.seed, *self._rank(), self.position.epoch,
-            self.position.batch, shuffle=stream is None, lengths=lengths,
-        )  # fmt: skip
-        if not sampler.num_batches:
-            raise UserError(
-                f"data.batch_size {self.batch_size} x {self._rank()[1]} device(s) is more than the "
-                f"{self.train_rows} training rows; choose a smaller one or give more text"
-            )
-        collate = self._with_latents(replace(self.collate, width_step=self.bucket_step), "train")
-        examples = stream or Examples(self.preparation.rows("train"), self.seed, self.label_drop_probability)
-        return self._loader(examples, sampler, collate)
+        return self._loaders().train(self.position, self.seed, self.label_drop_probability, self.bucket_step)
 
     def val_dataloader(self) -> DataLoader[Row]:
         """Held-out rows in order; over several devices, the same number on each."""
-        examples = Examples(self.preparation.rows("validation"))
-        sampler = ShardSampler(len(examples), *self._rank(), even=True)
-        return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
+        return self._loaders().held_out()
 
     def test_dataloader(self) -> DataLoader[Row]:
         """The held-out rows of `val_dataloader`."""
@@ -231,23 +210,14 @@ class ELFDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Row]:
         """Rows to generate: empty ones, or in text-to-text the held-out conditions."""
-        unconditional = self.max_condition_length is None
-        rows = EmptyRows(self.num_predict_rows) if unconditional else self.preparation.rows("validation")
-        sampler = ShardSampler(min(self.num_predict_rows, len(rows)), *self._rank(), even=False)
-        return self._loader(Examples(rows), sampler, CollatePrompts(self.collate))
+        return self._loaders().prompts(self.num_predict_rows)
 
     def on_after_batch_transfer(
         self, batch: TokenBatch | PromptBatch, dataloader_idx: int
     ) -> LatentBatch | LatentPromptBatch:
         """Embed a batch on its device, under the run's precision, and give it the network's ids."""
-        if isinstance(batch, LatentBatch):  # from the latents cache
-            embedded: LatentBatch | LatentPromptBatch = batch
-        elif isinstance(batch, PromptBatch) and self.max_condition_length is None:
-            embedded = unconditional(batch, self.latent_size)
-        else:
-            with self._precision():
-                embedder = Embedder(self.encoder.load().to(batch.input_ids.device), self.moments)
-                embedded = embedder(batch)
+        with self._precision():
+            embedded = self._embedded(batch)
         ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
 
@@ -283,27 +253,24 @@ class ELFDataModule(LightningDataModule):
         kept = self.preparation.kept_ids({self.special.eos, self.special.pad, unknown})
         return RestrictedVocabulary(kept, len(self.tokenizer), unknown)
 
-    def _stream_settings(self) -> StreamSettings:
-        return StreamSettings(
-            self.source, self.preparation.tokenize, self.batch_size, *self._rank(), self.seed,
-            self.label_drop_probability,
+    def _embedded(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
+        if isinstance(batch, LatentBatch):  # from the latents cache
+            return batch
+        if isinstance(batch, TokenBatch):
+            return self._embedder.tokens(batch)
+        if self.max_condition_length is None:
+            return unconditional(batch, self.latent_size)
+        return self._embedder.prompts(batch)
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder(self.encoder, self.moments)
+
+    def _loaders(self) -> Loaders:
+        return Loaders(
+            self.preparation, self.collate, self.store if self.cache_latents else None, self._device(),
+            self.batch_size, self.num_workers, *self._rank(),
         )  # fmt: skip
-
-    def _with_latents(self, collate: Collate, split: str) -> CollateRows:
-        if not self.cache_latents:
-            return collate
-        return CollateLatents(collate, self.store.split(split, self._device()))
-
-    def _loader(self, examples: Dataset[Row], sampler: Sampler[int], collate: CollateRows) -> DataLoader[Row]:
-        return DataLoader(
-            examples,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            pin_memory=self._device().type == "cuda",
-            persistent_workers=self.num_workers > 0,
-        )
 
     def _device(self) -> torch.device:
         if self.trainer is not None:

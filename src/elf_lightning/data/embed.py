@@ -25,10 +25,6 @@ class Moments:
     mean: float | list[float]
     std: float
 
-    def normalise(self, hidden: Tensor) -> Tensor:
-        """`(hidden - mean) / std`, (B, S, C)."""
-        return (hidden - torch.as_tensor(self.mean, dtype=hidden.dtype, device=hidden.device)) / self.std
-
     @classmethod
     def measure(cls, hidden: Tensor) -> Moments:
         """Each channel's mean, and one standard deviation around it, of hidden states (N, C)."""
@@ -36,31 +32,41 @@ class Moments:
         return cls(mean=mean.float().tolist(), std=float((hidden - mean).square().mean().sqrt()))
 
 
-@dataclass(frozen=True)
 class Embedder:
-    """A frozen encoder with the normalisation of its latents.
+    """A frozen encoder with the normalisation of its latents; it goes where its batches are.
 
     Args:
         encoder: gives the hidden states.
         moments: normalise them.
     """
 
-    encoder: Encoder
-    moments: Moments
+    def __init__(self, encoder: Encoder, moments: Moments) -> None:
+        self.encoder = encoder
+        self.moments = moments
+        self._mean = torch.tensor(moments.mean, dtype=torch.float32)
+        self._device: torch.device | None = None
+
+    def tokens(self, batch: TokenBatch) -> LatentBatch:
+        """The batch of tokenizer ids with its normalised latents."""
+        self._follow(batch.input_ids.device)
+        return with_latents(batch, self._normalised(hidden_states(self.encoder, batch)))
 
     @torch.no_grad()
-    def latents(self, batch: TokenBatch) -> Tensor:
-        """Normalised latents (B, S, C) of a batch of tokenizer ids."""
-        return self.moments.normalise(hidden_states(self.encoder, batch))
-
-    @torch.no_grad()
-    def __call__(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
-        """The batch with its latents; of prompts, those of the conditions, and 0 elsewhere."""
-        if isinstance(batch, TokenBatch):
-            return with_latents(batch, self.latents(batch))
+    def prompts(self, batch: PromptBatch) -> LatentPromptBatch:
+        """The prompts with their conditions' normalised latents, 0 elsewhere."""
+        self._follow(batch.input_ids.device)
         mask = encoder_mask(batch.condition_mask, batch.condition_mask)
-        latents = self.moments.normalise(self.encoder(batch.input_ids, mask))
+        latents = self._normalised(self.encoder(batch.input_ids, mask))
         return LatentPromptBatch(**vars(batch), latents=latents * batch.condition_mask[..., None])
+
+    def _normalised(self, hidden: Tensor) -> Tensor:
+        return (hidden - self._mean) / self.moments.std
+
+    def _follow(self, device: torch.device) -> None:
+        if device != self._device:
+            self.encoder.load().to(device)
+            self._mean = self._mean.to(device)
+            self._device = device
 
 
 def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:

@@ -14,7 +14,7 @@ from elf_lightning.data.collate import Collate
 from elf_lightning.data.embed import Embedder, Moments, measure_moments
 from elf_lightning.data.latents_cache import LatentsFile, SplitLatents, require_space
 from elf_lightning.data.prepare import Preparation, cache_key, written_once
-from elf_lightning.encoders import Encoder
+from elf_lightning.encoders import Encoder, weights_stamp
 
 MEASURED_TOKENS = 32_768
 """Positions over which the latents' mean and standard deviation are measured, about."""
@@ -69,7 +69,7 @@ class LatentsStore:
             require_space(
                 unfinished, sum(file.num_bytes for split in splits.values() for file in split.files)
             )
-            embedder = Embedder(self.encoder.load().to(device), moments)
+            embedder = Embedder(self.encoder, moments)
             for name, latents in splits.items():
                 self._write(embedder, name, latents.plain, device, drop=False)
                 if latents.dropped is not None:
@@ -90,7 +90,7 @@ class LatentsStore:
 
         batches = self._batches(split, device)
         latents = (
-            embedder.latents(replace(batch, label_drop=torch.full_like(batch.label_drop, drop)))
+            embedder.tokens(replace(batch, label_drop=torch.full_like(batch.label_drop, drop))).latents
             for batch in batches
         )
         size = max(1, EMBEDDED_TOKENS // self.collate.max_length)
@@ -107,6 +107,7 @@ class LatentsStore:
         key = cache_key(
             rows=self.preparation.key,
             encoder=self.encoder.identity(),
+            weights=weights_stamp(self.encoder.name_or_path),
             max_length=self.collate.max_length,
             pad_mode=self.collate.pad_mode,
             **parts,

@@ -43,6 +43,12 @@ def resolve_folder(name_or_path: str) -> str:
     return str(folder)
 
 
+def weights_stamp(name_or_path: str) -> list[list[Any]]:
+    """Name, size and modification time of a local model's weights; nothing for one on the Hub."""
+    files = sorted(Path(resolve_folder(name_or_path)).glob("*.safetensors"))
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
 def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
     """The error for a model part that neither the disk nor the Hub gave, in one line."""
     reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
