@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -36,6 +36,7 @@ class TrainingProgress(ProgressBar):
         self._enabled = True
         self._bars = _bars()
         self._live: Live | None = None
+        self._streams: dict[logging.StreamHandler[TextIO], TextIO] = {}
         self._metrics: dict[str, dict[str, str]] = {}
         self._main: TaskID | None = None
         self._side: TaskID | None = None
@@ -163,13 +164,17 @@ class TrainingProgress(ProgressBar):
         if self._live is None and self._enabled and get_console().is_terminal:
             self._live = Live(self._screen(), console=get_console(), refresh_per_second=2)
             self._live.start()
-            _log_above()
+            # While there are bars, Lightning's messages go above them, as all that is printed.
+            self._streams = {handler: handler.stream for handler in _handlers()}
+            for handler in self._streams:
+                handler.setStream(sys.stderr)
 
     def _close(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
-            _log_above()
+            for handler, stream in self._streams.items():
+                handler.setStream(stream)
         self._bars, self._main, self._side = _bars(), None, None
 
     def _begin(self, name: str, batches: list[int | float]) -> None:
@@ -189,11 +194,10 @@ class TrainingProgress(ProgressBar):
             self._close()
 
 
-def _log_above() -> None:
-    """Let Lightning's messages go where `sys.stderr` goes now: above the bars while there are any."""
-    for handler in logging.getLogger("lightning.pytorch").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stderr)
+def _handlers() -> list[logging.StreamHandler[TextIO]]:
+    """What prints Lightning's messages."""
+    handlers = logging.getLogger("lightning.pytorch").handlers
+    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
 
 
 def _bars() -> Progress:

@@ -1,0 +1,108 @@
+"""The bar on a terminal, the lines elsewhere, and that neither asks the device in every step."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+
+from elf_lightning.callbacks import TrainingProgress, progress
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def logged(batch: int) -> dict[str, float]:
+    return {
+        "train/denoise_loss": 1.5,
+        "train/decode_loss": 4.25,
+        "train/decode_accuracy": batch / 100,
+        "train/gradient_norm": 1.25,
+        "train/learning_rate": 0.002,
+        "train/tokens_per_second": 123456.0,
+        "train/mfu": 0.4,
+    }
+
+
+def test_plain_lines_where_there_is_no_terminal(
+    scripted: Any, train: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(scripted(logged, {"val/decode_accuracy": 0.5}), TrainingProgress())
+    lines = [re.sub(r"loss [\d.]+", "loss L", line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.split(",")[0] for line in lines] == ["step 1/12", "step 5/12", "step 10/12", "step 12/12"]
+    assert lines[1] == (
+        "step 5/12, epoch 0, 0:00:00  train  loss L  denoise 1.500  decode 4.250  acc 4.0%  grad 1.250  "
+        "lr 0.002  tok/s 123k  mfu 40.0%"
+    )
+    assert lines[3] == "step 12/12, epoch 0, 0:00:00  held out  loss L  acc 50.0%"
+
+
+def test_a_screen_of_80_columns(
+    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, height=30, color_system=None)
+    monkeypatch.setattr(progress, "get_console", lambda: console)
+    train(scripted(logged), TrainingProgress(), max_epochs=2)
+    frames = re.split(r"\x1b\[\?25[lh]|(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r", screen.getvalue())
+    last = [line.rstrip() for line in frames[-2].splitlines()]
+    assert re.fullmatch(r"step 24/24, epoch 1 ━+ \d:\d\d:\d\d left \d:\d\d:\d\d", last[0])
+    assert re.fullmatch(r"train     loss [\d.]+  denoise 1.500  decode 4.250  acc 7.0%  grad 1.250", last[1])
+    assert last[2] == "          lr 0.002  tok/s 123k  mfu 40.0%"
+    assert last[3] == "held out  loss 3.000"
+    assert len(last) == 4
+    assert max(len(line) for frame in frames for line in frame.splitlines()) <= 80
+
+
+def test_values_are_read_only_now_and_then(
+    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    step = 0
+
+    class Steps(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            nonlocal step
+            step = trainer.global_step + 1
+
+    for name in ("item", "tolist", "__float__", "__bool__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def read(self: torch.Tensor, original: Any = original) -> Any:
+            reads.append(step)
+            return original(self)
+
+        monkeypatch.setattr(torch.Tensor, name, read)
+    train(scripted(logged), TrainingProgress(), Steps(), limit_val_batches=0)
+    assert set(reads) - {0} == {1, 5, 10}
+
+
+def test_is_silent_on_other_ranks(
+    scripted: Any, train: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = TrainingProgress()
+    silent.disable()
+    train(scripted(logged), silent)
+    assert not capsys.readouterr().out
+
+
+def test_gives_the_terminal_back_after_an_error(
+    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(progress, "get_console", lambda: console)
+
+    def fail(batch: int) -> dict[str, float]:
+        if batch == 3:
+            raise RuntimeError("stopped")
+        return {}
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(scripted(fail), TrainingProgress())
+    with pytest.raises(IndexError):
+        console.pop_live() if hasattr(console, "pop_live") else console._live_stack.pop()
