@@ -13,6 +13,10 @@ from elf_lightning.errors import UserError
 COMMANDS = {
     "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
     "plan": ("elf_lightning.cli.plan", "what fit with these options would do: steps, rates, memory"),
+    "prepare": (
+        "elf_lightning.cli.prepare",
+        "tokenise fit's corpus now; with --embed, write its latents too",
+    ),
     "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on held-out rows"),
     "test": ("elf_lightning.cli.trainer", "generate, score and report: a checkpoint with a configuration"),
     "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),

@@ -1,0 +1,61 @@
+"""`elf prepare`: what `elf fit` would do to the data before it trains, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from elf_lightning.cli.trainer import run_trainer
+from elf_lightning.data import ELFDataModule
+from elf_lightning.modules import ELFModule
+
+EMBED = "--embed"
+
+
+class PreparingTrainer(Trainer):
+    """A Trainer that prepares data on its device, under its precision."""
+
+    def fit(  # type: ignore[override]
+        self,
+        model: ELFModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: ELFDataModule | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Prepare and say what there is; see `Trainer.fit` for the arguments.
+
+        Args:
+            model: not used.
+            train_dataloaders: not used.
+            val_dataloaders: not used.
+            datamodule: whose data is prepared.
+            ckpt_path: not used.
+            weights_only: not used.
+        """
+        assert datamodule is not None
+        datamodule.trainer = self
+        datamodule.prepare_data()
+        preparation = datamodule.preparation
+        for split in preparation.splits():
+            rows = len(preparation.rows(split))
+            print(f"{split:11}{rows:,} rows of at most {datamodule.max_length:,} tokens")
+        print(f"in         {preparation.folder}")
+        if datamodule.cache_latents:
+            for split in preparation.splits():
+                files = datamodule.store.split(split, self.strategy.root_device).files
+                print(f"latents    {sum(file.num_bytes for file in files) / 1e9:,.2f} GB of {split}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Prepare the data of `elf fit` with these options; `--embed` writes the latents cache too.
+
+    Raises:
+        UserError: for settings or data that cannot be used.
+    """
+    options = [word for word in arguments[1:] if word != EMBED]
+    embed = str(EMBED in arguments).lower()
+    run_trainer(["fit", *options, "--data.cache_latents", embed], PreparingTrainer)
