@@ -13,6 +13,7 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
+from elf_lightning.data.checks import whole_batches
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import ELFObjective
@@ -116,14 +117,15 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
     """The plan of `trainer.fit(module, datamodule=data)`; prepares rows if need be, and embeds nothing.
 
     Raises:
-        UserError: if the source cannot be read, or the global batch is no multiple of what goes at a time.
+        UserError: if the source cannot be read, the global batch is no multiple of what goes at a time,
+            there is not one batch for each device, or the warm-up is longer than the run.
     """
     devices = trainer.world_size
     accumulation = trainer.accumulate_grad_batches
     if data.global_batch_size is not None:
         accumulation = data.accumulation(devices)
     rows = data.train_rows
-    batches = _limited(rows // (data.batch_size * devices), trainer.limit_train_batches)
+    batches = _limited(whole_batches(rows, data.batch_size, devices), trainer.limit_train_batches)
     steps_per_epoch = math.ceil(batches / accumulation)
     total_steps = _total_steps(trainer, steps_per_epoch)
     base_rate = module.optimizer.base_learning_rate

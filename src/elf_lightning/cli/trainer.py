@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
+from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
@@ -88,8 +89,8 @@ class ELFCLI(LightningCLI):
             _point_checkpoints_at(trainer)
 
     def before_fit(self) -> None:
-        """Refuse batches that cannot be shared, before other processes are started."""
-        self.datamodule.accumulation(self.trainer.world_size)
+        """Refuse a run that cannot be before other processes are started, which would all complain."""
+        plan_run(self.model, self.datamodule, self.trainer)
 
 
 def _check_checkpoint(path: str | None) -> None:

@@ -77,6 +77,20 @@ def check_batch(batch_size: int, bucket_step: int | None, packing: Packing, pair
         )
 
 
+def whole_batches(rows: int, batch_size: int, world_size: int) -> int:
+    """Batches an epoch on each device.
+
+    Raises:
+        UserError: if there is not one.
+    """
+    if batches := rows // (batch_size * world_size):
+        return batches
+    raise UserError(
+        f"data.batch_size {batch_size} x {world_size} device(s) is more than the {rows} training rows; "
+        "choose a smaller one or give more text"
+    )
+
+
 def check_streaming(source: Source, restrict_vocabulary: bool, cache_latents: bool, buckets: bool) -> None:
     """A stream is never seen as a whole.
 

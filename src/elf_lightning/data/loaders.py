@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elf_lightning.batch import PromptBatch, TokenBatch
+from elf_lightning.data.checks import whole_batches
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
 from elf_lightning.data.position import Position
@@ -17,7 +18,6 @@ from elf_lightning.data.rows import Row
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.data.store import LatentsStore
 from elf_lightning.data.stream import StreamedExamples, StreamSettings
-from elf_lightning.errors import UserError
 
 CollateRows = Callable[[Sequence[Row]], TokenBatch | PromptBatch]
 
@@ -67,11 +67,7 @@ class Loaders:
             shuffle=isinstance(examples, Examples),
             lengths=self.preparation.lengths("train") if bucket_step else None,
         )  # fmt: skip
-        if not sampler.num_batches:
-            raise UserError(
-                f"data.batch_size {self.batch_size} x {self.world_size} device(s) is more than the "
-                f"{len(examples)} training rows; choose a smaller one or give more text"
-            )
+        whole_batches(len(examples), self.batch_size, self.world_size)
         collate = replace(self.collate, width_step=bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
