@@ -19,6 +19,7 @@ from elf_lightning.data import (
     TextFiles,
     WebBible,
 )
+from elf_lightning.data.sources.bible import traditional_name
 from elf_lightning.errors import UserError
 
 TEXTS = [f"text {number}" for number in range(10)]
@@ -282,3 +283,15 @@ class TestBibles:
         monkeypatch.setattr("elf_lightning.data.sources.bible.WEB", "no-such-package")
         with pytest.raises(UserError, match=r"'no-such-package' is not installed.*requirements-embedded"):
             WebBible().identity()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Yahweh God made the earth.", "The Lord God made the earth."),
+        ("He called on Yahweh's name. Yahweh heard.", "He called on the Lord's name. The Lord heard."),
+        ("Thus says the Lord Yahweh.", "Thus says the Lord God."),
+    ],
+)
+def test_the_divine_name_as_most_bibles_write_it(text: str, expected: str) -> None:
+    assert traditional_name(text) == expected
