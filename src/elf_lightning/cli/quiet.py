@@ -7,8 +7,9 @@ import warnings
 
 
 def quiet_lightning() -> None:
-    """Leave out advertisements of other products, and warnings that only Lightning's authors can act on."""
+    """Leave out advertisements, the seed, which settings name, and warnings for Lightning's authors alone."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 
 

@@ -1,0 +1,92 @@
+"""The shipped configurations: all are understood, and the paper's hold the paper's values."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from elf_lightning.cli import main
+from elf_lightning.network import PRESETS
+
+CONF = Path(__file__).parents[2] / "conf"
+RUNS = sorted(CONF.glob("*.yaml"))
+PAPER = {
+    "elf_105m": ("elf-b", 5, 32, 1.5),
+    "elf_342m": ("elf-m", 4, 64, 1.0),
+    "elf_652m": ("elf-l", 3, 64, 1.0),
+}
+"""Preset, epochs, sampling steps and gamma."""
+
+
+def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The complete configuration of `elf fit` with these words."""
+    with pytest.raises(SystemExit) as ending:
+        main(["fit", *words, "--print_config"])
+    assert ending.value.code == 0
+    return dict(yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
+def test_every_run_is_understood(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = print_config(capsys, "--config", str(file))
+    assert config["name"] == file.stem
+    assert any(callback["class_path"].endswith("EMA") for callback in config["trainer"]["callbacks"])
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_data_set_fits_a_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = print_config(capsys, "--config", str(CONF / "elf_105m.yaml"), "--data", str(file))
+    source = yaml.safe_load(file.read_text())["source"]
+    assert config["data"]["source"]["init_args"]["path"] == source["init_args"]["path"]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    preset, epochs, steps, gamma = PAPER[name]
+    file = CONF / f"{name}.yaml"
+    assert len(file.read_text().splitlines()) < 80
+    config = print_config(capsys, "--config", str(file))
+    data, model, trainer = config["data"], config["model"], config["trainer"]
+    assert (data["max_length"], data["global_batch_size"], data["pad_mode"]) == (1024, 512, "pad")
+    assert data["encoder"]["init_args"]["name_or_path"] == "google-t5/t5-small"
+    assert (data["latent_mean"], data["latent_std"]) == (0.0, 0.2)
+    assert data["global_batch_size"] % (8 * data["batch_size"]) == 0
+    assert model["network"] == vars(PRESETS[preset])
+    assert model["objective"] == {
+        "path": {"noise_scale": 2.0, "t_eps": 0.05},
+        "times": {"mean": -1.5, "std": 0.8},
+        "guidance": {"minimum": 0.5, "maximum": 5.0},
+        "decode_probability": 0.2,
+        "self_cond_probability": 0.5,
+        "decode_mix": {"mean": 0.8, "std": 0.8},
+        "decode_noise_scale": 5.0,
+        "mixing": "rows",
+    }
+    assert model["optimizer"]["class_path"].endswith("Muon")
+    assert model["optimizer"]["init_args"]["base_learning_rate"] == 0.001
+    assert model["schedule"] == {"warmup_steps": 0, "warmup_epochs": 0.5, "decay": "constant"}
+    sampling = model["sampling"]
+    assert (sampling["solver"], sampling["steps"], sampling["gamma"]) == ("sde", steps, gamma)
+    assert sampling["guidance"] == 3.0
+    assert (trainer["precision"], trainer["max_epochs"], trainer["devices"]) == ("bf16-mixed", epochs, "auto")
+    assert trainer["strategy"]["class_path"].endswith("DDPStrategy")
+    assert trainer["strategy"]["init_args"]["find_unused_parameters"] is False
+    assert trainer["gradient_clip_val"] == 1.0
+    assert trainer["callbacks"][0]["init_args"]["decay"] == 0.9999
+
+
+def test_without_the_hub_the_papers_run_ends_with_one_line(tmp_path: Path) -> None:
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    words = [sys.executable, "-m", "elf_lightning", "fit", "--config", str(CONF / "elf_105m.yaml")]
+    ending = subprocess.run(words, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=300)
+    assert ending.returncode == 2
+    assert not ending.stdout
+    (line,) = ending.stderr.splitlines()
+    assert line.startswith("elf fit: encoder 'google-t5/t5-small' could not be read")
+    assert "give a local folder" in line
