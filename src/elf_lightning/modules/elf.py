@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from math import ceil
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -114,7 +114,8 @@ class ELFModule(GuardedModule):
         draws = self._draw(batch, self.current_epoch, batch_idx)
         losses = self.objective(self.network, batch, draws)
         # Not `prog_bar`: Lightning would ask the device for each value in every step.
-        self.log_dict(losses.named("train", draws), batch_size=len(batch))
+        logged = losses.over_ranks(self._gather) if self._logs_for_all_ranks() else losses
+        self.log_dict(logged.named("train", draws), batch_size=len(batch))
         return losses.total
 
     def training_flops(self, rows: int, length: int) -> float:
@@ -254,6 +255,15 @@ class ELFModule(GuardedModule):
         """What turns tokens into text and text into latents: of the DataModule, or of the checkpoint."""
         data = self._datamodule()
         return data.decoding_state() if data is not None else self._decoding
+
+    def _logs_for_all_ranks(self) -> bool:
+        """Whether there are other ranks, and this step's logs are written."""
+        trainer = self.trainer
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return trainer.world_size > 1 and (self.global_step + 1) % every == 0
+
+    def _gather(self, values: Tensor) -> Tensor:
+        return cast(Tensor, self.all_gather(values))
 
     def _datamodule(self) -> ELFDataModule | None:
         data = getattr(self.trainer, "datamodule", None)

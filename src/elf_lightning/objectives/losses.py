@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from elf_lightning.network import ELFNetwork
@@ -44,6 +46,15 @@ class Losses:
     def decode_accuracy(self) -> Tensor:
         """Share of the decode rows' tokens that are recovered, (); 0 without such rows."""
         return self.decode_correct / self.decode_count.clamp(min=1)
+
+    def over_ranks(self, gather: Callable[[Tensor], Tensor]) -> Losses:
+        """Losses of all ranks' micro-batches together, without gradient.
+
+        Args:
+            gather: makes (ranks, N) of a rank's (N,).
+        """
+        totals, *sums = gather(torch.stack([*vars(self).values()]).detach()).unbind(1)
+        return Losses(totals.mean(), *(values.sum() for values in sums))
 
     def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
         """What to log, by name; a mode without rows in this micro-batch is left out."""
