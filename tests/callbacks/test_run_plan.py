@@ -1,0 +1,150 @@
+"""The plan of a run against what the run then does."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from elf_lightning.callbacks import EMA, RunSummary
+from elf_lightning.callbacks.run_plan import RunPlan, plan_run
+from elf_lightning.data import ELFDataModule, TextFiles
+from elf_lightning.encoders import PretrainedEncoder
+from elf_lightning.errors import UserError
+from elf_lightning.modules import ELFModule
+from elf_lightning.network import NetworkShape
+from elf_lightning.network.flops import training_step_flops
+from elf_lightning.optim import AdamW, Schedule
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SHAPE = NetworkShape(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
+
+
+@pytest.fixture
+def data(tiny_t5: str, tmp_path: Path) -> ELFDataModule:
+    """53 training rows of 8 tokens, 4 a micro-batch."""
+    words = random.Random(0)
+    lines = [" ".join(words.choices(["god", "light", "night", "day"], k=7)) for _ in range(56)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    source = TextFiles(str(tmp_path / "lines.txt"), document="line")
+    return ELFDataModule(
+        source, PretrainedEncoder(tiny_t5), max_length=8, batch_size=4, cache_dir=str(tmp_path / "cache")
+    )
+
+
+def trainer_of(*callbacks: Callback, **settings: Any) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(
+        accelerator="cpu", enable_checkpointing=False, callbacks=list(callbacks), **quiet | settings
+    )
+
+
+class Rates(Callback):
+    """The learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step > len(self.rates):
+            self.rates.append(trainer.callback_metrics["train/learning_rate"].item())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_epochs": 2, "accumulate_grad_batches": 3},
+        {"max_epochs": 2, "accumulate_grad_batches": 3, "limit_train_batches": 7},
+        {"max_epochs": 3, "limit_train_batches": 0.5},
+        {"max_steps": 9, "max_epochs": -1},
+    ],
+)
+def test_the_run_does_what_the_plan_says(settings: dict[str, Any], data: ELFDataModule) -> None:
+    module = ELFModule.for_data(data, network=SHAPE, schedule=Schedule(warmup_epochs=0.5))
+    plan = plan_run(module, data, trainer_of(**settings))
+    rates, trainer = Rates(), trainer_of(**settings | {"limit_val_batches": 0})
+    trainer.callbacks.append(rates)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == plan.total_steps
+    warming = [rate for rate in rates.rates if rate < plan.learning_rate * (1 - 1e-6)]
+    assert len(warming) == plan.warmup_steps
+    assert rates.rates[-1] == pytest.approx(plan.learning_rate)
+    assert plan.rows == 53
+    assert plan.learning_rate == pytest.approx(0.001 * plan.global_batch / 256)
+    assert plan.step_flops == plan.accumulation * training_step_flops(module.network, 4, 8, 0.8, 1.6)
+
+
+def test_the_global_batch_sets_the_accumulation(data: ELFDataModule) -> None:
+    data.global_batch_size = 16
+    plan = plan_run(ELFModule.for_data(data, network=SHAPE), data, trainer_of(max_epochs=1))
+    assert (plan.accumulation, plan.global_batch, plan.steps_per_epoch) == (4, 16, 4)
+
+
+def test_a_warm_up_longer_than_the_run_is_told(data: ELFDataModule) -> None:
+    module = ELFModule.for_data(data, network=SHAPE, schedule=Schedule(warmup_steps=20))
+    with pytest.raises(UserError, match="warm-up of 20 steps is longer than the run of 9 steps"):
+        plan_run(module, data, trainer_of(max_steps=9, max_epochs=-1))
+
+
+def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
+    muon = ELFModule.for_data(data, network=SHAPE)
+    adam = ELFModule.for_data(data, network=SHAPE, optimizer=AdamW())
+    weights = 4 * sum(p.numel() for p in muon.network.parameters())
+    plain = plan_run(muon, data, trainer_of(max_steps=1)).memory
+    averaged = plan_run(muon, data, trainer_of(EMA(), max_steps=1)).memory
+    on_host = plan_run(muon, data, trainer_of(EMA(device="cpu"), max_steps=1)).memory
+    mixed = plan_run(muon, data, trainer_of(max_steps=1, precision="bf16-mixed")).memory
+    assert (plain["weights"], plain["gradients"], averaged["average"]) == (weights,) * 3
+    assert "average" not in plain
+    assert on_host == plain
+    assert plan_run(adam, data, trainer_of(max_steps=1)).memory["optimizer"] == 2 * weights
+    assert weights < plain["optimizer"] < 1.3 * weights
+    assert mixed["activations"] < plain["activations"]
+
+
+def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> None:
+    for module in (
+        ELFModule.for_data(data, network=SHAPE, optimizer=AdamW()),
+        ELFModule.for_data(data, network=SHAPE),
+    ):
+        trainer = trainer_of(max_steps=1, limit_val_batches=0)
+        trainer.fit(module, datamodule=data)
+        states = trainer.optimizers[0].state.values()
+        held = sum(
+            4 * t.numel()
+            for state in states
+            for t in state.values()
+            if isinstance(t, torch.Tensor) and t.ndim
+        )
+        assert plan_run(module, data, trainer).memory["optimizer"] == held
+
+
+def test_a_device_that_is_too_small_is_told() -> None:
+    plan = RunPlan(
+        105_000_000, 8_000_000, 1024, 64, 8, 1, 15_625, 78_125, 7812, 0.002, 0.001, "constant", 5e14,
+        {"weights": 400_000_000, "activations": 80_000_000_000}, 80_000_000_000,
+    )  # fmt: skip
+    texts = [text for _, text in plan.lines()]
+    assert "8,000,000 rows of 1,024, 8.19G tokens an epoch" in texts
+    assert "512 rows a step: 64 x 8 device(s) x 1 micro-batch(es)" in texts
+    assert "15,625 an epoch, 78,125 in all: 5 epoch(s)" in texts
+    assert "0.002 (0.001 at 256 rows) after 7,812 steps of warm-up, then constant" in texts
+    assert texts[-1].startswith("which is more than the device has, 80GB: set a smaller data.batch_size")
+
+
+def test_the_summary_comes_before_the_first_step(
+    data: ELFDataModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class FirstStep(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            print("first step")
+
+    module = ELFModule.for_data(data, network=SHAPE)
+    trainer_of(RunSummary(), FirstStep(), max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines][:5] == ["network", "data", "batch", "steps", "rate"]
+    assert lines[-1] == "first step"
