@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,23 @@ import pytest
 
 from elf_lightning.cli import main
 
-WORDS = (
-    "in the beginning god created heaven and earth now was without form darkness upon face of deep".split()
-)
+WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
 
 
-def options(settings: dict[str, Any]) -> list[str]:
-    """Settings by dotted name, as words of a command."""
-    return [
-        f"--{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in settings.items()
-    ]
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty working folder for the runs of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("runs"))
+        patch.syspath_prepend(Path(__file__).parent)  # for `run_hooks`, which configurations name
+        yield
 
 
-@pytest.fixture
-def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small run's complete configuration in the working folder: 45 rows to train on, all of them full."""
-    monkeypatch.chdir(tmp_path)
-    # For `run_hooks`, which configurations name.
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+@pytest.fixture(scope="module")
+def config(run_folder: None, tiny_t5: str) -> Path:
+    """A small run's complete configuration: 45 rows to train on, all of them full."""
     words = random.Random(0)
-    lines = [" ".join(words.choices(WORDS, k=7)) for _ in range(55)]
+    lines = [" ".join(words.choices(WORDS.split(), k=7)) for _ in range(55)]
     Path("lines.txt").write_text("\n".join(lines))
     network = {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8}
     settings = {
@@ -68,18 +64,31 @@ def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     return path
 
 
-@pytest.fixture
-def fit(config: Path) -> Callable[..., None]:
+@pytest.fixture(scope="module")
+def command(config: Path) -> Callable[..., list[str]]:
+    """The words of a command, of settings by dotted name."""
+
+    def words(name: str, settings: dict[str, Any]) -> list[str]:
+        given = (
+            (key, value if isinstance(value, str) else json.dumps(value)) for key, value in settings.items()
+        )
+        return [name, "--config", str(config), *(f"--{key}={value}" for key, value in given)]
+
+    return words
+
+
+@pytest.fixture(scope="module")
+def fit(command: Callable[..., list[str]]) -> Callable[..., None]:
     """Trains in `runs/NAME` with settings by dotted name, and `ckpt_path` to go on from."""
 
     def run(name: str, settings: dict[str, Any]) -> None:
         own = {"name": name, "trainer.logger.init_args.path": f"{name}.jsonl"}
-        assert main(["fit", "--config", str(config), *options(own | settings)]) == 0
+        assert main(command("fit", own | settings)) == 0
 
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def logged(config: Path) -> Callable[..., set[tuple[float, ...]]]:
     """What a run, all its parts together, has logged of some metrics at the same time."""
 

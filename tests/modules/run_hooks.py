@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torchmetrics import MeanMetric
+
+from elf_lightning.objectives import Draws, ELFObjective, StepKey
 
 
 class LineLogger(Logger):
@@ -32,13 +38,10 @@ class LineLogger(Logger):
     def log_hyperparams(self, *arguments: Any, **settings: Any) -> None:
         """Tests know them."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(metrics | {"step": step}, sort_keys=True) + "\n")
-
-
-class Stopped(Exception):
-    """Raised to end a run; nobody's mistake."""
 
 
 class StopAfter(Callback):
@@ -71,4 +74,64 @@ class StopAfter(Callback):
 
     def _stop_if(self, how: str, trainer: Trainer) -> None:
         if self.how == how and trainer.global_step == self.step:
-            raise Stopped(f"{how} after step {self.step}")
+            raise RuntimeError(f"{how} after step {self.step}")
+
+
+class AsTwoRanks(Callback):
+    """Gives micro-batches, two to a step, the draws that two ranks have in that step."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        pl_module.objective = _AsTwoRanks(**vars(pl_module.objective))
+
+
+class _AsTwoRanks(ELFObjective):
+    def draw(self, shape: torch.Size, key: StepKey, device: torch.device) -> Draws:
+        batch, rank = divmod(key.batch, 2)
+        return super().draw(shape, replace(key, batch=batch, rank=rank), device)
+
+
+class RankReport(Callback):
+    """Writes to a file what a rank has drawn and measured, and how its gradients are reduced."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.report: dict[str, Any] = {"draws": [], "losses": [], "logged": {}, "own": {}}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        objective = _Recorded(**vars(pl_module.objective))
+        object.__setattr__(objective, "draws", self.report["draws"])
+        pl_module.objective = objective
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        names = ("find_unused_parameters", "broadcast_buffers", "gradient_as_bucket_view")
+        self.report["ddp"] = {name: getattr(trainer.model, name) for name in names}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        logged = trainer.callback_metrics["train/loss"]
+        self.report["losses"].append([outputs["loss"].item(), logged.item()])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        means = {n: m.metric_state for n, m in pl_module.named_children() if isinstance(m, MeanMetric)}
+        self.report["own"] = {
+            name.replace("held_out_", "val/"): [state["mean_value"].item(), state["weight"].item()]
+            for name, state in means.items()
+        }
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics.items()
+        self.report["logged"] = {name: value.item() for name, value in metrics if name.startswith("val/")}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        Path(f"{self.path}-{trainer.global_rank}.json").write_text(json.dumps(self.report))
+
+
+class _Recorded(ELFObjective):
+    draws: list[tuple[int, float]]
+
+    def draw(self, shape: torch.Size, key: StepKey, device: torch.device) -> Draws:
+        draws = super().draw(shape, key, device)
+        if key.epoch != "held out":
+            self.draws.append((draws.num_decode, draws.noise.sum().item()))
+        return draws
