@@ -42,7 +42,7 @@ class RunConfig(SaveConfigCallback):
         """Print the settings in force when a run is resumed: they need not be those it began with."""
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             print("settings in force, where they are not the defaults:")
-            print(self.parser.dump(self.config, skip_default=True, skip_none=True), flush=True)
+            print(self.parser.dump(self.config, skip_default=True), flush=True)
 
 
 class ELFCLI(LightningCLI):

@@ -1,0 +1,123 @@
+"""What `elf fit` and `elf plan` say."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elf_lightning.cli import main
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small run's configuration in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    words = random.Random(0)
+    lines = [" ".join(words.choices(["god", "light", "night", "day"], k=7)) for _ in range(40)]
+    Path("lines.txt").write_text("\n".join(lines))
+    settings: dict[str, Any] = {
+        "name": "run",
+        "data": {
+            "source": {"class_path": "TextFiles", "init_args": {"path": "lines.txt", "document": "line"}},
+            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+            "max_length": 8,
+            "batch_size": 4,
+            "cache_dir": "cache",
+        },
+        "model": {"network": {"hidden_size": 16, "depth": 1, "num_heads": 2, "bottleneck_size": 8}},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": 4,
+            "max_epochs": -1,
+            "log_every_n_steps": 2,
+            "val_check_interval": 4,
+        },
+    }
+    Path("config.yaml").write_text(json.dumps(settings))
+    return "config.yaml"
+
+
+def output(*words: str) -> tuple[str, str]:
+    """Standard output and error of the command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "elf_lightning", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_fit_says_what_it_does_and_nothing_else(config: str) -> None:
+    out, err = output("fit", "--config", config)
+    first_words = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    assert first_words[:7] == ["network", "data", "batch", "steps", "rate", "compute", "memory"]
+    assert first_words[7:] == ["step"] * 4
+    assert "acc" in out
+    assert "grad" in out
+    assert "tok/s" in out
+    for noise in ("Tip", "litlogger", "LeafSpec", "Seed set", "FLOPs 0", "Modules in train mode"):
+        assert noise not in out + err
+    header, *rows = Path("runs/run/csv/version_0/metrics.csv").read_text().splitlines()
+    logged = {"loss", "denoise_loss", "gradient_norm", "learning_rate", "tokens_per_second"}
+    assert {f"train/{name}" for name in logged} <= set(header.split(","))
+    assert len(rows) >= 2
+
+
+def test_a_resumed_run_prints_the_settings_in_force_and_where_it_goes_on(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", config]) == 0
+    capsys.readouterr()
+    more = ["--trainer.max_steps", "6", "--ckpt_path", "runs/run/checkpoints/last.ckpt"]
+    assert main(["fit", "--config", config, *more]) == 0
+    out = capsys.readouterr().out
+    assert "settings in force" in out
+    assert "max_steps: 6" in out
+    assert "resumed  at step 4, epoch 0, batch 4, from runs/run/checkpoints/last.ckpt" in out
+
+
+def test_plan_trains_and_embeds_nothing(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("embedded")
+
+    monkeypatch.setattr("elf_lightning.encoders.PretrainedEncoder.load", refuse)
+    assert main(["plan", "--config", config, "--data.global_batch_size", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "38 rows of 8" in out
+    assert "8 rows a step: 4 x 1 device(s) x 2 micro-batch(es)" in out
+    assert not Path("runs").exists()
+
+
+def test_a_plan_of_settings_that_cannot_be_is_one_line(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--config", config, "--model.schedule.warmup_steps", "9"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("elf plan: warmup_steps=9: a warm-up of 9")
+
+
+def test_weights_to_begin_with(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", config]) == 0
+    assert main(["fit", "--config", config, "--name", "tuned", "--model.init_from", "runs/run"]) == 0
+    wider = ["--model.network.hidden_size", "32", "--model.init_from", "runs/run"]
+    assert main(["fit", "--config", config, *wider]) == 2
+    assert "elf fit: model.init_from runs/run: " in capsys.readouterr().err
+
+
+def test_a_run_that_breaks_down_ends_with_one_line(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    huge = ["--model.optimizer", "AdamW", "--model.optimizer.base_learning_rate", "1e35"]
+    assert main(["fit", "--config", config, *huge]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("elf fit: the loss or its gradient is not finite in step 1 (epoch 0, batch 1)")
+    assert "no checkpoint was saved before it" in error
