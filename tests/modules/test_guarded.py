@@ -179,3 +179,30 @@ def test_clips_as_lightning_does(tmp_path: Path) -> None:
 def test_refuses_another_policy() -> None:
     with pytest.raises(UserError, match=r"model.non_finite is 'ignore'; choose stop or skip"):
         Faulty(non_finite="ignore")
+
+
+@pytest.mark.parametrize("fault", ["bad_losses", "bad_gradients"])
+def test_all_ranks_skip_what_is_bad_on_one(fault: str, tmp_path: Path) -> None:
+    class OnOneRank(Faulty):
+        def on_train_start(self) -> None:
+            if self.global_rank == 0:
+                self.bad_losses = self.bad_gradients = set()
+
+        def on_train_end(self) -> None:
+            report = {"skipped": self.skipped_steps, "weight": self.layer.weight.detach()}
+            torch.save(report, tmp_path / f"rank-{self.global_rank}.pt")
+
+    module = OnOneRank(**{fault: {2, 4}}, non_finite="skip")
+    fit(
+        module,
+        tmp_path,
+        callbacks=[],
+        strategy="ddp_fork",
+        devices=2,
+        use_distributed_sampler=False,
+        batches=6,
+    )
+    first, second = (torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1))
+    assert first["skipped"] == second["skipped"] == 2
+    assert torch.equal(first["weight"], second["weight"])
+    assert first["weight"].isfinite().all()
