@@ -88,6 +88,17 @@ class ELFCLI(LightningCLI):
         if fitting and trainer.enable_checkpointing is not False:
             _point_checkpoints_at(trainer)
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the Trainer.
+
+        Raises:
+            UserError: for settings that it refuses.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:
+            raise UserError(f"trainer: {error}") from error
+
     def before_fit(self) -> None:
         """Refuse a run that cannot be before other processes are started, which would all complain."""
         plan_run(self.model, self.datamodule, self.trainer)
@@ -131,7 +142,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn the parser's and Lightning's complaints about settings into `UserError`.
 
     Raises:
-        UserError: in place of ArgumentError and MisconfigurationException.
+        UserError: in place of ArgumentError and MisconfigurationException, or the one behind a ValueError.
     """
     try:
         yield
@@ -139,6 +150,11 @@ def one_line_errors() -> Iterator[None]:
         raise UserError(f"{error.message}; `elf fit --help` lists the settings") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except ValueError as error:
+        # What a component says that is one of several that may stand there, as a callback is.
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def run(arguments: Sequence[str]) -> None:

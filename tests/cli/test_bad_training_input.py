@@ -1,0 +1,74 @@
+"""Training settings that cannot be used: one line each, with the setting, its value and what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elf_lightning.cli import main
+
+TWO = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small run of five steps an epoch."""
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("in the beginning god created the heaven\n" * 25)
+    source = {"path": "lines.txt", "document": "line", "held_out_fraction": 0.2}
+    settings = {
+        "data": {
+            "source": {"class_path": "TextFiles", "init_args": source},
+            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+            "max_length": 8,
+            "batch_size": 4,
+            "cache_dir": "cache",
+        },
+        "model": {"network": {"hidden_size": 16, "depth": 1, "num_heads": 2}},
+        "trainer": {"accelerator": "cpu", "max_epochs": 2, "logger": False, "enable_progress_bar": False},
+    }
+    Path("config.yaml").write_text(json.dumps(settings))
+    return "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model.optimizer": "Lion"}, ["model.optimizer", "Lion"]),
+        ({"model.optimizer.learning_rate": 1}, ["learning_rate"]),
+        ({"model.optimizer.base_learning_rate": -1}, ["base_learning_rate=-1.0", "positive"]),
+        ({"model.objective.mixing": "tokens"}, ["mixing", "tokens", "rows", "steps"]),
+        ({"model.objective.decode_probability": 1.5}, ["decode_probability", "1.5", "[0, 1]"]),
+        ({"model.schedule.warmup_steps": -3}, ["warmup_steps=-3", "0 (no warm-up) or more"]),
+        ({"model.schedule.warmup_epochs": -0.5}, ["warmup_epochs=-0.5", "0 (no warm-up) or more"]),
+        ({"model.schedule.warmup_steps": 11}, ["warmup_steps=11", "longer than the run of 10 steps"]),
+        ({"model.schedule.warmup_epochs": 2.5}, ["warmup_epochs=2.5", "longer than the run of 10 steps"]),
+        ({"model.schedule.decay": "linear"}, ["decay", "linear", "cosine"]),
+        ({"trainer.callbacks.decay": 1.0}, ["decay=1.0", "not including, 1"]),
+        ({"trainer.callbacks.decay": -0.1}, ["decay=-0.1", "from 0"]),
+        (
+            TWO | {"data.batch_size": 1, "data.global_batch_size": 1},
+            ["data.global_batch_size 1 is no multiple of data.batch_size 1 x 2 device(s)", "change one"],
+        ),
+        ({"data.global_batch_size": 6}, ["data.global_batch_size 6", "data.batch_size 4"]),
+        (TWO | {"data.batch_size": 11}, ["data.batch_size 11 x 2 device(s)", "20 training rows"]),
+        ({"data.batch_size": 0}, ["data.batch_size 0", "at least 1"]),
+        ({"trainer.strategy": "dpp"}, ["trainer:", "strategy='dpp'", "ddp"]),
+        ({"trainer.devices": 0}, ["devices", "0"]),
+    ],
+    ids=str,
+)
+def test_it_is_told_in_one_line(
+    settings: dict[str, Any], told: list[str], config: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--{name}={value}" for name, value in settings.items() if name != "trainer.callbacks.decay"]
+    if decay := settings.get("trainer.callbacks.decay"):
+        ema = [{"class_path": "EMA", "init_args": {"decay": decay}}]
+        words.append(f"--trainer.callbacks={json.dumps(ema)}")
+    capfd.readouterr()
+    assert main(["fit", "--config", config, *words]) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("elf fit: ")]
+    assert all(word in line for word in told), line
