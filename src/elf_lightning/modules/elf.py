@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from math import ceil
-from typing import Any, Self, cast
+from typing import Any, Self
 
+import torch.distributed
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -114,7 +115,9 @@ class ELFModule(GuardedModule):
         draws = self._draw(batch, self.current_epoch, batch_idx)
         losses = self.objective(self.network, batch, draws)
         # Not `prog_bar`: Lightning would ask the device for each value in every step.
-        logged = losses.over_ranks(self._gather) if self._logs_for_all_ranks() else losses
+        logged = losses
+        if self._logs_for_all_ranks():
+            logged = losses.over_ranks(_sum_over_ranks, self.trainer.world_size)
         self.log_dict(logged.named("train", draws), batch_size=len(batch))
         return losses.total
 
@@ -262,9 +265,6 @@ class ELFModule(GuardedModule):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         return trainer.world_size > 1 and (self.global_step + 1) % every == 0
 
-    def _gather(self, values: Tensor) -> Tensor:
-        return cast(Tensor, self.all_gather(values))
-
     def _datamodule(self) -> ELFDataModule | None:
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, ELFDataModule) else None
@@ -272,3 +272,8 @@ class ELFModule(GuardedModule):
     def _draw(self, batch: LatentBatch, epoch: int | str, batch_idx: int) -> Draws:
         key = StepKey(self.seed, epoch, batch_idx, self.global_rank)
         return self.objective.draw(batch.latents.shape, key, batch.latents.device)
+
+
+def _sum_over_ranks(values: Tensor) -> Tensor:
+    torch.distributed.all_reduce(values)
+    return values

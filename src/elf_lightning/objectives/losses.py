@@ -47,14 +47,15 @@ class Losses:
         """Share of the decode rows' tokens that are recovered, (); 0 without such rows."""
         return self.decode_correct / self.decode_count.clamp(min=1)
 
-    def over_ranks(self, gather: Callable[[Tensor], Tensor]) -> Losses:
+    def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Losses:
         """Losses of all ranks' micro-batches together, without gradient.
 
         Args:
-            gather: makes (ranks, N) of a rank's (N,).
+            add: makes the sum over ranks of a tensor.
+            ranks: their number.
         """
-        totals, *sums = gather(torch.stack([*vars(self).values()]).detach()).unbind(1)
-        return Losses(totals.mean(), *(values.sum() for values in sums))
+        total, *sums = add(torch.stack([*vars(self).values()]).detach()).unbind()
+        return Losses(total / ranks, *sums)
 
     def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
         """What to log, by name; a mode without rows in this micro-batch is left out."""
