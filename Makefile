@@ -45,6 +45,10 @@ test: install ## everything that proves it, in minutes
 test-slow: install ## the checks that take longer
 	$(BIN)/pytest -m slow
 
+bench: install ## speed, as ratios measured in one run
+	$(BIN)/python -m benchmarks.optimizer --size quickstart --json benchmarks/results/optimizer-quickstart.json
+	$(BIN)/python -m benchmarks.optimizer --size elf-b --json benchmarks/results/optimizer-elf-b.json
+
 lint: install ## check style and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

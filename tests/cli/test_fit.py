@@ -67,7 +67,9 @@ def write_config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) 
 
 def logged(column: str) -> list[float]:
     """The values of a column of the newest CSV log."""
-    newest = max(Path("runs/tiny/csv").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max(
+        Path("runs/tiny/csv").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime_ns
+    )
     with newest.open() as file:
         return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
 

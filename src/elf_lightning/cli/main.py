@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `elf`; those of the process by default.
 
     Returns:
-        The exit status: 0, or 2 after a user's mistake, which has been told in one line on stderr.
+        The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr; 130 after
+        Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser().parse_args(words)
@@ -60,4 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"elf {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
