@@ -1,18 +1,28 @@
 """Numbers and texts -> pages: plain data in, HTML out."""
 
+from elf_lightning.reporting.curves import Curve, read_curves
+from elf_lightning.reporting.report import Report, Specimen, report_page
 from elf_lightning.reporting.scores import COLUMNS, Column, Estimate, Kind, Scores, pareto_optimal
 from elf_lightning.reporting.table import score_table
 from elf_lightning.reporting.trajectory import TextPath, settled_steps, trajectory_page
+from elf_lightning.reporting.verdict import closest_to_real, verdict
 
 __all__ = [
     "COLUMNS",
     "Column",
+    "Curve",
     "Estimate",
     "Kind",
+    "Report",
     "Scores",
+    "Specimen",
     "TextPath",
+    "closest_to_real",
     "pareto_optimal",
+    "read_curves",
+    "report_page",
     "score_table",
     "settled_steps",
     "trajectory_page",
+    "verdict",
 ]

@@ -1,4 +1,4 @@
-"""An evaluation inside a Trainer: judge, progress, table and page."""
+"""An evaluation inside a Trainer: judge, progress, table and report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from elf_lightning.metrics import MetricSuite
 from elf_lightning.modules.evaluation.identity import model_identity
 from elf_lightning.modules.evaluation.json_lines import JsonLines
+from elf_lightning.modules.evaluation.page import report_of
 from elf_lightning.modules.evaluation.run import Evaluation
 from elf_lightning.modules.evaluation.settings import EvaluationSettings
 from elf_lightning.modules.generation import TextGenerator
-from elf_lightning.reporting import Scores, score_table
+from elf_lightning.reporting import Scores, read_curves, report_page, score_table
 
 
 class ModelEvaluation:
@@ -74,7 +75,7 @@ class ModelEvaluation:
             progress.update(task, total=evaluation.num_samples * len(self.settings.seeds) * len(ways))
             rows = evaluation.run()
         if trainer.is_global_zero:
-            self._tell(rows, folder)
+            self._tell(evaluation, rows, folder)
 
     def _identity(self, weights: Mapping[str, Tensor], precision: str) -> str:
         """Of the model and the data; ways of sampling have their own names."""
@@ -82,7 +83,23 @@ class ModelEvaluation:
         rows = self.generator.data.preparation.key
         return model_identity(weights, {**follows_from, "rows": rows, "precision": precision})
 
-    def _tell(self, rows: list[Scores], folder: Path) -> None:
-        console = get_console()
+    def _tell(self, evaluation: Evaluation, rows: list[Scores], folder: Path) -> None:
+        console, page = get_console(), folder / "report.html"
         console.print(score_table(rows, self.suite.judge, self.suite.notes))
-        console.print(f"written: {folder / 'metrics.jsonl'}, {folder / 'samples.jsonl'}", soft_wrap=True)
+        report = report_of(evaluation, rows, folder.name, self._details(evaluation), read_curves(folder))
+        page.write_text(report_page(report), encoding="utf-8")
+        for path in (page, evaluation.numbers.path, evaluation.samples.path):
+            console.print(f"written: {path}", style="dim", soft_wrap=True)
+
+    def _details(self, evaluation: Evaluation) -> dict[str, str]:
+        """What the numbers follow from."""
+        network = self.generator.sampler(None).network
+        parameters = sum(weight.numel() for weight in network.parameters())
+        told = {
+            "model": f"{parameters / 1e6:.1f}M parameters, {self.description['step']} training steps",
+            "checkpoint": evaluation.provenance["checkpoint"],
+            "judge": self.suite.judge or "",
+            "texts": f"{evaluation.num_samples} for each of the seeds "
+            f"{', '.join(map(str, self.settings.seeds))}, up to {network.max_length} tokens",
+        }
+        return {name: value for name, value in told.items() if value}

@@ -68,6 +68,11 @@ class Evaluation:
             rows.append(self._score(name, "sampled", sets, way))
         return rows
 
+    def texts(self, name: str, seed: int) -> list[str]:
+        """The texts of a way of sampling and a seed, once they are there."""
+        texts = self._texts[name, seed]
+        return [texts[index] for index in range(self.num_samples)]
+
     @property
     def num_samples(self) -> int:
         """Texts a set."""
@@ -118,7 +123,7 @@ class Evaluation:
                 source = {"model": self.model, "setting": name}
                 self.samples.append(source | sample.record() for sample in batch)
             self.on_texts(len(batch))
-        return [texts[index] for index in range(self.num_samples)]
+        return self.texts(name, seed)
 
     def _references(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
         if self._unconditional:

@@ -1,0 +1,77 @@
+"""What an evaluation found, as the content of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from elf_lightning.modules.evaluation.run import Evaluation
+from elf_lightning.reporting import (
+    Curve,
+    Report,
+    Scores,
+    Specimen,
+    TextPath,
+    closest_to_real,
+    trajectory_page,
+)
+
+SPECIMENS, PATHS = 6, 3
+"""Texts on the report: to read, and to see emerge."""
+MOST_STAGES = 64
+"""Times at which emerging texts are shown, at most: each costs a decoding."""
+
+
+def report_of(
+    evaluation: Evaluation,
+    rows: Sequence[Scores],
+    title: str,
+    details: Mapping[str, str],
+    curves: Mapping[str, Curve],
+) -> Report:
+    """The report on an evaluation that has run; texts to read are of the way closest to real text.
+
+    Args:
+        evaluation: on this rank, which samples a few texts again to show their way.
+        rows: what it found.
+        title: of the page.
+        details: what the numbers follow from, by name.
+        curves: columns of the training log.
+    """
+    best = closest_to_real(rows).name
+    suite = evaluation.suite
+    return Report(
+        title=title,
+        details=details,
+        judge=suite.judge,
+        rows=rows,
+        notes=suite.notes,
+        curves=curves,
+        specimens=_specimens(evaluation, best),
+        trajectory=_trajectory(evaluation, best),
+    )
+
+
+def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
+    """The first texts of the first seed beside real ones: references, or any."""
+    held_out = evaluation.held_out
+    indices = range(min(SPECIMENS, evaluation.num_samples, len(held_out)))
+    generated = evaluation.texts(name, evaluation.settings.seeds[0])
+    if sources := held_out.conditions(indices):
+        return list(map(Specimen, generated, held_out.targets(indices), sources))
+    return list(map(Specimen, generated, held_out.drawn(1, len(indices))[0]))
+
+
+def _trajectory(evaluation: Evaluation, name: str) -> str:
+    way, generator = evaluation.ways[name], evaluation.generator
+    steps = way.steps if way.times is None else len(way.times) - 1
+    kept = range(steps - 1, -1, -ceil(steps / MOST_STAGES))
+    indices = range(min(PATHS, evaluation.num_samples))
+    samples = generator.trajectory(indices, evaluation.settings.seeds[0], way, kept)
+    paths = []
+    for sample in samples:
+        tokens = [stage.tokens for stage in sample.stages]
+        pieces = [generator.detokenizer.pieces(row) for row in tokens]
+        paths.append(TextPath(f"text {sample.index}", tokens, pieces))
+    times = [stage.time for stage in samples[0].stages]
+    return trajectory_page("How texts emerge", {"sampling": name}, times, paths)
