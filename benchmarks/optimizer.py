@@ -164,6 +164,7 @@ def main() -> None:
     result = measure(arguments.size, arguments.device, arguments.rounds)
     show(result)
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(vars(result), indent=2) + "\n")
 
 

@@ -18,7 +18,7 @@ from elf_lightning.network import NetworkShape
 
 @pytest.fixture
 def data(tmp_path: Path, tiny_bert: str) -> ELFDataModule:
-    words = [
+    words = ["in", "the", "beginning", "god", "created", "heaven", "and", "earth", "now", "was"]
         "in",
         "the",
         "beginning",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from elf_lightning import __version__
+from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import UserError
 
 COMMANDS = {
@@ -31,7 +32,7 @@ COMMANDS = {
 
 def _parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="elf",
         usage="elf COMMAND [options]",
         description="Embedded Language Flows: train, sample and evaluate.",
@@ -55,12 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(words)
-    module, _ = COMMANDS[parsed.command]
+    command = "elf"
     try:
+        parsed = _parser().parse_args(words)
+        command = f"elf {parsed.command}"
+        module, _ = COMMANDS[parsed.command]
         importlib.import_module(module).run(words)
     except UserError as error:
-        print(f"elf {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -1,0 +1,43 @@
+"""The door: help, versions and unknown words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from elf_lightning import __version__
+from elf_lightning.cli import main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for command in ("fit", "validate", "test", "predict", "sample", "convert", "plan", "prepare"):
+        assert f"\n  {command} " in shown
+
+
+@pytest.mark.parametrize("words", [["fot"], []])
+def test_unknown_words_are_told_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("elf: ")
+
+
+def test_the_module_is_the_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "elf_lightning", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"elf_lightning {__version__}\n"
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = (
+        "import sys\nfrom elf_lightning.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'lightning', 'transformers', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
