@@ -19,19 +19,6 @@ from elf_lightning.network import NetworkShape
 @pytest.fixture
 def data(tmp_path: Path, tiny_bert: str) -> ELFDataModule:
     words = ["in", "the", "beginning", "god", "created", "heaven", "and", "earth", "now", "was"]
-        "in",
-        "the",
-        "beginning",
-        "god",
-        "created",
-        "heaven",
-        "and",
-        "earth",
-        "now",
-        "was",
-        "without",
-        "form",
-    ]
     lines = [" ".join(words[(3 * i + j) % len(words)] for j in range(20)) for i in range(20)]
     (tmp_path / "corpus.txt").write_text("\n".join(lines))
     source = TextFiles(str(tmp_path / "corpus.txt"), document="line", held_out_fraction=0.2)
