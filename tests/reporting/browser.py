@@ -62,7 +62,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=False,
-            preexec_fn=connect,  # noqa: PLW1509  (the test process has no threads that matter here)
+            preexec_fn=connect,
         )
         os.close(theirs_in)
         os.close(theirs_out)

@@ -30,10 +30,11 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The mean of one or more values, each from a set of its own."""
-        if len(values) == 1:
-            return cls(values[0])
-        return cls(fmean(values), _quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values)))
+        """The mean of one or more values, each from a set of its own; those that are NaN take no part."""
+        known = [value for value in values if not math.isnan(value)]
+        if len(known) < 2:
+            return cls(known[0] if known else math.nan)
+        return cls(fmean(known), _quantile(len(known) - 1) * stdev(known) / math.sqrt(len(known)))
 
 
 def _quantile(degrees: int) -> float:

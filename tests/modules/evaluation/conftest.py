@@ -54,12 +54,13 @@ def read(folder: Path) -> Callable[[str], list[dict[str, Any]]]:
 
 @pytest.fixture
 def sampled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
-    """Seed and number of every row that is sampled from now on."""
+    """Seed and number of every row that is sampled from now on, but for those whose way the report shows."""
     rows: list[tuple[int, int]] = []
     sample = Sampler.sample
 
     def spy(self: Sampler, prompt: Any, seed: int, *arguments: Any, **settings: Any) -> SampleResult:
-        rows.extend((seed, index) for index in prompt.index.tolist())
+        if not settings["trajectory_steps"]:
+            rows.extend((seed, index) for index in prompt.index.tolist())
         return sample(self, prompt, seed, *arguments, **settings)
 
     monkeypatch.setattr(Sampler, "sample", spy)

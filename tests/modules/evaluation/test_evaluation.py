@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,22 @@ def test_every_text_once_and_every_number_beside_those_of_real_text(
     assert real["metrics"]["entropy"]["mean"] == pytest.approx(mixed["metrics"]["entropy"]["mean"])
     assert one["metrics"] != other["metrics"]
     assert one["sampling"]["guidance"] == 1
+
+
+def test_the_report_shows_model_and_real_text_and_names_the_judge(
+    evaluate: Evaluate, read: Read, small: Any, folder: Path, tiny_judge: str
+) -> None:
+    evaluate(sweep={"guidance": [1, 3]})
+    page = (folder / "report.html").read_text()
+    assert f"judge: {tiny_judge}" in page
+    assert "<title>run</title>" in page
+    texts = re.findall(r'<article class="(model|real)"><h3>\w+</h3><p>(.*?)</p>', page)
+    assert len(texts) == 10
+    assert {text for owner, text in texts if owner == "real"} <= set(small.sentences(40)[30:])
+    assert {text for owner, text in texts if owner == "model"} <= {
+        row["text"] for row in read("samples.jsonl")
+    }
+    assert "srcdoc=" in page
 
 
 def test_numbers_are_those_of_the_texts(evaluate: Evaluate, read: Read, tiny_judge: str) -> None:

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from elf_lightning.reporting import COLUMNS, Estimate, Scores, closest_to_real, pareto_optimal, verdict
+
+
+def test_the_interval_is_students() -> None:
+    assert Estimate.of([3.0]) == Estimate(3.0, None)
+    # 1 to 5: mean 3, deviation sqrt(2.5), 4 degrees of freedom.
+    five = Estimate.of([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert five.mean == 3
+    assert five.half_width == pytest.approx(2.776 * math.sqrt(2.5 / 5))
+    assert Estimate.of([1.0, math.nan, 2.0, 3.0, 4.0, 5.0]) == five
+    assert math.isnan(Estimate.of([math.nan, math.nan]).mean)
+
+
+@pytest.mark.parametrize(
+    ("values", "quantile"), [(11, 2.228), (12, 2.201), (21, 2.086), (61, 2.000), (10_001, 1.960)]
+)
+def test_quantiles_beyond_the_table_go_on(values: int, quantile: float) -> None:
+    half = Estimate.of([0.0, 1.0] * (values // 2) + [0.5] * (values % 2)).half_width
+    deviation = math.sqrt((values // 2 * 2) * 0.25 / (values - 1))
+    assert half == pytest.approx(quantile * deviation / math.sqrt(values), rel=1e-3)
+
+
+def test_a_row_goes_through_json_and_back(made_up: Any) -> None:
+    row = Scores.of("one", "sampled", 4, [{"gen_ppl": 2.0, "repetition": math.nan}] * 2)
+    record = json.loads(json.dumps(row.record(), allow_nan=False))
+    again = Scores.from_record({**record, "model": "more"})
+    assert math.isnan(again.metrics["repetition"].mean)
+    assert again.metrics["gen_ppl"] == Estimate(2.0, 0.0)
+    assert (again.name, again.kind, again.num_samples, again.num_sets) == ("one", "sampled", 4, 2)
+    assert Scores.from_record(made_up.REAL.record()) == made_up.REAL
+
+
+def test_numbers_are_shown_with_their_interval() -> None:
+    assert COLUMNS["gen_ppl"].show(Estimate(123.456, 7.89)) == "123.5 ± 7.9"
+    assert COLUMNS["repetition"].show(Estimate(0.01234)) == "1.23"
+    assert COLUMNS["repetition"].show(Estimate(math.nan, math.nan)) == "none"
+
+
+def test_pareto_optimal_is_what_nothing_beats(made_up: Any) -> None:
+    points = {"a": (10, 3.0), "b": (20, 3.2), "worse": (20, 3.1), "c": (30, 3.3), "beaten": (40, 3.2)}
+    rows = [made_up.scores(name, "sampled", *point) for name, point in points.items()]
+    assert [row.name for row in pareto_optimal(rows)] == ["a", "b", "c"]
+    assert pareto_optimal([rows[0], rows[0]]) == [rows[0], rows[0]]
+
+
+def test_closest_to_real_heeds_perplexity_and_entropy(made_up: Any) -> None:
+    repetitive = made_up.scores("repetitive", "sampled", 61, 1.0)
+    noisy = made_up.scores("noisy", "sampled", 700, 3.5)
+    good = made_up.scores("good", "sampled", 90, 3.4)
+    assert closest_to_real([made_up.REAL, made_up.MIXED, repetitive, noisy, good]) is good
+    assert closest_to_real(made_up.PAIRED).name.startswith("ODE")
+
+
+def test_the_verdict_says_what_is_wrong(made_up: Any) -> None:
+    def told(gen_ppl: float, entropy: float, repetition: float) -> str:
+        ours = made_up.scores("ours", "sampled", gen_ppl, entropy, repetition)
+        return " ".join(verdict([made_up.REAL, made_up.MIXED, ours]))
+
+    good = told(90, 3.45, 0.005)
+    assert "1.5 times as surprising as real ones; real words in random order, 13.3 times" in good
+    assert "as varied as real text (3.45 nats" in good
+    assert "do not repeat themselves more than real text (0.5% of 4-grams, real text 0.0%)" in good
+    bad = told(30, 1.2, 0.8)
+    assert "less varied than real text (1.20 nats of entropy, real text 3.50): the perplexity flatters" in bad
+    assert "They repeat themselves (80.0% of 4-grams" in bad
+    assert "too short" in told(30, 1.2, math.nan)
+
+
+def test_the_verdict_on_pairs_names_what_costs_nothing(made_up: Any) -> None:
+    assert verdict(made_up.PAIRED) == [
+        "BLEU is 25.0; copying the source would have 12.0.",
+        "ROUGE-L is 25.0, against 12.0.",
+    ]
