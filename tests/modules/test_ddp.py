@@ -17,7 +17,7 @@ import torch
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
 
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = 300
 """Far beyond what the commands take; ranks that wait for each other fail here."""
 
 TWO = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"}
