@@ -37,7 +37,7 @@ class TokenBatch(_TensorRecord):
         input_ids: (B, S) int64. Condition first, then target, then padding.
         attention_mask: (B, S), True at real tokens (condition and target), False at padding.
         condition_mask: (B, S), True at condition positions; all False for unconditional text.
-        loss_mask: (B, S), True at the positions that count in the losses (DESIGN 3: pad mode).
+        loss_mask: (B, S), True at the positions that count in the losses (see `counting_positions`).
         label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
     """
 

@@ -42,7 +42,7 @@ class GuidanceScale:
     """Guidance scales `w`, `1 + w` log-uniform between `1 + minimum` and `1 + maximum`.
 
     Attributes:
-        minimum: smallest scale, above -1.
+        minimum: smallest scale, above 0.
         maximum: largest scale.
     """
 

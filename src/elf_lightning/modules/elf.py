@@ -45,7 +45,7 @@ class ELFModule(GuardedModule):
         pad_id: token that fills rows.
         unknown_id: token that stands for pieces outside a restricted vocabulary; never counts as recovered.
         network: width, depth and the like.
-        objective: distributions of the random draws and weights of the losses.
+        objective: distributions of the random draws, and how rows are shared between the two modes.
         optimizer: Muon (default) or AdamW, with the base learning rate.
         schedule: warm-up and decay.
         sampling: defaults for `predict` and `elf sample`, kept in checkpoints.
