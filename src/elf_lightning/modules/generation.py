@@ -43,6 +43,12 @@ class TextGenerator:
     rank: int = 0
     world_size: int = 1
 
+    def indices(self, num: int) -> range:
+        """Numbers of the texts to generate when so many are asked for: no more than there are conditions."""
+        if self.data.max_condition_length is None:
+            return range(num)
+        return range(min(num, len(self.data.preparation.rows("validation"))))
+
     def generate(
         self,
         indices: Sequence[int],

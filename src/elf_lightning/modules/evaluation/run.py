@@ -76,8 +76,7 @@ class Evaluation:
     @property
     def num_samples(self) -> int:
         """Texts a set."""
-        wanted = self.settings.num_samples
-        return wanted if self._unconditional else min(wanted, len(self.held_out))
+        return len(self.generator.indices(self.settings.num_samples))
 
     @property
     def held_out(self) -> HeldOutTexts:

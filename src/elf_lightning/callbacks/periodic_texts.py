@@ -1,0 +1,146 @@
+"""Texts of the averaged weights now and then while training, without a trace in the training itself."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from elf_lightning.callbacks.ema import EMA
+from elf_lightning.errors import UserError
+from elf_lightning.sampling import SamplingSettings
+
+
+class Text(Protocol):
+    """A generated text with its number."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the request."""
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+
+    def record(self) -> dict[str, Any]:
+        """A line of a sample file, in plain types."""
+
+
+class Texts(Protocol):
+    """What generates numbered texts on all ranks together."""
+
+    def indices(self, num: int) -> range:
+        """Numbers of the texts to generate when so many are asked for."""
+
+    def generate(
+        self, indices: Sequence[int], seed: int, settings: SamplingSettings | None, batch_size: int
+    ) -> Iterator[Sequence[Text]]:
+        """The texts, the same on every rank."""
+
+
+@runtime_checkable
+class WritingModule(Protocol):
+    """A LightningModule that generates text."""
+
+    def text_generator(self) -> Texts:
+        """What generates it."""
+
+
+class PeriodicTexts(Callback):
+    """Generates the same numbered texts every so many steps or epochs, on all ranks together.
+
+    Averaged weights are used where there is an EMA callback. The generators of training are left as they
+    were, so that a run with this callback has the very losses of one without.
+
+    Args:
+        every_n_steps: optimizer steps from one time to the next.
+        every_n_epochs: epochs from one time to the next, in place of steps.
+        num_samples: texts; in text-to-text tasks, answers to the first held-out conditions.
+        seed: of the texts, the same each time, so that they can be compared.
+        settings: how to sample; the module's own settings by default.
+        batch_size: texts sampled at once on each device.
+
+    Raises:
+        UserError: unless there is one period, and all numbers are at least 1.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        num_samples: int = 8,
+        seed: int = 0,
+        settings: SamplingSettings | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if (every_n_steps is None) == (every_n_epochs is None):
+            raise UserError(f"{name}: give either every_n_steps or every_n_epochs")
+        numbers = {
+            "every_n_steps": every_n_steps,
+            "every_n_epochs": every_n_epochs,
+            "num_samples": num_samples,
+            "batch_size": batch_size,
+        }
+        for setting, number in numbers.items():
+            if number is not None and number < 1:
+                raise UserError(f"{name}.{setting} is {number}; it must be at least 1")
+        self.every_n_steps = every_n_steps
+        self.every_n_epochs = every_n_epochs
+        self.num_samples = num_samples
+        self.seed = seed
+        self.settings = settings
+        self.batch_size = batch_size
+        self._texts: Texts | None = None
+        self._step = 0
+
+    @abstractmethod
+    def use(self, texts: Sequence[Text], trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do something with the texts; called on every rank, with all of them."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find what generates.
+
+        Raises:
+            UserError: for a module that does not generate.
+        """
+        if not isinstance(pl_module, WritingModule):
+            raise UserError(
+                f"{type(self).__name__}: {type(pl_module).__name__} generates no text; leave the callback out"
+            )
+        self._texts = pl_module.text_generator()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count steps from where this run starts."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """After an optimizer step whose number is a multiple of `every_n_steps`."""
+        if self.every_n_steps is None or trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps == 0:
+            self._generate(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After an epoch whose number is a multiple of `every_n_epochs`."""
+        if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._generate(trainer, pl_module)
+
+    def _generate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._texts is not None
+        averages = [one for one in trainer.callbacks if isinstance(one, EMA)]  # type: ignore[attr-defined]
+        with ExitStack() as stack:
+            stack.enter_context(isolate_rng())
+            stack.enter_context(torch.no_grad())
+            for average in averages:
+                stack.enter_context(average.average_weights(pl_module))
+            indices = self._texts.indices(self.num_samples)
+            batches = self._texts.generate(indices, self.seed, self.settings, self.batch_size)
+            self.use([text for batch in batches for text in batch], trainer, pl_module)
