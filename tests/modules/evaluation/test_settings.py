@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from elf_lightning.errors import UserError
 from elf_lightning.modules.evaluation import EvaluationSettings
@@ -85,3 +87,22 @@ def test_what_cannot_be_evaluated_is_told(changes: dict[str, Any], told: str) ->
     with pytest.raises(UserError) as error:
         EvaluationSettings(**changes)
     assert told in str(error.value)
+
+
+CONF = Path(__file__).parents[3] / "conf" / "eval"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_evaluation_is_one(path: Path) -> None:
+    settings = EvaluationSettings(**yaml.safe_load(path.read_text())["model"]["evaluation"])
+    assert settings.ways(SamplingSettings(solver="ode", temperature=0.5))
+
+
+def test_the_frontier_sweeps_guidance_gamma_and_steps() -> None:
+    swept = yaml.safe_load((CONF / "frontier.yaml").read_text())["model"]["evaluation"]
+    ways = EvaluationSettings(**swept).ways(SamplingSettings(solver="ode", temperature=0.5)).values()
+    assert len(ways) == 36
+    assert {way.solver for way in ways} == {"sde"}
+    assert {way.temperature for way in ways} == {0.5}
+    for name in ("guidance", "gamma", "steps"):
+        assert len({getattr(way, name) for way in ways}) >= 3
