@@ -6,6 +6,7 @@ CONF   ?= conf/quickstart.yaml
 NAME   ?= $(basename $(notdir $(CONF)))
 CKPT   ?=
 MINUTES ?=
+DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES) % 60)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart fit sample eval test test-slow lint type format build clean
@@ -23,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 install: $(VENV)/.installed ## make .venv with every version pinned
 
 quickstart: install ## install, train on the embedded corpus, sample (MINUTES=60 trains longer)
-	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time 00:00:$(MINUTES):00 --trainer.max_steps -1)
+	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)
 	$(BIN)/elf sample --checkpoint runs/quickstart --num 8
 
 fit: install ## train CONF=conf/….yaml into runs/NAME

@@ -183,3 +183,14 @@ def test_evaluate_measures_all_rows_in_both_modes() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"objective\."):
         ELFObjective(**wrong)
+
+
+def test_the_unknown_token_is_never_recovered() -> None:
+    network, batch, objective = tiny_network(), tiny_batch(condition=0), ELFObjective()
+    batch = LatentBatch(**(vars(batch) | {"input_ids": torch.full((8, 6), 7)}))
+    torch.nn.init.zeros_(network.token_head.unembed.weight)
+    with torch.no_grad():
+        network.token_head.unembed.bias[7] = 9.0
+    draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0), CPU)
+    assert objective.evaluate(network, batch, draws).decode_accuracy == 1
+    assert objective.evaluate(network, batch, draws, unknown_id=7).decode_accuracy == 0

@@ -89,6 +89,7 @@ class ELFModule(GuardedModule):
         self.seed = seed
         self.eos_id = eos_id
         self.pad_id = pad_id
+        self.unknown_id = unknown_id
         self._decoding: dict[str, Any] = {}
         self._loaded_steps = 0
         self.held_out_loss = MeanMetric()
@@ -113,7 +114,7 @@ class ELFModule(GuardedModule):
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, ()."""
         draws = self._draw(batch, self.current_epoch, batch_idx)
-        losses = self.objective(self.network, batch, draws)
+        losses = self.objective(self.network, batch, draws, self.unknown_id)
         # Not `prog_bar`: Lightning would ask the device for each value in every step.
         logged = losses
         if self._logs_for_all_ranks():
@@ -130,7 +131,7 @@ class ELFModule(GuardedModule):
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
-        losses = self.objective.evaluate(self.network, batch, draws)
+        losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
         self.held_out_loss.update(losses.total, losses.decode_count)
         self.held_out_denoise_loss.update(losses.denoise, losses.denoise_count)
         self.held_out_decode_loss.update(losses.decode, losses.decode_count)

@@ -84,13 +84,16 @@ class ELFObjective:
             num_decode = math.floor(self.decode_probability * rows + u)
         return num_decode, math.floor(self.self_cond_probability * (rows - num_decode) + u_self_cond)
 
-    def __call__(self, network: ELFNetwork, batch: LatentBatch, draws: Draws) -> Losses:
+    def __call__(
+        self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
+    ) -> Losses:
         """The losses of one micro-batch: a pure function of its arguments.
 
         Args:
             network: the denoiser and decoder.
             batch: B rows with their clean latents.
             draws: the step's random numbers, see `draw`.
+            unknown_id: the token that stands for pieces outside a restricted vocabulary, never recovered.
 
         Returns:
             Losses with a gradient in `total`.
@@ -116,7 +119,7 @@ class ELFObjective:
             gate,
             torch.cat([torch.zeros_like(z_decode), self_cond]),
         )
-        return self._reduce(network, hidden, z, target, batch, draws)
+        return self._reduce(network, hidden, z, target, batch, draws, unknown_id)
 
     def _decode_input(self, x: Tensor, draws: Draws, rows: int) -> Tensor:
         """What the first `rows` rows decode from, (rows, S, C)."""
@@ -160,6 +163,7 @@ class ELFObjective:
         target: Tensor,
         batch: LatentBatch,
         draws: Draws,
+        unknown_id: int | None,
     ) -> Losses:
         """Both heads on their own rows; an empty slice still reaches every parameter, as DDP needs."""
         first = draws.num_decode
@@ -168,7 +172,7 @@ class ELFObjective:
         velocity = self.path.velocity(x_hat, z, draws.t[first:])
         denoise_sum = ((velocity - target).square().mean(-1) * counting[first:]).sum()
         decode_sum, decode_correct = token_cross_entropy(
-            network, hidden[:first], batch.input_ids[:first], counting[:first]
+            network, hidden[:first], batch.input_ids[:first], counting[:first], unknown_id
         )
         return Losses(
             total=(denoise_sum + decode_sum) / counting.sum().clamp(min=1),
@@ -180,14 +184,16 @@ class ELFObjective:
         )
 
     @torch.no_grad()
-    def evaluate(self, network: ELFNetwork, batch: LatentBatch, draws: Draws) -> Losses:
+    def evaluate(
+        self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
+    ) -> Losses:
         """Losses of all rows in both modes, without gradient; half of the rows self-condition.
 
         `total` weighs the two means by `decode_probability`.
         """
         rows = len(batch)
-        denoise = self(network, batch, draws.with_counts(0, rows // 2))
-        decode = self(network, batch, draws.with_counts(rows, 0))
+        denoise = self(network, batch, draws.with_counts(0, rows // 2), unknown_id)
+        decode = self(network, batch, draws.with_counts(rows, 0), unknown_id)
         share = self.decode_probability
         return Losses(
             total=(1 - share) * denoise.denoise + share * decode.decode,

@@ -68,7 +68,7 @@ class Losses:
 
 
 def token_cross_entropy(
-    network: ELFNetwork, hidden: Tensor, ids: Tensor, counting: Tensor
+    network: ELFNetwork, hidden: Tensor, ids: Tensor, counting: Tensor, unknown_id: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the token head, and its hits.
 
@@ -77,6 +77,7 @@ def token_cross_entropy(
         hidden: (B, S, H) hidden states.
         ids: (B, S) int64, the right tokens.
         counting: (B, S) 1 at positions that count, else 0.
+        unknown_id: a token that stands for others, which is never recovered.
 
     Returns:
         The sum of the counting positions' cross-entropies in nats, and the number of counting positions
@@ -85,4 +86,6 @@ def token_cross_entropy(
     logits = network.token_head(hidden)
     errors = logits.logsumexp(-1) - logits.gather(-1, ids[..., None]).squeeze(-1)
     hits = logits.detach().argmax(-1) == ids
+    if unknown_id is not None:
+        hits &= ids != unknown_id
     return (errors * counting).sum(), (hits * counting).sum()
