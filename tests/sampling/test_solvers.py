@@ -73,8 +73,9 @@ def test_network_calls(solver: Solver, calls: int) -> None:
     assert end(solver, 8)[1] == calls
 
 
-def test_multistep_survives_times_that_almost_meet() -> None:
-    times = [0.0, 0.3, 0.3 + 1e-7, 0.8, 1.0]
+@pytest.mark.parametrize("apart", [1e-7, 0.0])
+def test_multistep_survives_times_that_meet(apart: float) -> None:
+    times = [0.0, 0.3, 0.3 + apart, 0.8, 1.0]
     start = torch.ones(1, 1, 1, dtype=torch.float64)
 
     class Restless(Swing):
@@ -85,6 +86,15 @@ def test_multistep_survives_times_that_almost_meet() -> None:
 
     z = integrate(Restless(), start, times, MultistepSolver(), lambda: torch.zeros_like(start))
     assert z.item() == pytest.approx(math.exp(math.sin(3)), abs=1)
+
+
+def test_multistep_survives_a_time_drawn_three_times() -> None:
+    start = torch.ones(1, 1, 1, dtype=torch.float64)
+    ends = [
+        integrate(Swing(), start, times, MultistepSolver(), lambda: torch.zeros_like(start)).item()
+        for times in ([0.0, 0.3, 0.3, 0.3, 1.0], [0.0, 0.3, 1.0])
+    ]
+    assert ends[0] == pytest.approx(ends[1])
 
 
 def test_last_step_adds_no_noise() -> None:

@@ -81,7 +81,8 @@ class MultistepSolver(Solver):
         slope = velocity
         if self._last is not None:
             last_velocity, last_span = self._last
-            growth = min(span / last_span, self.max_growth)
+            # Compared as products: two drawn times may be the same, and a step then has no length.
+            growth = span / last_span if span < self.max_growth * last_span else self.max_growth
             slope = velocity + growth / 2 * (velocity - last_velocity)
         self._last = velocity, span
         return z + span * slope
