@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.data import ELFDataModule, JsonLines
+from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.encoders import PretrainedEncoder, TokenTableEncoder
 from elf_lightning.errors import UserError
 
@@ -162,6 +163,19 @@ class TestBatches:
         alone, both = loaders(1)[0], loaders(2)
         assert len(both[0]) == len(both[1]) == len(alone) // 2
         assert [batch for pair in zip(*both, strict=True) for batch in pair] == alone[: 2 * len(both[0])]
+
+    def test_lightning_does_not_shard_them_again(self, make_data: Make, tmp_path: Path) -> None:
+        ddp = trainer(tmp_path, strategy="ddp", devices=1, max_epochs=2, use_distributed_sampler=True)
+        module, data = Recorder(), make_data(max_length=4)
+        try:
+            ddp.fit(module, data)
+            assert type(ddp.train_dataloader.sampler) is EpochSampler
+            assert type(ddp.val_dataloaders.sampler) is ShardSampler
+            ddp.predict(module, data)
+            assert type(ddp.predict_dataloaders.batch_sampler.sampler) is ShardSampler
+        finally:
+            torch.distributed.destroy_process_group()
+        assert module.seen == fit(make_data(max_length=4), tmp_path, max_epochs=2).seen
 
     @pytest.mark.parametrize("encoder", ["tiny_t5", "tiny_bert"])
     @pytest.mark.parametrize("kind", [PretrainedEncoder, TokenTableEncoder])

@@ -81,6 +81,21 @@ def test_lengths_bring_like_rows_together() -> None:
     assert spread(EpochSampler(1024, 8, lengths=lengths)) < spread(EpochSampler(1024, 8)) / 5
 
 
+def test_a_rows_place_in_its_batch_says_nothing_of_its_length() -> None:
+    lengths = np.random.default_rng(0).permutation(4096).astype(np.int32)
+    ranks = [keys(EpochSampler(4096, 4, rank=rank, world_size=2, lengths=lengths)) for rank in range(2)]
+    batches = lengths[np.concatenate([np.array(rank).reshape(-1, 4) for rank in ranks], axis=1)]
+    longer = (batches[:, :, None] > batches[:, None, :]).mean(axis=0)
+    assert np.abs(longer - longer.T).max() < 0.2
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_read_an_epoch_between_them(world_size: int) -> None:
+    samplers = [EpochSampler(48, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sorted(key for sampler in samplers for key in sampler) == list(range(48))
+    assert {len(sampler) for sampler in samplers} == {48 // world_size}
+
+
 def test_without_shuffling_keys_come_in_order() -> None:
     assert keys(EpochSampler(10, 2, epoch=1, shuffle=False)) == list(range(10, 20))
 

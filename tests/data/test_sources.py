@@ -240,6 +240,15 @@ class TestHubDataset:
         assert sorted(streamed) == [pair["en"] for pair in PAIRS[4:]]
         assert texts(list(source.stream(epoch=1, seed=0))) != streamed
 
+    def test_identity_changes_with_the_files_of_a_folder(self, folder: str) -> None:
+        before = HubDataset(folder).identity()
+        assert before == HubDataset(folder).identity()
+        Dataset.from_dict({"translation": PAIRS[:4]}).to_parquet(Path(folder) / "validation.parquet")
+        assert before != HubDataset(folder).identity()
+
+    def test_identity_of_what_is_on_the_hub(self) -> None:
+        assert HubDataset("nobody/no-such-set").identity()["files"] == []
+
     @pytest.mark.parametrize("streamed_rows", [None, 5])
     def test_a_wrong_column(self, folder: str, tmp_path: Path, streamed_rows: int | None) -> None:
         with pytest.raises(UserError, match=r"has no column 'translation.fr'"):

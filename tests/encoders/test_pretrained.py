@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoModelForTextEncoding
 
-from elf_lightning.encoders import PretrainedEncoder, encoder_mask
+from elf_lightning.encoders import PretrainedEncoder, encoder_mask, weights_stamp
 from elf_lightning.errors import UserError
 
 MODELS = ["tiny_t5", "tiny_bert", "tiny_t5gemma"]
@@ -180,3 +180,12 @@ def test_a_missing_package_names_what_to_install() -> None:
 def test_a_missing_folder_in_a_package_is_named() -> None:
     with pytest.raises(UserError, match=r"package 'elf_lightning' has no folder 'nowhere'"):
         PretrainedEncoder("package:elf_lightning/nowhere")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_stamp_changes_with_the_weights(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    before = weights_stamp(str(tmp_path))
+    assert before == weights_stamp(str(tmp_path))
+    (tmp_path / name).write_bytes(b"others weights")
+    assert before != weights_stamp(str(tmp_path))

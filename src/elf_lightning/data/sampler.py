@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
 Indices = npt.NDArray[np.int64]
 POOL_BATCHES = 64
 """Batches among which rows of like length are brought together."""
 
 
-class EpochSampler(Sampler[int]):
+class RankSampler(DistributedSampler[int]):
+    """This rank's share of `num_rows` examples.
+
+    Lightning leaves a DistributedSampler as it is; any other one it would shard once more.
+
+    Args:
+        num_rows: number of examples.
+        rank: this process's number.
+        world_size: number of processes.
+    """
+
+    def __init__(self, num_rows: int, rank: int, world_size: int) -> None:
+        # The parent asks its data set for nothing but its length.
+        super().__init__(cast(Dataset[int], range(num_rows)), num_replicas=world_size, rank=rank)
+        self.num_rows = num_rows
+
+
+class EpochSampler(RankSampler):
     """Example keys, batch after batch, sharded over ranks.
 
     A key is `epoch * num_rows + index`, so that whatever is drawn for an example (label drop) can depend on
@@ -31,7 +48,8 @@ class EpochSampler(Sampler[int]):
         epoch: the epoch to begin with.
         first_batch: batches of that epoch to leave out, because they were trained on before.
         shuffle: whether to shuffle.
-        lengths: (num_rows,) tokens of each example; batches then hold examples of like length.
+        lengths: (num_rows,) tokens of each example; batches then hold examples of like length, in no
+            order of length.
     """
 
     def __init__(
@@ -46,11 +64,9 @@ class EpochSampler(Sampler[int]):
         shuffle: bool = True,
         lengths: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        self.num_rows = num_rows
+        super().__init__(num_rows, rank, world_size)
         self.batch_size = batch_size
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
         self.epoch = epoch
         self.first_batch = first_batch
         self.shuffle = shuffle
@@ -59,7 +75,7 @@ class EpochSampler(Sampler[int]):
     @property
     def num_batches(self) -> int:
         """Batches of a whole epoch on each rank."""
-        return self.num_rows // (self.batch_size * self.world_size)
+        return self.num_rows // (self.batch_size * self.num_replicas)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch at its first batch; the current epoch keeps its first batch."""
@@ -79,20 +95,26 @@ class EpochSampler(Sampler[int]):
 
     def _pool(self, pool: int) -> Indices:
         """Example indices of one pool of batches, (batches, world_size, batch_size)."""
-        together = self.world_size * self.batch_size
+        together = self.num_replicas * self.batch_size
         start = pool * POOL_BATCHES
         batches = min(POOL_BATCHES, self.num_batches - start)
         order = np.arange(start * together, (start + batches) * together)
         if self.shuffle:
             order = permuted(order, self.num_rows, self.seed, self.epoch)
-        if self.lengths is None:
-            return order.reshape(batches, self.world_size, self.batch_size)
-        by_length = order[np.argsort(self.lengths[order], kind="stable")]
-        shuffled = permuted(np.arange(batches), batches, self.seed, self.epoch, pool)
-        return by_length.reshape(batches, self.world_size, self.batch_size)[shuffled]
+        if self.lengths is not None:
+            by_length = order[np.argsort(self.lengths[order], kind="stable")]
+            order = self._shuffled_batches(by_length.reshape(batches, together), pool)
+        return order.reshape(batches, self.num_replicas, self.batch_size)
+
+    def _shuffled_batches(self, rows: Indices, pool: int) -> Indices:
+        """The same batches (batches, rows) in another order, the rows of each in another order too."""
+        # A row's place in its batch decides what is done with it (denoise or decode): not by its length.
+        places = permuted(np.arange(rows.size), rows.size, self.seed, self.epoch, pool)
+        mixed = np.take_along_axis(rows, places.reshape(rows.shape).argsort(axis=1), axis=1)
+        return mixed[permuted(np.arange(len(rows)), len(rows), self.seed, self.epoch, pool)]
 
 
-class ShardSampler(Sampler[int]):
+class ShardSampler(RankSampler):
     """Every `world_size`-th example, in order.
 
     Of fewer examples than processes each process still has one, some the same: one without anything to do
@@ -106,6 +128,7 @@ class ShardSampler(Sampler[int]):
     """
 
     def __init__(self, num_rows: int, rank: int, world_size: int, even: bool) -> None:
+        super().__init__(num_rows, rank, world_size)
         fewer = 0 < num_rows < world_size
         end = num_rows - num_rows % world_size if even and not fewer else num_rows
         self.indices = range(rank % num_rows if fewer else rank, end, world_size)

@@ -45,7 +45,8 @@ def resolve_folder(name_or_path: str) -> str:
 
 def weights_stamp(name_or_path: str) -> list[list[Any]]:
     """Name, size and modification time of a local model's weights; nothing for one on the Hub."""
-    files = sorted(Path(resolve_folder(name_or_path)).glob("*.safetensors"))
+    folder = Path(resolve_folder(name_or_path))
+    files = sorted(file for suffix in ("safetensors", "bin") for file in folder.glob(f"*.{suffix}"))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

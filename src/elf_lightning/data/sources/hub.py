@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elf_lightning.data.sources.base import Source, with_validation
+from elf_lightning.data.sources.base import Source, file_stamps, with_validation
 from elf_lightning.data.sources.columns import pick_columns, pick_streamed_columns
 from elf_lightning.encoders import one_clear_failure
 from elf_lightning.errors import UserError
@@ -78,7 +78,9 @@ class HubDataset(Source):
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {"class": "HubDataset", **vars(self)}
+        folder = Path(self.path)  # none, for a Hub id
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
 
     def _read(self, split: str) -> Any:
         return pick_columns(
