@@ -107,6 +107,31 @@ class TestResume:
         )
         assert module.seen + more.seen == whole
 
+    def test_batches_of_another_size_are_refused(self, make_data: Make, tmp_path: Path) -> None:
+        path = tmp_path / "stopped.ckpt"
+        with pytest.raises(SystemExit):
+            fit(make_data(), tmp_path, callbacks=[SaveAfter(1, path)])
+        with pytest.raises(
+            UserError, match=r"batch_size 1 x 1 device\(s\) is 1 rows .* batches of 2"
+        ) as error:
+            fit(make_data(batch_size=1), tmp_path, ckpt_path=path)
+        assert "\n" not in str(error.value)
+        other = trainer(tmp_path).predict(
+            Recorder(), make_data(batch_size=1), ckpt_path=path, weights_only=False
+        )
+        assert other
+
+    def test_the_same_batches_on_more_devices_go_on(
+        self, make_data: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = make_data(max_length=4, batch_size=1)
+        data.prepare_data()
+        data.load_state_dict({"epoch": 0, "batch": 3, "batch_rows": 2})
+        with pytest.raises(UserError, match="batch_size 1 x 1 device"):
+            data.train_dataloader()
+        monkeypatch.setattr(ELFDataModule, "_rank", lambda _: (0, 2))
+        assert len(list(data.train_dataloader())) == 4
+
     def test_validation_in_between_changes_nothing(self, make_data: Make, tmp_path: Path) -> None:
         settings = {"val_check_interval": 2, "max_epochs": 2}
         data = {"max_length": 4}

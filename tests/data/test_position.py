@@ -19,4 +19,5 @@ from elf_lightning.data.position import Position
     ],
 )
 def test_training_goes_on_after_the_last_whole_step(batches: int, position: tuple[int, int]) -> None:
-    assert Position.after_last_step(batches, batches_in_epoch=10, accumulation=3) == Position(*position)
+    reached = Position.after_last_step(batches, batches_in_epoch=10, accumulation=3, batch_rows=8)
+    assert reached == Position(*position, batch_rows=8)

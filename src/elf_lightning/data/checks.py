@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from elf_lightning.data.embed import Moments
+from elf_lightning.data.position import Position
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Packing
 from elf_lightning.data.vocabulary import SpecialIds
@@ -89,6 +90,21 @@ def whole_batches(rows: int, batch_size: int, world_size: int) -> int:
         f"data.batch_size {batch_size} x {world_size} device(s) is more than the {rows} training rows; "
         "choose a smaller one or give more text"
     )
+
+
+def check_same_batches(position: Position, batch_size: int, world_size: int) -> None:
+    """A place counted in batches is the same place only in batches of as many rows.
+
+    Raises:
+        UserError: if they are of more or fewer.
+    """
+    rows = batch_size * world_size
+    if position.batch_rows not in (None, rows):
+        raise UserError(
+            f"data.batch_size {batch_size} x {world_size} device(s) is {rows} rows a batch, but the "
+            f"checkpoint counts batches of {position.batch_rows}; choose data.batch_size so that they are as many "
+            "(data.global_batch_size accumulates several)"
+        )
 
 
 def check_streaming(source: Source, restrict_vocabulary: bool, cache_latents: bool, buckets: bool) -> None:

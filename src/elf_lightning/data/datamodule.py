@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
@@ -19,8 +14,8 @@ from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.embed import Embedder, Moments, unconditional
 from elf_lightning.data.loaders import Loaders
-from elf_lightning.data.position import Position
 from elf_lightning.data.prepare import Preparation
+from elf_lightning.data.resumable import ResumableDataModule
 from elf_lightning.data.rows import Row
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
@@ -29,7 +24,7 @@ from elf_lightning.data.vocabulary import PadMode, RestrictedVocabulary, Special
 from elf_lightning.encoders import Encoder, read_tokenizer
 
 
-class ELFDataModule(LightningDataModule):
+class ELFDataModule(ResumableDataModule):
     """Prepares a corpus, reads it in rows, and embeds them on the device with a frozen encoder.
 
     Args:
@@ -84,7 +79,7 @@ class ELFDataModule(LightningDataModule):
         num_predict_rows: int = 16,
         num_proc: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, global_batch_size)
         checks.check_lengths(max_length, encoder, max_condition_length)
         checks.check_label_drop(label_drop_probability, max_condition_length)
         checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)
@@ -97,8 +92,6 @@ class ELFDataModule(LightningDataModule):
         self.max_condition_length = max_condition_length
         self.label_drop_probability = label_drop_probability
         self.bucket_step = bucket_step
-        self.batch_size = batch_size
-        self.global_batch_size = global_batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.cache_latents = cache_latents
@@ -112,7 +105,6 @@ class ELFDataModule(LightningDataModule):
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
         self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)
         self.vocabulary = self._restricted() if restrict_vocabulary else Vocabulary(len(self.tokenizer))
-        self.position = Position()
 
     # Sizes, known before anything is trained
 
@@ -175,19 +167,6 @@ class ELFDataModule(LightningDataModule):
             if self.cache_latents:
                 self.store.write(self._device())
 
-    def setup(self, stage: str) -> None:
-        """Fix the accumulation that `global_batch_size` asks for."""
-        if stage == "fit" and self.global_batch_size is not None and self.trainer is not None:
-            self.trainer.accumulate_grad_batches = self.accumulation(self.trainer.world_size)
-
-    def accumulation(self, world_size: int) -> int:
-        """Micro-batches an optimiser step; 1 without `global_batch_size`.
-
-        Raises:
-            UserError: if `global_batch_size` is no whole number of micro-batches.
-        """
-        return checks.accumulation(self.global_batch_size, self.batch_size, world_size)
-
     @cached_property
     def moments(self) -> Moments:
         """Mean and standard deviation that latents are normalised by, given or measured."""
@@ -221,30 +200,6 @@ class ELFDataModule(LightningDataModule):
         ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
 
-    # Position
-
-    def reached(self) -> Position | None:
-        """Where the last optimizer step of `fit` left training; None where none has begun."""
-        if self.trainer is None or not 0 < self.trainer.num_training_batches < inf:
-            return None
-        # Counted when they are processed: `completed` is one behind where a callback saves after a batch.
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        trained_on = progress.processed  # type: ignore[attr-defined]
-        return Position.after_last_step(
-            trained_on, int(self.trainer.num_training_batches), self.trainer.accumulate_grad_batches
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where training stands."""
-        position = self.reached()
-        return {} if position is None else asdict(position)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue there."""
-        self.position = Position(**state_dict)
-        # The sampler does resume; Lightning looks for loaders that save a state of their own.
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-
     # Parts
 
     def _restricted(self) -> RestrictedVocabulary:
@@ -271,15 +226,3 @@ class ELFDataModule(LightningDataModule):
             self.preparation, self.collate, self.store if self.cache_latents else None, self._device(),
             self.batch_size, self.num_workers, *self._rank(),
         )  # fmt: skip
-
-    def _device(self) -> torch.device:
-        if self.trainer is not None:
-            return self.trainer.strategy.root_device
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-
-    def _precision(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.trainer is None else self.trainer.precision_plugin.forward_context()
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

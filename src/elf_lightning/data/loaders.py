@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elf_lightning.batch import PromptBatch, TokenBatch
-from elf_lightning.data.checks import whole_batches
+from elf_lightning.data.checks import check_same_batches, whole_batches
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
 from elf_lightning.data.position import Position
@@ -59,8 +59,9 @@ class Loaders:
                 rounded up to a multiple of this; None makes all as wide as the longest allowed.
 
         Raises:
-            UserError: if there are fewer rows than one batch takes.
+            UserError: if there are fewer rows than one batch takes, or the position counts other batches.
         """
+        check_same_batches(position, self.batch_size, self.world_size)
         examples = self._training_examples(seed, label_drop_probability)
         sampler = EpochSampler(
             len(examples), self.batch_size, seed, self.rank, self.world_size, position.epoch, position.batch,
