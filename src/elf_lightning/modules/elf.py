@@ -16,6 +16,7 @@ from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 from elf_lightning.metrics import DecodeAccuracy
+from elf_lightning.modules.compatibility import check_decoding, check_network, network_description
 from elf_lightning.modules.evaluation import EvaluationSettings, ModelEvaluation
 from elf_lightning.modules.generation import TextGenerator
 from elf_lightning.modules.guarded import GuardedModule, NonFinite
@@ -223,32 +224,24 @@ class ELFModule(GuardedModule):
             settle(checkpoint["loops"]["fit_loop"], position, batches, self.global_step)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network.
+        """Refuse a checkpoint of another network, or of data whose latents or ids mean something else.
 
         Raises:
-            UserError: if its sizes are not this module's.
+            UserError: in one line, if it does not belong to this module and its DataModule.
         """
         super().on_load_checkpoint(checkpoint)
         if "elf" not in checkpoint:
             raise UserError("the checkpoint was not written by elf_lightning: it has no entry 'elf'")
-        theirs, ours = checkpoint["elf"]["network"], self._description()["network"]
-        if different := sorted(name for name in ours if ours[name] != theirs.get(name)):
-            listed = ", ".join(f"{name} {theirs.get(name)} (here {ours[name]})" for name in different)
-            raise UserError(
-                f"the checkpoint holds another network: {listed}; use the configuration it was trained with"
-            )
-        self._decoding = checkpoint["elf"]["decoding"]
-        self._loaded_steps = checkpoint["elf"]["step"]
+        kept = checkpoint["elf"]
+        check_network(kept["network"], self.network)
+        if self._datamodule() is not None:
+            check_decoding(kept["decoding"], self.decoding_state())
+        self._decoding = kept["decoding"]
+        self._loaded_steps = kept["step"]
 
     def _description(self) -> dict[str, Any]:
-        network = self.network
         return {
-            "network": asdict(network.shape)
-            | {
-                "latent_size": network.latent_size,
-                "vocab_size": network.vocab_size,
-                "max_length": network.max_length,
-            },
+            "network": network_description(self.network),
             "path": asdict(self.objective.path),
             "times": asdict(self.objective.times),
             "sampling": asdict(self.sampling),
