@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,110 @@ def test_a_checkpoint_of_another_network_is_told(
     capfd.readouterr()
     assert main(["fit", "--config", other, "--ckpt_path", "runs/tiny/checkpoints/last.ckpt"]) == 2
     assert "hidden_size 16 (here 32)" in capfd.readouterr().err
+
+
+LAST = "runs/tiny/checkpoints/last.ckpt"
+SHORT = {"trainer__max_steps": 1, "trainer__val_check_interval": 1}
+
+
+def refusal(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line with which the command refuses."""
+    capfd.readouterr()
+    assert main(words) == 2
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith(f"elf {words[0]}: "))
+    return line
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_a_checkpoint_of_other_data_is_told(
+    command: str, write_config: Callable[..., str], tiny_t5: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", write_config(**SHORT)]) == 0
+    cut = {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5, "layer": 2}}
+    for changes, told in (
+        ({"data__encoder": cut}, "encoder layer None (here 2)"),
+        ({"data__pad_mode": "eos"}, "data.pad_mode"),
+        ({"data__latent_mean": 3.0, "data__latent_std": 1.0}, "data.latent_mean"),
+    ):
+        config = write_config(**SHORT, **changes)
+        assert told in refusal([command, "--config", config, "--ckpt_path", LAST], capfd)
+
+
+def test_what_changes_no_weights_may_change(write_config: Callable[..., str], tiny_t5: str) -> None:
+    assert main(["fit", "--config", write_config(**SHORT)]) == 0
+    moved = Path("moved") / Path(tiny_t5).name
+    shutil.copytree(tiny_t5, moved)
+    encoder = {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": str(moved)}}
+    other = write_config(trainer__max_steps=2, trainer__val_check_interval=1, data__encoder=encoder)
+    lighter = ["--model.network.gradient_checkpointing", "true", "--model.network.dropout", "0.1"]
+    assert main(["fit", "--config", other, "--ckpt_path", LAST, *lighter]) == 0
+    assert torch.load(LAST, weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_damaged_checkpoints_are_told(
+    command: str, write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(**SHORT)
+    assert main(["fit", "--config", config]) == 0
+    whole = Path(LAST).read_bytes()
+    torch.save({"params": {}}, "foreign.ckpt")
+    foreign = Path("foreign.ckpt").read_bytes()
+    for content, told in (
+        (b"", "empty"),
+        (b"a text\n", "damaged"),
+        (whole[: len(whole) // 2], "damaged"),
+        (foreign, "was not written by a run"),
+    ):
+        Path("given.ckpt").write_bytes(content)
+        line = refusal([command, "--config", config, "--ckpt_path", "given.ckpt"], capfd)
+        assert "--ckpt_path given.ckpt" in line
+        assert told in line
+
+
+def test_weights_alone_are_no_run_to_go_on_with(
+    write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(**SHORT)
+    assert main(["fit", "--config", config]) == 0
+    content = torch.load(LAST, weights_only=True)
+    torch.save({name: content[name] for name in content if name != "optimizer_states"}, "light.ckpt")
+    assert "--model.init_from light.ckpt" in refusal(
+        ["fit", "--config", config, "--ckpt_path", "light.ckpt"], capfd
+    )
+
+
+def test_a_runs_folder_means_its_newest_checkpoint(write_config: Callable[..., str]) -> None:
+    config = write_config(**SHORT)
+    assert main(["fit", "--config", config]) == 0
+    more = ["--trainer.max_steps", "2", "--ckpt_path", "runs/tiny"]
+    assert main(["fit", "--config", config, *more]) == 0
+    assert torch.load(LAST, weights_only=True)["global_step"] == 2
+    assert main(["predict", "--config", config, "--ckpt_path", "runs/tiny"]) == 0
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_random_weights_are_refused(
+    command: str, write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "--ckpt_path" in refusal([command, "--config", write_config()], capfd)
+
+
+def test_weights_to_begin_with_can_be_validated(write_config: Callable[..., str]) -> None:
+    config = write_config(**SHORT)
+    assert main(["fit", "--config", config]) == 0
+    assert main(["validate", "--config", config, "--model.init_from", "runs/tiny"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"trainer__precision": "bf16-true"}, "trainer.precision bf16-true"),
+        ({"trainer__precision": 64}, "trainer.precision 64-true"),
+        ({"trainer__val_check_interval": 1000}, "trainer.val_check_interval 1000 is more than the"),
+    ],
+)
+def test_settings_of_the_trainer_that_cannot_be_are_told(
+    changes: dict[str, Any], told: str, write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refusal(["fit", "--config", write_config(**changes)], capfd)

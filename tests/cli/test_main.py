@@ -20,9 +20,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {command} " in shown
 
 
-@pytest.mark.parametrize("words", [["fot"], []])
-def test_unknown_words_are_told_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "\n  fit " in capsys.readouterr().err
+
+
+def test_unknown_words_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fot"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("elf: ")
 

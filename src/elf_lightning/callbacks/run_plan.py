@@ -14,6 +14,7 @@ from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.checks import whole_batches
+from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import ELFObjective
@@ -118,7 +119,8 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
 
     Raises:
         UserError: if the source cannot be read, the global batch is no multiple of what goes at a time,
-            there is not one batch for each device, or the warm-up is longer than the run.
+            there is not one batch for each device, validation is due after more batches than an epoch has,
+            or the warm-up is longer than the run.
     """
     devices = trainer.world_size
     accumulation = trainer.accumulate_grad_batches
@@ -126,6 +128,7 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
         accumulation = data.accumulation(devices)
     rows = data.train_rows
     batches = _limited(whole_batches(rows, data.batch_size, devices), trainer.limit_train_batches)
+    _check_validation(trainer, batches)
     steps_per_epoch = math.ceil(batches / accumulation)
     total_steps = _total_steps(trainer, steps_per_epoch)
     base_rate = module.optimizer.base_learning_rate
@@ -152,6 +155,16 @@ def _limited(batches: int, limit: int | float | None) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _check_validation(trainer: Trainer, batches: int) -> None:
+    every = trainer.val_check_interval
+    per_epoch = trainer.check_val_every_n_epoch is not None
+    if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
+        raise UserError(
+            f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set at most "
+            f"{batches}, or trainer.check_val_every_n_epoch to null to count over epochs"
+        )
 
 
 def _total_steps(trainer: Trainer, steps_per_epoch: int) -> float:

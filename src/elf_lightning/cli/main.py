@@ -52,11 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `elf`; those of the process by default.
 
     Returns:
-        The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr; 130 after
-        Ctrl-C.
+        The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr, or without
+        words, after the help; 130 after Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = "elf"
+    if not words:
+        _parser().print_help(sys.stderr)
+        return 2
     try:
         parsed = _parser().parse_args(words)
         command = f"elf {parsed.command}"

@@ -14,6 +14,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
+from elf_lightning.checkpoints.locate import locate
+from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
@@ -22,6 +24,12 @@ from elf_lightning.modules.elf import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
+
+LIGHTNINGS_OWN = ("best", "last", "hpc")
+"""Words with which Lightning looks for a checkpoint itself."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""What networks and losses are made for."""
 
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation, and a link to it, `last.ckpt`."""
@@ -70,6 +78,8 @@ class ELFCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
         """Parse `args` alone: `main` is called with them from tests and notebooks as from the shell."""
         self.config = parser.parse_args(args)
+        # Now, since Lightning opens the file next, whatever it may be.
+        self._settle_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Put logs and checkpoints into the run's folder unless the configuration says otherwise."""
@@ -77,7 +87,6 @@ class ELFCLI(LightningCLI):
         trainer = config.trainer
         if trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path("runs") / config.name)
-        _check_checkpoint(config.get("ckpt_path"))
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks or [] if one.class_path != PROGRESS]
         fitting = self.subcommand == "fit"
@@ -88,29 +97,64 @@ class ELFCLI(LightningCLI):
         if fitting and trainer.enable_checkpointing is not False:
             _point_checkpoints_at(trainer)
 
+    def _settle_checkpoint(self, command: str, config: Namespace) -> None:
+        """See that there is a model, and name its file where a folder is given."""
+        path = config.get("ckpt_path")
+        if path is None:
+            if command != "fit" and config.model.init_from is None:
+                raise UserError(
+                    f"{command} without --ckpt_path would use random weights; give a checkpoint or a "
+                    "run's folder, such as --ckpt_path runs/<name>, or weights as --model.init_from"
+                )
+        elif path not in LIGHTNINGS_OWN:
+            config.ckpt_path = _checkpoint_file(path, resumes=command == "fit")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer.
 
         Raises:
-            UserError: for settings that it refuses.
+            UserError: for settings that it refuses, and precisions that are none for ELF.
         """
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
+        if trainer.precision not in PRECISIONS:
+            raise UserError(
+                f"trainer.precision {trainer.precision}: weights and losses are kept in float32; choose "
+                + " or ".join(PRECISIONS)
+            )
+        return trainer
 
     def before_fit(self) -> None:
         """Refuse a run that cannot be before other processes are started, which would all complain."""
         plan_run(self.model, self.datamodule, self.trainer)
 
 
-def _check_checkpoint(path: str | None) -> None:
-    if path is None or path in ("best", "last", "hpc"):
-        return
-    if not Path(path).is_file():
+def _checkpoint_file(path: str, resumes: bool) -> str:
+    """The file that `path` means, after a look at whether it can be used."""
+    if not Path(path).exists():
         raise UserError(
             f"--ckpt_path {path}: there is no such file; checkpoints lie in runs/<name>/checkpoints"
         )
+    file = locate(path)
+    if file.is_dir():
+        raise UserError(f"--ckpt_path {path}: it holds weights alone; give them as --model.init_from {path}")
+    try:
+        content = read_torch_file(file)
+    except UserError as error:
+        raise UserError(f"--ckpt_path {file}: {error}") from error
+    if not content.keys() >= {"elf", "state_dict"}:
+        raise UserError(
+            f"--ckpt_path {file}: it was not written by a run of elf_lightning; if it holds weights in "
+            f"another format, give them as --model.init_from {file}"
+        )
+    if resumes and "optimizer_states" not in content:
+        raise UserError(
+            f"--ckpt_path {file}: it holds weights alone, so training cannot go on from it; begin a new run "
+            f"from them with --model.init_from {file}"
+        )
+    return str(file)
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
