@@ -102,8 +102,8 @@ def check_same_batches(position: Position, batch_size: int, world_size: int) -> 
     if position.batch_rows not in (None, rows):
         raise UserError(
             f"data.batch_size {batch_size} x {world_size} device(s) is {rows} rows a batch, but the "
-            f"checkpoint counts batches of {position.batch_rows}; choose data.batch_size so that they are as many "
-            "(data.global_batch_size accumulates several)"
+            f"checkpoint counts batches of {position.batch_rows}; choose data.batch_size so that they "
+            "are as many (data.global_batch_size accumulates several)"
         )
 
 
