@@ -138,6 +138,10 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
             f"--ckpt_path {path}: there is no such file; checkpoints lie in runs/<name>/checkpoints"
         )
     file = locate(path)
+    if Path(path).is_dir():
+        # By its link, which Lightning then renews: another name would stay, and the link with it.
+        links = (link for link in file.parent.glob("last*.ckpt") if link.exists() and link.samefile(file))
+        file = min(links, default=file)
     if file.is_dir():
         raise UserError(f"--ckpt_path {path}: it holds weights alone; give them as --model.init_from {path}")
     try:
