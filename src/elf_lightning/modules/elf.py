@@ -9,17 +9,16 @@ from typing import Any, Self
 import torch.distributed
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
-from elf_lightning.metrics import DecodeAccuracy
 from elf_lightning.modules.compatibility import check_decoding, check_network, network_description
 from elf_lightning.modules.evaluation import EvaluationSettings, ModelEvaluation
 from elf_lightning.modules.generation import TextGenerator
 from elf_lightning.modules.guarded import GuardedModule, NonFinite
+from elf_lightning.modules.held_out import HeldOut
 from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
 from elf_lightning.modules.warm_start import check_latents, warm_start
@@ -93,11 +92,7 @@ class ELFModule(GuardedModule):
         self.unknown_id = unknown_id
         self._decoding: dict[str, Any] = {}
         self._loaded_steps = 0
-        self.held_out_loss = MeanMetric()
-        self.held_out_denoise_loss = MeanMetric()
-        self.held_out_decode_loss = MeanMetric()
-        self.held_out_decode_accuracy = MeanMetric()
-        self.held_out_clean_decode_accuracy = DecodeAccuracy(unknown_id=unknown_id)
+        self.held_out = HeldOut(unknown_id)
         if compile:
             self.network.compile()
 
@@ -133,17 +128,9 @@ class ELFModule(GuardedModule):
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
-        self.held_out_loss.update(losses.total, losses.decode_count)
-        self.held_out_denoise_loss.update(losses.denoise, losses.denoise_count)
-        self.held_out_decode_loss.update(losses.decode, losses.decode_count)
-        self.held_out_decode_accuracy.update(losses.decode_accuracy, losses.decode_count)
         recovered = self.network.decode(batch.latents, draws.guidance).argmax(-1)
-        self.held_out_clean_decode_accuracy.update(recovered, batch.input_ids, batch.loss_mask)
-        self.log("val/loss", self.held_out_loss)
-        self.log("val/denoise_loss", self.held_out_denoise_loss)
-        self.log("val/decode_loss", self.held_out_decode_loss)
-        self.log("val/decode_accuracy", self.held_out_decode_accuracy)
-        self.log("val/clean_decode_accuracy", self.held_out_clean_decode_accuracy)
+        self.held_out.update(losses, recovered, batch)
+        self.log_dict(self.held_out.named())
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """The same as `validation_step`; texts are generated and scored when all batches are through."""
