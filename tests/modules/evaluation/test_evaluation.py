@@ -180,3 +180,10 @@ def test_a_file_of_something_else_is_told(evaluate: Evaluate, folder: Path) -> N
     (folder / "samples.jsonl").write_text('{"text": "of somebody else"}\nno JSON\n')
     with pytest.raises(UserError, match=r"line 2 of .*samples.jsonl is no JSON object; move the file away"):
         evaluate()
+
+
+def test_a_model_without_training_is_told(evaluate: Evaluate) -> None:
+    with pytest.warns(
+        UserWarning, match="the model has not been trained; give a checkpoint with --ckpt_path"
+    ):
+        evaluate()

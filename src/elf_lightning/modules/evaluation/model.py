@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from rich import get_console
 from rich.progress import Progress
 from torch import Tensor
@@ -50,6 +51,8 @@ class ModelEvaluation:
         Raises:
             UserError: if there is nothing to score, or a file of earlier results is spoilt.
         """
+        if not self.description["step"]:
+            rank_zero_warn("the model has not been trained; give a checkpoint with --ckpt_path")
         sampler = self.generator.sampler(None)
         folder = Path(trainer.default_root_dir)
         ways = self.settings.ways(sampler.settings)

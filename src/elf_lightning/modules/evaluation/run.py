@@ -96,21 +96,27 @@ class Evaluation:
 
     def _resume(self) -> None:
         """Take over what is written down, on every rank the same."""
-        texts: list[Row] = []
-        numbers: list[Row] = []
-        if self.generator.rank == 0:
-            found, written = self.samples.read(), self.numbers.read()
-            texts = [row for row in found if row.get("model") == self.model]
-            if others := len(found) - len(texts):
-                logger.warning("%d texts of another model in %s are replaced", others, self.samples.path)
-            self.samples.replace(texts)
-            self.numbers.replace(written)
-            ours = {"model": self.model, "measured": self._measured}
-            numbers = [row for row in written if all(row.get(name) == value for name, value in ours.items())]
-        texts, numbers = self.broadcast((texts, numbers))
+        found = self.broadcast(self._written() if self.generator.rank == 0 else None)
+        if isinstance(found, UserError):
+            raise found
+        texts, numbers = found
         for row in texts:
             self._texts.setdefault((row["setting"], row["seed"]), {})[row["index"]] = row["text"]
         self._scored = {row["name"]: Scores.from_record(row) for row in numbers}
+
+    def _written(self) -> tuple[list[Row], list[Row]] | UserError:
+        """Texts and numbers of this model, all else put in order; or what no rank can go on with."""
+        try:
+            found, numbers = self.samples.read(), self.numbers.read()
+        except UserError as error:
+            return error
+        texts = [row for row in found if row.get("model") == self.model]
+        if others := len(found) - len(texts):
+            logger.warning("%d texts of another model in %s are replaced", others, self.samples.path)
+        self.samples.replace(texts)
+        self.numbers.replace(numbers)
+        ours = {"model": self.model, "measured": self._measured}
+        return texts, [row for row in numbers if all(row.get(name) == value for name, value in ours.items())]
 
     def _generated(self, name: str, way: SamplingSettings, seed: int) -> list[str]:
         texts = self._texts.setdefault((name, seed), {})
