@@ -113,10 +113,12 @@ class RankReport(Callback):
         self.report["losses"].append([outputs["loss"].item(), logged.item()])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        means = {n: m.metric_state for n, m in pl_module.named_children() if isinstance(m, MeanMetric)}
+        named = pl_module.held_out.named()
+        means = {
+            name: metric.metric_state for name, metric in named.items() if isinstance(metric, MeanMetric)
+        }
         self.report["own"] = {
-            name.replace("held_out_", "val/"): [state["mean_value"].item(), state["weight"].item()]
-            for name, state in means.items()
+            name: [state["mean_value"].item(), state["weight"].item()] for name, state in means.items()
         }
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
