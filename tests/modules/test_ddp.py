@@ -21,9 +21,9 @@ LIMIT_SECONDS = 300
 """Far beyond what the commands take; ranks that wait for each other fail here."""
 
 TWO = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"}
-TRAINING = {
-    # 44 rows make five steps of eight, with four rows over; 11 to validate on are one too many.
-    "data.source.init_args.held_out_fraction": 0.2,
+# 44 rows make five steps of eight, with four rows over; 11 to validate on are one too many.
+HELD_OUT: dict[str, Any] = {"data.source.init_args.held_out_fraction": 0.2}
+TRAINING = HELD_OUT | {
     "data.global_batch_size": 8,
     "trainer.max_steps": 5,
     "trainer.check_val_every_n_epoch": None,
@@ -44,7 +44,7 @@ def callbacks(*classes: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 def prediction(name: str, rows: int) -> dict[str, Any]:
     """The settings that predict so many rows."""
     rest = {"ckpt_path": "runs/rows/checkpoints/last.ckpt", "data.batch_size": 2}
-    return rest | callbacks(("SampleWriter", {})) | {"name": name, "data.num_predict_rows": rows}
+    return HELD_OUT | rest | callbacks(("SampleWriter", {})) | {"name": name, "data.num_predict_rows": rows}
 
 
 def fits(mixing: str, name: str, *classes: tuple[str, dict[str, Any]]) -> dict[str, Any]:
