@@ -461,6 +461,33 @@ def test_a_copy_on_the_host_gives_the_same_average(tmp_path: Path) -> None:
     assert_equal(weights(on_host), weights(beside))
 
 
+@pytest.mark.parametrize(("device", "expected"), [(None, "meta"), ("cpu", "cpu")])
+def test_the_copy_follows_the_module_to_its_device(tmp_path: Path, device: str | None, expected: str) -> None:
+    ema, module = EMA(DECAY, device=device), TinyModule()
+    trainer = make_trainer(tmp_path, ema)
+    ema.setup(trainer, module, "fit")
+    module.to("meta")  # as Lightning moves it, after `setup`
+    ema.on_fit_start(trainer, module)
+    average = ema._average_model
+    assert average is not None
+    assert {p.device.type for p in average.module.parameters()} == {expected}
+    assert average.n_averaged.device.type == "cpu"
+
+
+def test_an_update_asks_the_device_for_nothing(tmp_path: Path) -> None:
+    ema, module = EMA(DECAY), TinyModule()
+    trainer = make_trainer(tmp_path, ema)
+    ema.setup(trainer, module, "fit")
+    module.to("meta")  # where reading a value is an error
+    ema.on_fit_start(trainer, module)
+    for step in (1, 2, 2):
+        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = (
+            step
+        )
+        ema.on_train_batch_end(trainer, module, None, None, 0)
+    assert ema.n_averaged == 2
+
+
 def test_another_callback_samples_with_averaged_weights(tmp_path: Path) -> None:
     class Sampler(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

@@ -24,8 +24,8 @@ class EMA(WeightAveraging):
     `d = min(decay, (1 + n) / (10 + n))`, so that the average of a short run is not its own first weights. The
     first step's weights start the average (arXiv 2605.10938 trains with decay 0.9999).
 
-    What Lightning's `WeightAveraging` does, this keeps: the averaged copy, fused updates, and the form of the
-    checkpoint (`state_dict` averaged, `current_model_state` raw, `averaging_state`). What it changes:
+    What Lightning's `WeightAveraging` does, this keeps: the averaged copy, and the form of the checkpoint
+    (`state_dict` averaged, `current_model_state` raw, `averaging_state`). What it changes:
 
     - The average is shown by copying it over the module's weights, with the raw ones put aside until they
       are copied back; nothing is ever exchanged. So wherever an exception or Ctrl-C strikes, it is known
@@ -59,7 +59,7 @@ class EMA(WeightAveraging):
             torch.device(device or "cpu")
         except RuntimeError as error:
             raise UserError(f"EMA device={device!r}: no such device; leave it out or give 'cpu'") from error
-        super().__init__(device=device, use_buffers=False, multi_avg_fn=self._move_average)
+        super().__init__(device=device, use_buffers=False)
         self.decay = decay
         self.device = device
         self._raw: dict[str, Tensor] | None = None  # set exactly while the module shows the average
@@ -120,6 +120,12 @@ class EMA(WeightAveraging):
         else:
             self._raw = {name: raw[name].clone() for name in self._averages() if name in raw}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Brings the average to the module, which was still on the host in `setup`."""
+        if self.device is None and self._average_model is not None:
+            # Not `n_averaged`, which stays on the host.
+            self._average_model.module.to(pl_module.device)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts optimizer steps from where this run starts."""
         self._latest_update_step = trainer.global_step
@@ -128,10 +134,11 @@ class EMA(WeightAveraging):
         """Brings the raw weights back after a validation in mid-epoch."""
         self._show_raw(pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Averages after each optimizer step, but for one that the module says it has skipped."""
-        if not getattr(pl_module, "step_skipped", False):
-            super().on_train_batch_end(trainer, pl_module, *arguments)
+        if trainer.global_step > self._latest_update_step and not getattr(pl_module, "step_skipped", False):
+            self._update(pl_module)
+            self._latest_update_step = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Brings the raw weights back after a validation at the epoch's end."""
@@ -181,11 +188,17 @@ class EMA(WeightAveraging):
 
     # Weights
 
-    def _move_average(
-        self, averages: tuple[Tensor, ...] | list[Tensor], weights: tuple[Tensor, ...] | list[Tensor], _: Any
-    ) -> None:
-        n = self.n_averaged
-        torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + n) / (10 + n)))
+    def _update(self, pl_module: LightningModule) -> None:
+        """As `AveragedModel.update_parameters`, but never waits for the device: the count is on the host."""
+        assert self._average_model is not None
+        n, averages = self.n_averaged, [p.detach() for p in self._average_model.module.parameters()]
+        pairs = zip(pl_module.parameters(), averages, strict=True)
+        weights = [weight.detach().to(average.device) for weight, average in pairs]
+        if n == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + n) / (10 + n)))
+        self._average_model.n_averaged += 1
 
     def _averages(self) -> dict[str, Tensor]:
         assert self._average_model is not None
