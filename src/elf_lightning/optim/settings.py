@@ -9,11 +9,11 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from elf_lightning.errors import UserError
 from elf_lightning.optim.groups import muon_parameter_groups, split_parameters
 from elf_lightning.optim.muon import MuonWithNesterovAdam
+from elf_lightning.optim.resume import ResumedLR, keep_settings
 from elf_lightning.optim.schedule import DECAYS, Decay, learning_rate_factor
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -77,7 +77,11 @@ class Muon(OptimizerSettings):
             else:
                 group |= {"betas": self.betas, "eps": self.eps}
         dtype = _PRECISIONS[self.newton_schulz_dtype]
-        return MuonWithNesterovAdam(groups, lr=learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded)
+        optimizer = MuonWithNesterovAdam(
+            groups, lr=learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded
+        )
+        optimizer.register_load_state_dict_pre_hook(keep_settings)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class AdamW(OptimizerSettings):
             {"params": list(matrices.values()), "weight_decay": self.weight_decay},
             {"params": list(others.values()), "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, foreach=True)
+        optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, foreach=True)
+        optimizer.register_load_state_dict_pre_hook(keep_settings)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -138,12 +144,14 @@ class Schedule:
         if self.decay not in DECAYS:
             raise UserError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
 
-    def resolve_warmup(self, steps_per_epoch: int, total_steps: float = inf) -> int:
+    def resolve_warmup(self, steps_per_epoch: int, total_steps: float) -> int:
         """The warm-up in optimizer steps, a part of a step rounded down.
 
         Raises:
-            UserError: it is longer than the run of `total_steps`.
+            UserError: it is longer than the run of `total_steps`, or a cosine is asked of a run without end.
         """
+        if self.decay == "cosine" and total_steps == inf:
+            raise UserError("decay='cosine': needs a run with an end; set trainer.max_epochs or max_steps")
         warmup = self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
         if warmup > total_steps:
             given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
@@ -153,7 +161,7 @@ class Schedule:
             )
         return warmup
 
-    def build(self, optimizer: torch.optim.Optimizer, total_steps: float, steps_per_epoch: int) -> LambdaLR:
+    def build(self, optimizer: torch.optim.Optimizer, total_steps: float, steps_per_epoch: int) -> ResumedLR:
         """The scheduler, to be stepped after every optimizer step.
 
         Args:
@@ -165,10 +173,7 @@ class Schedule:
             UserError: the warm-up is longer than the run, or a cosine is asked of a run without end.
         """
         warmup = self.resolve_warmup(steps_per_epoch, total_steps)
-        if self.decay == "cosine" and total_steps == inf:
-            raise UserError("decay='cosine': needs a run with an end; set trainer.max_epochs or max_steps")
-        # A lambda is not saved with the scheduler's state, so a resumed run follows its own settings.
-        return LambdaLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))
+        return ResumedLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))
 
 
 def _check_positive(name: str, value: float) -> None:
