@@ -69,6 +69,12 @@ def test_predicted_texts_come_back(data: ELFDataModule, tmp_path: Path) -> None:
     assert rows == [row for batch in again for row in batch]
 
 
+def test_nothing_of_a_prediction_stays(data: ELFDataModule, tmp_path: Path) -> None:
+    model = module(data)
+    trainer(tmp_path).predict(model, datamodule=data)
+    assert not hasattr(model, "_detokenizer")
+
+
 def test_every_parameter_moves(data: ELFDataModule, tmp_path: Path) -> None:
     model = module(data)
     before: dict[str, Tensor] = {name: p.detach().clone() for name, p in model.network.named_parameters()}

@@ -74,7 +74,7 @@ CASES = {
     ),
     "as max_time does": Case(
         [(2, "request"), (3, "request"), (4, "request"), (5, "request"), (6, "request")],
-        {"model.objective.mixing": "steps"},
+        {"model.objective.mixing": "steps", "model.network.dropout": 0.2},
     ),
     "within a step": Case(
         [(1, "within_step"), (3, "within_step"), (5, "within_step"), (6, "in_validation"), (7, "request")],

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from math import ceil
 from typing import Any, Self
 
+import torch
 import torch.distributed
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -80,6 +81,7 @@ class ELFModule(GuardedModule):
         self.network = ELFNetwork(
             network, latent_size, vocab_size, max_length, seeded_generator("initial values", seed)
         )
+        self._dropout = network.dropout > 0
         self._started_from = warm_start(self.network, init_from) if init_from else {}
         self.objective = objective
         self.optimizer = optimizer
@@ -109,6 +111,7 @@ class ELFModule(GuardedModule):
 
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, ()."""
+        self._seed_dropout(batch_idx)
         draws = self._draw(batch, self.current_epoch, batch_idx)
         losses = self.objective(self.network, batch, draws, self.unknown_id)
         # Not `prog_bar`: Lightning would ask the device for each value in every step.
@@ -146,6 +149,10 @@ class ELFModule(GuardedModule):
         """Generate and score texts; the results lie in the run's folder."""
         self._evaluation.run(self.trainer)
 
+    def on_test_end(self) -> None:
+        """Let go of the judge, which an average of this module would copy."""
+        del self._evaluation
+
     def on_predict_start(self) -> None:
         """Read the tokenizer."""
         self._detokenizer = Detokenizer.from_state(self.decoding_state())
@@ -155,6 +162,10 @@ class ELFModule(GuardedModule):
         result = self.sampler().sample(batch, self.seed)
         samples = samples_of(result, self._detokenizer, self.pad_id, batch.index.tolist(), self.seed)
         return [sample.record() for sample in samples]
+
+    def on_predict_end(self) -> None:
+        """Let go of the tokenizer, which an average of this module would copy."""
+        del self._detokenizer
 
     def text_generator(self) -> TextGenerator:
         """What generates texts on all ranks together, for evaluation and callbacks.
@@ -244,11 +255,17 @@ class ELFModule(GuardedModule):
         """Whether there are other ranks, and this step's logs are written."""
         trainer = self.trainer
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return trainer.world_size > 1 and (self.global_step + 1) % every == 0
+        return trainer.world_size > 1 and every > 0 and (self.global_step + 1) % every == 0
 
     def _datamodule(self) -> ELFDataModule | None:
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, ELFDataModule) else None
+
+    def _seed_dropout(self, batch_idx: int) -> None:
+        """Dropout knows no generator but the global ones, which no checkpoint holds."""
+        if self._dropout:
+            place = seeded_generator("dropout", self.seed, self.current_epoch, batch_idx, self.global_rank)
+            torch.manual_seed(place.initial_seed())
 
     def _draw(self, batch: LatentBatch, epoch: int | str, batch_idx: int) -> Draws:
         key = StepKey(self.seed, epoch, batch_idx, self.global_rank)
