@@ -90,6 +90,28 @@ def test_a_warm_up_longer_than_the_run_is_told(data: ELFDataModule) -> None:
         plan_run(module, data, trainer_of(max_steps=9, max_epochs=-1))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "settings", "complaint"),
+    [
+        (Schedule(decay="cosine"), {"max_epochs": -1}, "decay='cosine': needs a run with an end"),
+        (Schedule(), {"limit_train_batches": 0.01}, "trainer.limit_train_batches 0.01 leaves none"),
+    ],
+)
+def test_a_run_without_end_or_batches_is_told(
+    schedule: Schedule, settings: dict[str, Any], complaint: str, data: ELFDataModule
+) -> None:
+    module = ELFModule.for_data(data, network=SHAPE, schedule=schedule)
+    with pytest.raises(UserError, match=complaint):
+        plan_run(module, data, trainer_of(**settings))
+
+
+def test_an_accumulation_that_contradicts_the_global_batch_is_told(data: ELFDataModule) -> None:
+    data.global_batch_size = 16
+    module, trainer = ELFModule.for_data(data, network=SHAPE), trainer_of(accumulate_grad_batches=2)
+    with pytest.raises(UserError, match=r"accumulate_grad_batches 2 contradicts data.global_batch_size 16"):
+        plan_run(module, data, trainer)
+
+
 def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
     muon = ELFModule.for_data(data, network=SHAPE)
     adam = ELFModule.for_data(data, network=SHAPE, optimizer=AdamW())

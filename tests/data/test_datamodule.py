@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.data import ELFDataModule, JsonLines
+from elf_lightning.data.position import Position
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.encoders import PretrainedEncoder, TokenTableEncoder
 from elf_lightning.errors import UserError
@@ -298,6 +299,17 @@ class TestSizes:
         run = trainer(tmp_path, max_epochs=1)
         run.fit(Recorder(), make_data(global_batch_size=4, max_length=4))
         assert (run.accumulate_grad_batches, run.global_step) == (2, 4)
+
+    def test_another_accumulation_is_refused(self, make_data: Make, tmp_path: Path) -> None:
+        run = trainer(tmp_path, max_epochs=1, accumulate_grad_batches=3)
+        with pytest.raises(UserError, match=r"accumulate_grad_batches 3 contradicts .*global_batch_size 4"):
+            run.fit(Recorder(), make_data(global_batch_size=4, max_length=4))
+
+    def test_a_fit_begins_at_the_first_batch(self, make_data: Make) -> None:
+        data = make_data()
+        data.load_state_dict({"epoch": 1, "batch": 3, "batch_rows": 2})
+        data.setup("fit")
+        assert data.position == Position()
 
 
 class TestMistakes:

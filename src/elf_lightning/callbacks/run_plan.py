@@ -13,7 +13,7 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.checks import whole_batches
+from elf_lightning.data.checks import check_accumulation, whole_batches
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
@@ -118,16 +118,24 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
     """The plan of `trainer.fit(module, datamodule=data)`; prepares rows if need be, and embeds nothing.
 
     Raises:
-        UserError: if the source cannot be read, the global batch is no multiple of what goes at a time,
-            there is not one batch for each device, validation is due after more batches than an epoch has,
-            or the warm-up is longer than the run.
+        UserError: if the source cannot be read, the global batch is no multiple of what goes at a time or
+            contradicts the Trainer's accumulation, there is not one batch for each device, validation is
+            due after more batches than an epoch has, the warm-up is longer than the run, or a cosine is asked
+            of a run that only time ends.
     """
     devices = trainer.world_size
     accumulation = trainer.accumulate_grad_batches
     if data.global_batch_size is not None:
-        accumulation = data.accumulation(devices)
+        needed = data.accumulation(devices)
+        check_accumulation(data.global_batch_size, needed, accumulation)
+        accumulation = needed
     rows = data.train_rows
     batches = _limited(whole_batches(rows, data.batch_size, devices), trainer.limit_train_batches)
+    if batches == 0:
+        raise UserError(
+            f"trainer.limit_train_batches {trainer.limit_train_batches} leaves none of the epoch's batches; "
+            "give a larger one"
+        )
     _check_validation(trainer, batches)
     steps_per_epoch = math.ceil(batches / accumulation)
     total_steps = _total_steps(trainer, steps_per_epoch)

@@ -145,6 +145,19 @@ def accumulation(global_batch_size: int | None, batch_size: int, world_size: int
     return rows // together
 
 
+def check_accumulation(global_batch_size: int, needed: int, asked: int) -> None:
+    """The Trainer's own accumulation, if it has one, is what the global batch needs.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if asked not in (1, needed):
+        raise UserError(
+            f"trainer.accumulate_grad_batches {asked} contradicts data.global_batch_size "
+            f"{global_batch_size}, which needs {needed}; leave out one of them"
+        )
+
+
 def require_unknown(special: SpecialIds, tokenizer: str) -> int:
     """The tokenizer's id for unknown pieces, which a restricted vocabulary cannot do without.
 

@@ -31,9 +31,18 @@ class ResumableDataModule(LightningDataModule):
         self.position = Position()
 
     def setup(self, stage: str) -> None:
-        """Fix the accumulation that `global_batch_size` asks for."""
-        if stage == "fit" and self.global_batch_size is not None and self.trainer is not None:
-            self.trainer.accumulate_grad_batches = self.accumulation(self.trainer.world_size)
+        """Begin at the first batch, and fix the accumulation that `global_batch_size` asks for.
+
+        Raises:
+            UserError: if the Trainer asks for another accumulation.
+        """
+        if stage != "fit":
+            return
+        self.position = Position()  # a checkpoint to go on from is loaded after this
+        if self.global_batch_size is not None and self.trainer is not None:
+            needed = self.accumulation(self.trainer.world_size)
+            checks.check_accumulation(self.global_batch_size, needed, self.trainer.accumulate_grad_batches)
+            self.trainer.accumulate_grad_batches = needed
 
     def accumulation(self, world_size: int) -> int:
         """Micro-batches an optimiser step; 1 without `global_batch_size`.
