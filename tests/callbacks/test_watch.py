@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
-from elf_lightning.callbacks import CollapseWatch, watch
+from elf_lightning.callbacks import CollapseWatch, Throughput, TrainingProgress, watch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -43,6 +43,14 @@ def test_no_collapse(
     means: tuple[float, ...], scripted: Any, train: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
 ) -> None:
     train(scripted(accuracies(*means)), CollapseWatch(), batches=15)
+    assert not warnings_of(caplog)
+
+
+def test_nothing_is_looked_at_where_nothing_is_logged(
+    scripted: Any, train: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
+) -> None:
+    callbacks = (CollapseWatch(), Throughput(), TrainingProgress())
+    train(scripted(accuracies(0.8, 0.3)), *callbacks, batches=10, log_every_n_steps=0)
     assert not warnings_of(caplog)
 
 

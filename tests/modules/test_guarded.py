@@ -82,6 +82,13 @@ def test_asks_only_now_and_then(tmp_path: Path) -> None:
     assert len(module.weights) == 5
 
 
+def test_asks_only_at_the_end_where_nothing_is_logged(tmp_path: Path) -> None:
+    module = Faulty({3})
+    with pytest.raises(UserError, match="step 3 "):
+        fit(module, tmp_path, enable_checkpointing=False, callbacks=[], log_every_n_steps=0)
+    assert len(module.weights) == 12
+
+
 def test_a_bad_last_step_is_told_too(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 11 \(epoch 0, batch 11\)"):
         fit(Faulty({11}), tmp_path, enable_checkpointing=False, callbacks=[])

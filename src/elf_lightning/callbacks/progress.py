@@ -70,7 +70,8 @@ class TrainingProgress(ProgressBar):
             return
         first, self._step = not self._metrics, trainer.global_step
         self._bars.update(self._main, completed=self._step, description=self._place(trainer))
-        if first or self._step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if first or (every and self._step % every == 0):
             self._show(trainer, "train")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

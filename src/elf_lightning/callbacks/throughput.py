@@ -51,7 +51,8 @@ class Throughput(Callback):
         if isinstance(pl_module, CountsFlops):
             self._flops += pl_module.training_flops(rows, length)
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        over = stepped and self._step % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        over = stepped and every > 0 and self._step % every == 0
         if over or self._first_interval:
             self._rates = self._measured()
         if over:

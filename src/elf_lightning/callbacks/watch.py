@@ -50,7 +50,8 @@ class CollapseWatch(Callback):
             self._sum = accuracy.clone() if self._sum is None else self._sum.add_(accuracy)
             self._count += 1
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        if stepped and self._step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if stepped and every and self._step % every == 0:
             self._look_at_accuracy(trainer)
             self._look_at_entropy(trainer)
 

@@ -108,7 +108,8 @@ class GuardedModule(LightningModule):
         Raises:
             UserError: there was one, and they are not to be skipped.
         """
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.global_step % every == 0:
             self._check()
 
     def on_train_end(self) -> None:
