@@ -23,9 +23,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 
 install: $(VENV)/.installed ## make .venv with every version pinned
 
-quickstart: install ## install, train on the embedded corpus, sample (MINUTES=60 trains longer)
+quickstart: install ## install, train on the embedded corpus, sample, evaluate (MINUTES=60 trains longer)
 	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)
 	$(BIN)/elf sample --checkpoint runs/quickstart --num 8
+	$(BIN)/elf eval --checkpoint runs/quickstart
 
 fit: install ## train CONF=conf/….yaml into runs/NAME
 	$(BIN)/elf fit --config $(CONF) --name $(NAME)
