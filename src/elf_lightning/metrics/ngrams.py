@@ -83,6 +83,16 @@ class _NGramTable(TextMetric):
         buckets = torch.tensor(found, dtype=torch.int64, device=self.device)
         self.counts.index_add_(0, buckets, torch.ones_like(buckets, dtype=torch.int32))
 
+    def totals(self) -> tuple[Tensor, Tensor]:
+        """Number of n-grams counted and of empty buckets (at least 1), float64 scalars.
+
+        Raises:
+            UserError: if there are no samples, or all are empty.
+        """
+        self.refuse_nothing()
+        empty = (self.counts == 0).sum(dtype=torch.float64).clamp(min=1)
+        return self.counts.sum(dtype=torch.float64), empty
+
 
 class DistinctN(_NGramTable):
     """Different n-grams over all n-grams, of all samples together (distinct-n, arXiv 1510.03055).
@@ -110,9 +120,7 @@ class DistinctN(_NGramTable):
         Raises:
             UserError: if there are no samples, or all are empty.
         """
-        self.refuse_nothing()
-        total = self.counts.sum(dtype=torch.float64)
-        empty = (self.counts == 0).sum(dtype=torch.float64).clamp(min=1)
+        total, empty = self.totals()
         distinct = torch.round(-BUCKETS * torch.log(empty / BUCKETS))
         return torch.minimum(distinct, total) / total
 
@@ -151,9 +159,7 @@ class CrossSampleOverlap(_NGramTable):
         Raises:
             UserError: if there are no samples, or all are empty.
         """
-        self.refuse_nothing()
-        total = self.counts.sum(dtype=torch.float64)
-        empty = (self.counts == 0).sum(dtype=torch.float64).clamp(min=1)
+        total, empty = self.totals()
         alone = torch.round((self.counts == 1).sum(dtype=torch.float64) * BUCKETS / empty)
         return 1 - torch.minimum(alone, total) / total
 
