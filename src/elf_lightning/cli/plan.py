@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from lightning.pytorch import Trainer
 
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.run_summary import print_plan
-from elf_lightning.cli.trainer import run_trainer
+from elf_lightning.cli.trainer import StandInTrainer, run_trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 
 
-class PlanningTrainer(Trainer):
+class PlanningTrainer(StandInTrainer):
     """A Trainer that says what it would do."""
 
-    def fit(  # type: ignore[override]
-        self,
-        model: ELFModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: ELFDataModule | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Print the plan of a run; see `Trainer.fit` for the arguments.
-
-        Args:
-            model: to be trained.
-            train_dataloaders: not used.
-            val_dataloaders: not used.
-            datamodule: to be trained on; its rows are prepared if they are not there, and not embedded.
-            ckpt_path: not used.
-            weights_only: not used.
-        """
-        assert datamodule is not None
+    def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
+        """Print the plan of a run; rows are prepared if they are not there, and not embedded."""
         print_plan(plan_run(model, datamodule, self))
 
 

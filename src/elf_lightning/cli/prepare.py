@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from lightning.pytorch import Trainer
-
-from elf_lightning.cli.trainer import run_trainer
+from elf_lightning.cli.trainer import StandInTrainer, run_trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 
 EMBED = "--embed"
 
 
-class PreparingTrainer(Trainer):
+class PreparingTrainer(StandInTrainer):
     """A Trainer that prepares data on its device, under its precision."""
 
-    def fit(  # type: ignore[override]
-        self,
-        model: ELFModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: ELFDataModule | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Prepare and say what there is; see `Trainer.fit` for the arguments.
-
-        Args:
-            model: not used.
-            train_dataloaders: not used.
-            val_dataloaders: not used.
-            datamodule: whose data is prepared.
-            ckpt_path: not used.
-            weights_only: not used.
-        """
-        assert datamodule is not None
+    def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
+        """Prepare and say what there is."""
         datamodule.trainer = self
         datamodule.prepare_data()
         preparation = datamodule.preparation
