@@ -1,0 +1,77 @@
+"""The sizes at which speed is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from elf_lightning.network import PRESETS, ELFNetwork, NetworkShape
+
+
+@dataclass(frozen=True)
+class Size:
+    """A network and the batches it is trained on.
+
+    Attributes:
+        shape: width, depth and the like.
+        latent_size: C.
+        vocabulary_size: V.
+        max_length: S, positions of a row.
+        batch_size: rows of a micro-batch.
+    """
+
+    shape: NetworkShape
+    latent_size: int
+    vocabulary_size: int
+    max_length: int
+    batch_size: int
+
+    def network(self, device: torch.device | str = "cpu", seed: int = 0) -> ELFNetwork:
+        """A network of this size; equal seeds give equal weights.
+
+        The latent head, which starts at zero, is given other values: what is behind it would have no
+        gradient.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        network = ELFNetwork(
+            self.shape, self.latent_size, self.vocabulary_size, self.max_length, generator=generator
+        )
+        torch.nn.init.normal_(network.latent_head.linear.weight, std=0.02, generator=generator)
+        return network.to(device)
+
+
+def _published(preset: str, batch_size: int) -> Size:
+    """A published size with T5-small's latents and pieces."""
+    return Size(
+        PRESETS[preset], latent_size=512, vocabulary_size=32_100, max_length=1024, batch_size=batch_size
+    )
+
+
+SIZES = {
+    "tiny": Size(
+        NetworkShape(hidden_size=32, depth=2, num_heads=2, bottleneck_size=16),
+        latent_size=24,
+        vocabulary_size=200,
+        max_length=16,
+        batch_size=8,
+    ),
+    "quickstart": Size(
+        NetworkShape(
+            hidden_size=128,
+            depth=4,
+            num_heads=4,
+            num_time_tokens=2,
+            num_guidance_tokens=2,
+            num_mode_tokens=2,
+        ),
+        latent_size=384,
+        vocabulary_size=7_713,
+        max_length=64,
+        batch_size=32,
+    ),
+    "elf-b": _published("elf-b", 64),
+    "elf-m": _published("elf-m", 32),
+    "elf-l": _published("elf-l", 16),
+}
+"""`quickstart` is that of `conf/quickstart.yaml`, with as many pieces as its corpus has."""

@@ -1,0 +1,19 @@
+"""The sizes are those of the product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from benchmarks.sizes import SIZES
+
+from elf_lightning.network import NetworkShape
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def test_quickstart_is_that_of_the_configuration() -> None:
+    settings, size = yaml.safe_load((CONF / "quickstart.yaml").read_text()), SIZES["quickstart"]
+    assert NetworkShape(**settings["model"]["network"]) == size.shape
+    assert settings["data"]["max_length"] == size.max_length
+    assert settings["data"]["batch_size"] == size.batch_size
