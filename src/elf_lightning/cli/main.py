@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": ("elf_lightning.cli.evaluate", "test, on the newest checkpoint with its own configuration"),
     "eval-text": ("elf_lightning.cli.eval_text", "score texts of any origin under the same metrics"),
     "convert": ("elf_lightning.cli.convert", "write a checkpoint in the official or the Hub format"),
+    "config": ("elf_lightning.cli.config", "list or show the configurations that come with the package"),
 }
 """Command -> the module whose `run(arguments)` does it, imported only then, and what it is for."""
 

@@ -16,6 +16,7 @@ from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.checkpoints.locate import locate
 from elf_lightning.checkpoints.torch_file import read_torch_file
+from elf_lightning.cli.config import with_files
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
@@ -260,7 +261,7 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
             trainer_class=trainer_class,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            args=list(arguments),
+            args=with_files(arguments),
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "callbacks": [RunSummary(), Throughput(), CollapseWatch()],

