@@ -1,0 +1,198 @@
+"""The recorded golden values, computed again on any device, and how far from them the results are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from elf_lightning.batch import LatentBatch, LatentPromptBatch
+from elf_lightning.checkpoints.official import from_official, to_official
+from elf_lightning.flow import LogitNormal, RectifiedPath
+from elf_lightning.metrics.judge import counted_targets, token_nll
+from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.objectives import Draws, ELFObjective
+from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
+from elf_lightning.sampling import Sampler, SamplingSettings, integrate, make_solver
+from elf_lightning.sampling.decode import decode_tokens
+
+Pairs = Iterator[tuple[Tensor, Tensor]]
+"""Results beside recorded values."""
+SHAPE_NAMES = {
+    "bottleneck_size": "bottleneck_dim",
+    "num_guidance_tokens": "num_self_cond_cfg_tokens",
+    "num_mode_tokens": "num_model_mode_tokens",
+}
+"""Our names of sizes -> the recorded ones, where they differ."""
+DRAW_NAMES = {
+    "guidance": "self_cond_cfg_scale",
+    "decode_mix": "decoder_lambda",
+    "decode_noise": "decoder_noise_unit",
+    "t": "t",
+    "noise": "noise",
+}
+"""Our names of draws -> the recorded ones."""
+
+
+class Recording(dict[str, Tensor]):
+    """One golden file on a device.
+
+    Args:
+        path: the file.
+        device: where its arrays go.
+
+    Attributes:
+        settings: what it was recorded under.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        with safe_open(path, "pt", device=str(device)) as file:
+            super().__init__({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            self.settings: dict[str, str] = file.metadata() or {}
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """The arrays named `prefix/…`, without the prefix."""
+        found = (name for name in self if name.startswith(f"{prefix}/"))
+        return {name[len(prefix) + 1 :]: self[name] for name in found}
+
+
+def recorded_network(folder: Path, device: torch.device) -> ELFNetwork:
+    """The network of the recordings, with its weights."""
+    sizes = json.loads((folder / "config.json").read_text())["network"]
+    shared = ("hidden_size", "depth", "num_heads", "mlp_ratio", "num_time_tokens")
+    shape = NetworkShape(
+        **{name: sizes[name] for name in shared}, **{ours: sizes[name] for ours, name in SHAPE_NAMES.items()}
+    )
+    network = ELFNetwork(shape, sizes["text_encoder_dim"], sizes["vocab_size"], sizes["max_length"])
+    weights = Recording(folder / "network.safetensors", device).group("params")
+    network.load_state_dict(from_official(weights))
+    return network.to(device)
+
+
+@torch.no_grad()
+def network_outputs(run: Recording, network: ELFNetwork) -> Pairs:
+    """Both heads in every mode, with and without a mask, and past the self-conditioning layer."""
+    z, self_cond = run["x"].chunk(2, dim=-1)
+    gate, times, guidance = run["decoder_gate"], run["t"], run["self_cond_cfg_scale"]
+    gates = {"denoise": torch.zeros_like(gate), "decode": torch.ones_like(gate)}
+    for case in ("denoise", "decode", "mixed", "masked"):
+        mask = run["attention_mask"] if case == "masked" else None
+        hidden = network(z, times, guidance, gates.get(case, gate), self_cond, mask)
+        yield network.latent_head(hidden), run[f"{case}_out"]
+        if f"{case}_logits" in run:
+            yield network.token_head(hidden), run[f"{case}_logits"]
+    hidden = network(run["x_no_self_cond"], times, guidance, gates["denoise"])
+    yield network.latent_head(hidden), run["no_self_cond_out"]
+
+
+def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float, all_count: bool) -> Pairs:
+    """Losses and every gradient of a step; rows go into mode order first."""
+    decode = run["draw/decoder_rows"].bool()
+    self_cond = run["draw/use_self_cond"].bool() & ~decode
+    order = (2 - self_cond.int() - 2 * decode.int()).argsort(stable=True)
+    rows = {name: value[order] for name, value in run.items() if value.shape[:1] == order.shape}
+    condition, attention = rows["in/cond_seq_mask"].bool(), rows["in/attention_mask"].bool()
+    counting = (torch.ones_like(attention) if all_count else attention) & ~condition
+    batch = LatentBatch(
+        rows["in/input_ids"], attention, condition, counting,
+        rows["in/label_drop_mask"].bool(), rows["out/x0_before_label_drop"],
+    )  # fmt: skip
+    drawn = {ours: rows[f"draw/{name}"] for ours, name in DRAW_NAMES.items()}
+    draws = Draws(**drawn, num_decode=int(decode.sum()), num_self_cond=int(self_cond.sum()))
+    network.zero_grad()
+    losses = ELFObjective(decode_noise_scale=decode_noise_scale)(network, batch, draws)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    for value, name in ((losses.total, "loss"), (losses.denoise, "l2_loss"), (losses.decode, "ce_loss")):
+        yield value.detach(), run[f"out/{name}"].squeeze()
+    grads = to_official({name: p.grad for name, p in network.named_parameters() if p.grad is not None})
+    for name, recorded in run.group("grad").items():
+        yield grads[name], recorded
+
+
+@torch.no_grad()
+def sampling_run(run: Recording, network: ELFNetwork) -> Pairs:
+    """The whole trajectory, and its tokens."""
+    said, times = run.settings, run["in/t_steps"].tolist()
+    settings = SamplingSettings(
+        solver="sde" if said["method"] == "sde" else "ode", times=times, gamma=float(said["gamma"]),
+        guidance=float(said["self_cond_cfg_scale"]), cfg_scale=float(said["cfg_scale"]),
+    )  # fmt: skip
+    path = RectifiedPath(float(said["noise_scale"]), float(said["t_eps"]))
+    start = run["in/z0"]
+    nothing = torch.zeros_like(start)
+    mask = run.get("in/cond_seq_mask", nothing[..., 0]).bool()
+    ids = torch.zeros_like(mask, dtype=torch.int64)
+    prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", nothing))
+    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt, None)
+    noise = iter(path.noise_scale * run.get("in/unit_noise", nothing))
+    way: list[tuple[Tensor, Tensor]] = []
+    z = integrate(
+        field, field.clamp(start), times, make_solver(settings), lambda: next(noise),
+        lambda number, t, z: way.append((z, field.x_hat)),
+    )  # fmt: skip
+    yield torch.stack([z for z, _ in way]), run["out/z_trajectory"]
+    yield torch.stack([x_hat for _, x_hat in way]), run["out/x_trajectory"]
+    yield z, run["out/z_final"]
+    yield decode_tokens(network, z, settings, [torch.Generator()] * len(z)), run["out/tokens"]
+
+
+def muon_steps(run: Recording, clipping: str) -> Pairs:
+    """Parameters after each step, with (`clip`) or without (`noclip`) global-norm clipping."""
+    initial = {name.replace(".", "_"): value for name, value in run.group("init").items()}
+    module = nn.ParameterDict({name: nn.Parameter(value.clone()) for name, value in initial.items()})
+    matrices = [name for name, value in initial.items() if value.ndim == 2]
+    optimizer = MuonWithNesterovAdam(muon_parameter_groups(module, transposed=matrices))
+    for step, rate in enumerate(run["lr"].tolist()):
+        for name, grad in run.group(f"grad/step{step}").items():
+            module[name.replace(".", "_")].grad = grad.clone()
+        if clipping == "clip":
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        for name, recorded in run.group(f"{clipping}/step{step}").items():
+            yield module[name.replace(".", "_")].detach(), recorded
+
+
+def generative_perplexity(run: Recording) -> Pairs:
+    """Token likelihoods, which of them count, and the corpus's perplexity."""
+    ids = run["input_ids"]
+    nll = token_nll(run["logits"], ids)
+    counted = counted_targets(ids, run["attention_mask"], int(run.settings["eos_token_id"]))
+    yield nll, run["nll"]
+    yield counted, run["valid"].bool()
+    yield (nll[counted].double().sum() / counted.sum()).exp().float(), run["ppl"].squeeze()
+
+
+def replays(network: ELFNetwork) -> dict[str, Callable[[Recording], Pairs]]:
+    """What each golden file is replayed by; arithmetic alone, so `collate` has none."""
+    samplings = ("sample_ode", "sample_sde", "sample_cond_cfg", "sample_cond_sde")
+    return {
+        "network": lambda run: network_outputs(run, network),
+        "train_uncond": lambda run: training_step(run, network, 5.0, all_count=False),
+        "train_cond": lambda run: training_step(run, network, 1.0, all_count=True),
+        **{stem: lambda run: sampling_run(run, network) for stem in samplings},
+        "muon_optax": lambda run: (pair for way in ("clip", "noclip") for pair in muon_steps(run, way)),
+        "generative_perplexity": generative_perplexity,
+    }
+
+
+def error(pairs: Pairs) -> float:
+    """The largest `|result - recorded| / (1 + |recorded|)`; infinite where whole numbers differ.
+
+    Shapes must be equal, and not a number is infinitely wrong.
+    """
+    worst = 0.0
+    for result, recorded in pairs:
+        if result.shape != recorded.shape:
+            return float("inf")
+        if recorded.is_floating_point():
+            distance = (result - recorded).abs() / (1 + recorded.abs())
+            worst = max(worst, distance.nan_to_num(float("inf")).max().item())
+        elif not torch.equal(result, recorded):
+            return float("inf")
+    return worst

@@ -1,0 +1,74 @@
+"""The GPU's golden replays, run on the CPU."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.gpu.budget import Budget
+from benchmarks.gpu.golden import TOLERANCE, compared, main, passed
+from benchmarks.gpu.replays import Recording, error, recorded_network, replays
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def test_golden_files_replay_and_precisions_agree(
+    golden_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--device", "cpu", "--size", "tiny", "--eager-only", "--steps", "30"]
+    result = tmp_path / "golden.json"
+    monkeypatch.setattr(
+        sys, "argv", ["golden", *words, "--golden-dir", str(golden_dir), "--json", str(result)]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    written = json.loads(result.read_text())
+    assert written["passed"]
+    assert len(written["eager"]) == 9
+    assert max(written["eager"].values()) < 5e-5
+    assert len(written["losses"]["float32"]) == 30
+    assert written["losses"]["float32"] != written["losses"]["bf16-mixed"]
+    assert any(entry.startswith("collate") for entry in written["left_out"])
+
+
+@pytest.mark.parametrize("stem", ["network", "train_cond", "sample_sde"])
+def test_golden_errors_of_other_weights_are_seen(stem: str, golden_dir: Path) -> None:
+    network = recorded_network(golden_dir, CPU)
+    with torch.no_grad():
+        network.blocks[1].mlp.out.bias += 0.01
+    run = Recording(golden_dir / f"{stem}.safetensors", CPU)
+    assert error(replays(network)[stem](run)) > TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("result", "recorded", "expected"),
+    [
+        (torch.tensor([1.0, 5.0]), torch.tensor([1.0, 4.0]), 0.2),
+        (torch.tensor([torch.nan]), torch.tensor([4.0]), float("inf")),
+        (torch.tensor([3]), torch.tensor([4]), float("inf")),
+        (torch.tensor(3.0), torch.tensor([3.0]), float("inf")),
+        (torch.tensor([3]), torch.tensor([3]), 0.0),
+    ],
+)
+def test_error(result: Tensor, recorded: Tensor, expected: float) -> None:
+    assert error(iter([(result, recorded)])) == pytest.approx(expected)
+
+
+def test_losses_that_differ_by_more_are_seen() -> None:
+    exact = torch.linspace(3, 2, 40)
+    results = {"eager": {"network": 0.0}, "compiled": {}, "mixed": compared(exact, 1.005 * exact)}
+    assert passed(results)
+    results["mixed"] = compared(exact, 1.02 * exact)
+    assert not passed(results)
+
+
+def test_what_there_is_no_time_for_is_told() -> None:
+    spent = Budget(minutes=0)
+    assert not spent.allows("the rest")
+    assert spent.told() == "left out: the rest: no time"
+    assert Budget(minutes=1).told() == "left out: nothing"
