@@ -12,6 +12,7 @@ from elf_lightning.network import ELFNetwork, NetworkShape
 from elf_lightning.network.flops import (
     backbone_flops,
     latent_head_flops,
+    merging_flops,
     token_head_flops,
     training_step_flops,
 )
@@ -39,8 +40,9 @@ def test_forward(shape: NetworkShape) -> None:
         with FlopCounterMode(display=False) as decode:
             network.decode(z, ones)
     backbone = backbone_flops(network, LENGTH)
-    assert denoise.get_total_flops() == 3 * (backbone + latent_head_flops(network, LENGTH))
-    assert decode.get_total_flops() == 3 * (backbone + token_head_flops(network, LENGTH))
+    once = merging_flops(network)
+    assert denoise.get_total_flops() == once + 3 * (backbone + latent_head_flops(network, LENGTH))
+    assert decode.get_total_flops() == once + 3 * (backbone + token_head_flops(network, LENGTH))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -44,10 +44,12 @@ class LatentProjection(nn.Module):
     def forward(self, z: Tensor, self_cond: Tensor | None) -> Tensor:
         """Noised latents and, if given, an earlier estimate, (B, S, C) each -> (B, S, H) in float32."""
         with full_precision(z):
-            x = z.float()
+            x, down, bias = z.float(), self.down.weight, None
             if self.merge_self_cond is not None and self_cond is not None:
-                x = self.merge_self_cond(torch.cat([x, self_cond.float()], dim=-1))
-            return self.up(self.down(x))  # type: ignore[no-any-return]
+                x = torch.cat([x, self_cond.float()], dim=-1)
+                # Nothing bends between the two layers: their product, made once, does it in far fewer FLOPs.
+                down, bias = down @ self.merge_self_cond.weight, down @ self.merge_self_cond.bias
+            return self.up(nn.functional.linear(x, down, bias))  # type: ignore[no-any-return]
 
 
 class ELFNetwork(nn.Module):
@@ -131,12 +133,28 @@ class ELFNetwork(nn.Module):
         Raises:
             UserError: for rows longer than `max_length`.
         """
+        return self.hidden(self.prefix(t, guidance, decode_gate), z, self_cond, attention_mask)
+
+    def hidden(
+        self, prefix: Tensor, z: Tensor, self_cond: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """As `forward`, where the prefix is known already.
+
+        Args:
+            prefix: (B, P, H) tokens of `self.prefix`, or (1, P, H) for rows that are all alike.
+            z: (B, S, C); this, `self_cond` and `attention_mask` as in `forward`.
+            self_cond: (B, S, C) or None.
+            attention_mask: (B, S) or None.
+
+        Raises:
+            UserError: for rows longer than `max_length`.
+        """
         if z.shape[1] > self.max_length:
             raise UserError(
                 f"rows have {z.shape[1]} positions, more than the network's max_length {self.max_length}"
             )
         length = self.prefix.length
-        h = torch.cat([self.prefix(t, guidance, decode_gate), self.latent_in(z, self_cond)], dim=1)
+        h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
         rotary = self.rotary[:, : h.shape[1]]
         mask = None
         if attention_mask is not None:

@@ -7,13 +7,14 @@ gradient checkpointing, which is no work of the model (Chowdhery et al. 2022, ar
 
 With `N = S + prefix`, feed-forward width `W` and bottleneck `b`, a row costs
 
-    backbone = 2 S (2 C C + C b + b H)                   latents to hidden states
+    backbone = 2 S (2 C b + b H)                         latents to hidden states
              + 2 (256 H + H H) each of time and guidance prefix
              + depth (2 N (4 H H + 3 H W) + 4 N N H)      blocks
     latent head = 2 S H C
     token head  = 2 S (H C + C V)
 
-and the backward pass twice that, but for the gradients of inputs that nobody trains.
+and the backward pass twice that, but for the gradients of inputs that nobody trains. Once a call, whatever
+the number of rows, `4 C C b` merge the two layers that take the latents in.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from elf_lightning.network.layers import ScalarEmbedding
 
 def backbone_flops(network: ELFNetwork, length: int) -> int:
     """From noised latents to hidden states: one row of `length` text positions, forward."""
-    shape, size = network.shape, network.latent_size
+    shape = network.shape
     hidden, bottleneck = shape.hidden_size, shape.bottleneck_size
     positions = length + network.prefix.length
     feed_forward = int(hidden * shape.mlp_ratio * 2 / 3)
-    project = _merge_flops(network, length) + 2 * length * bottleneck * (size + hidden)
+    project = _enter_flops(network, length) + 2 * length * bottleneck * hidden
     prefix = _expand_flops(network) + 2 * hidden * hidden * _embeddings(network)
     linear = 2 * positions * hidden * (4 * hidden + 3 * feed_forward)
     attention = 4 * positions**2 * hidden
@@ -43,6 +44,11 @@ def latent_head_flops(network: ELFNetwork, length: int) -> int:
 def token_head_flops(network: ELFNetwork, length: int) -> int:
     """From hidden states to logits: one row, forward."""
     return 2 * length * network.latent_size * (network.shape.hidden_size + network.vocab_size)
+
+
+def merging_flops(network: ELFNetwork) -> int:
+    """Once for each call with self-conditioning, forward."""
+    return 4 * network.latent_size**2 * network.shape.bottleneck_size * network.shape.self_conditioning
 
 
 def training_step_flops(
@@ -63,12 +69,16 @@ def training_step_flops(
     backbone = backbone_flops(network, length)
     latent_head = latent_head_flops(network, length)
     heads = (rows - decode_rows) * latent_head + decode_rows * token_head_flops(network, length)
-    untrained_inputs = rows * (_merge_flops(network, length) + _expand_flops(network))
-    return 3 * (rows * backbone + heads) - untrained_inputs + 2 * self_cond_rows * (backbone + latent_head)
+    untrained_inputs = rows * (_enter_flops(network, length) + _expand_flops(network))
+    merging = merging_flops(network) * (5 if self_cond_rows else 3)
+    trained = 3 * (rows * backbone + heads) - untrained_inputs + merging
+    return trained + 2 * self_cond_rows * (backbone + latent_head)
 
 
-def _merge_flops(network: ELFNetwork, length: int) -> int:
-    return 4 * length * network.latent_size**2 if network.shape.self_conditioning else 0
+def _enter_flops(network: ELFNetwork, length: int) -> int:
+    """The first matrix, from the latents and an earlier estimate of them to the bottleneck."""
+    inputs = network.latent_size * (2 if network.shape.self_conditioning else 1)
+    return 2 * length * inputs * network.shape.bottleneck_size
 
 
 def _expand_flops(network: ELFNetwork) -> int:

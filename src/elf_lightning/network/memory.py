@@ -48,7 +48,7 @@ def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) 
     The four are the logits, their gradient by way of the right token, the softmax, and their sum.
     """
     hidden, latent = network.shape.hidden_size, network.latent_size
-    each = 4 * (3 * latent + network.shape.bottleneck_size + 2 * hidden)
+    each = 4 * (2 * latent + network.shape.bottleneck_size + 2 * hidden)
     denoise = 4 * (hidden + 3 * latent)
     decode = 4 * (2 * latent + 4 * network.vocab_size)
     return round(length * (rows * each + (rows - decode_rows) * denoise + decode_rows * decode))
