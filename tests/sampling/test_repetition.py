@@ -14,7 +14,7 @@ from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import measure_direction
 from elf_lightning.sampling.guidance import RepetitionSteering
-from elf_lightning.sampling.repetition import direction_between, repeated_share
+from elf_lightning.sampling.repetition import direction_between, repeated_share, trajectory_means
 
 
 def test_repeated_share_counts_what_occurred_before() -> None:
@@ -36,6 +36,16 @@ def test_direction_is_found_in_noise() -> None:
     found = direction_between(means, repetition)
     assert found.norm().item() == pytest.approx(1, abs=1e-5)
     assert found @ true > 0.9
+
+
+def test_means_are_over_what_was_fed_back(make_sampler: Any, make_prompt: Any) -> None:
+    """The first call is fed the condition, and the last estimate is fed to none."""
+    sampler, prompt = make_sampler(solver="ode", steps=3), make_prompt(range(2), [0, 4])
+    estimates: list[Tensor] = []
+    means, _ = trajectory_means(sampler, prompt, 0, lambda step: estimates.append(step.estimate.clone()))
+    fed = torch.stack([prompt.latents, *estimates[:2]]).mean(dim=0)
+    torch.testing.assert_close(means[0], fed[0].mean(dim=0))
+    torch.testing.assert_close(means[1], fed[1, 4:].mean(dim=0))
 
 
 def test_too_few_or_equal_texts_give_no_direction() -> None:

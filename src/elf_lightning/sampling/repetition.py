@@ -8,7 +8,7 @@ that direction makes the text repeat less. The direction is measured once for a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
 from elf_lightning.sampling.sampler import Sampler, Step
 
+USUAL_TRAJECTORIES = 400
 FEWEST_TRAJECTORIES = 6
 
 
@@ -49,13 +50,64 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     if len(means) < FEWEST_TRAJECTORIES:
         raise UserError(
             f"a direction of repetition from {len(means)} trajectories is noise; "
-            f"use at least {FEWEST_TRAJECTORIES}, better 400"
+            f"use at least {FEWEST_TRAJECTORIES}, better {USUAL_TRAJECTORIES}"
         )
     order, third = repetition.argsort(stable=True), len(means) // 3
     if repetition[order[:third]].mean() >= repetition[order[-third:]].mean():
         raise UserError("the sampled texts do not differ in repetition, so no direction steers away from it")
     direction: Tensor = means[order[-third:]].mean(dim=0) - means[order[:third]].mean(dim=0)
     return torch.nn.functional.normalize(direction, dim=0)
+
+
+@dataclass
+class _FedBack:
+    """Adds up what the network is fed back, so that no trajectory has to be kept.
+
+    Attributes:
+        total: (B, S, C) sum of all that it was fed first and has estimated since.
+        on_step: called after every step.
+        last: (B, S, C) the last estimate, which no call is fed.
+        steps: number of steps so far.
+    """
+
+    total: Tensor
+    on_step: Callable[[Step], None] | None
+    last: Tensor | float = 0.0
+    steps: int = 0
+
+    def __call__(self, step: Step) -> None:
+        self.total = self.total + step.estimate
+        self.last = step.estimate
+        self.steps += 1
+        if self.on_step is not None:
+            self.on_step(step)
+
+    def mean(self) -> Tensor:
+        """(B, S, C) mean over the steps."""
+        return (self.total - self.last) / self.steps
+
+
+def trajectory_means(
+    sampler: Sampler, prompt: LatentPromptBatch, seed: int, on_step: Callable[[Step], None] | None = None
+) -> tuple[Tensor, Tensor]:
+    """What `direction_between` needs of a batch of unsteered trajectories.
+
+    Args:
+        sampler: the model and its settings; it samples unsteered here.
+        prompt: the rows.
+        seed: of their noise.
+        on_step: called after every step, for progress bars.
+
+    Returns:
+        (B, C) each trajectory's self-conditioning input averaged over positions and steps, and (B,) the share
+        of repeated 4-grams in its text.
+    """
+    unsteered = replace(sampler, settings=replace(sampler.settings, repetition_control=0.0))
+    fed_back = _FedBack(prompt.latents, on_step)
+    tokens = unsteered.sample(prompt, seed, on_step=fed_back).tokens
+    free = (~prompt.condition_mask)[..., None]
+    means = (fed_back.mean() * free).sum(dim=1) / free.sum(dim=1)
+    return means, repeated_share(tokens, sampler.pad_id).to(means.device)
 
 
 def measure_direction(
@@ -68,26 +120,13 @@ def measure_direction(
 
     Args:
         sampler: the model and its settings; it samples unsteered here.
-        prompts: batches of rows, 400 rows altogether if time allows.
+        prompts: batches of rows, `USUAL_TRAJECTORIES` rows altogether if time allows.
         seed: of their noise.
         on_step: called after every step of every batch, for progress bars.
 
     Raises:
         UserError: for too few rows, or texts that do not differ in repetition.
     """
-    unsteered = replace(sampler, settings=replace(sampler.settings, repetition_control=0.0))
-    means, repetition = [], []
-    for prompt in prompts:
-        free = (~prompt.condition_mask)[..., None]
-        fed_back = [prompt.latents]
-
-        def remember(step: Step, fed_back: list[Tensor] = fed_back) -> None:
-            fed_back.append(step.estimate)
-            if on_step is not None:
-                on_step(step)
-
-        tokens = unsteered.sample(prompt, seed, on_step=remember).tokens
-        average = torch.stack(fed_back[:-1]).mean(dim=0)
-        means.append((average * free).sum(dim=1) / free.sum(dim=1))
-        repetition.append(repeated_share(tokens, sampler.pad_id))
-    return direction_between(torch.cat(means), torch.cat(repetition).to(means[0].device))
+    measured = [trajectory_means(sampler, prompt, seed, on_step) for prompt in prompts]
+    means, repetition = (torch.cat(column) for column in zip(*measured, strict=True))
+    return direction_between(means, repetition)
