@@ -75,6 +75,26 @@ def logged(column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
 
 
+def test_a_run_that_ends_between_validations_keeps_its_last_step(write_config: Callable[..., str]) -> None:
+    main(["fit", "--config", write_config(trainer__max_steps=5)])
+    last = torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 5
+    assert [path.name for path in Path("runs/tiny/checkpoints").glob("step*")] == ["step-5.ckpt"]
+
+
+def test_goes_on_from_a_last_step_as_if_it_had_not_ended(write_config: Callable[..., str]) -> None:
+    config = write_config(trainer__max_steps=8)
+    main(["fit", "--config", config])
+    straight = torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)
+    shutil.rmtree("runs")
+    main(["fit", "--config", config, "--trainer.max_steps", "5"])
+    main(["fit", "--config", config, "--ckpt_path", "runs/tiny"])
+    resumed = torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["global_step"] == straight["global_step"] == 8
+    for name, value in straight["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+
+
 def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callable[..., str]) -> None:
     config = write_config()
     assert main(["fit", "--config", config]) == 0

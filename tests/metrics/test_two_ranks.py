@@ -18,7 +18,7 @@ spec.loader.exec_module(ranks)
 
 @pytest.fixture(scope="module")
 def two_ranks(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What each of two processes printed, within two minutes."""
+    """What each of two processes printed, within five minutes."""
     store = tmp_path_factory.mktemp("store") / "store"
     command = [sys.executable, str(SCRIPT)]
     started = [
@@ -31,7 +31,7 @@ def two_ranks(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
         for rank in range(2)
     ]
     try:
-        printed = [process.communicate(timeout=120) for process in started]
+        printed = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()

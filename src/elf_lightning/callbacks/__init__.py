@@ -1,7 +1,8 @@
-"""What happens around training: averaged weights, what is shown and logged, samples."""
+"""What happens around training: averaged weights, checkpoints, what is shown and logged, samples."""
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.generative_perplexity import GenerativePerplexityCallback
+from elf_lightning.callbacks.latest import LatestModelCheckpoint
 from elf_lightning.callbacks.progress import TrainingProgress
 from elf_lightning.callbacks.run_summary import RunSummary
 from elf_lightning.callbacks.sample_logger import SampleLogger
@@ -13,6 +14,7 @@ __all__ = [
     "EMA",
     "CollapseWatch",
     "GenerativePerplexityCallback",
+    "LatestModelCheckpoint",
     "RunSummary",
     "SampleLogger",
     "SampleWriter",

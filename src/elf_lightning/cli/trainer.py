@@ -33,7 +33,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """What networks and losses are made for."""
 
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
-"""The newest state after each validation, and a link to it, `last.ckpt`."""
+"""The newest state after each validation and at the end, and a link to it, `last.ckpt`."""
 
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
@@ -179,7 +179,7 @@ def _point_checkpoints_at(trainer: Namespace) -> None:
     callbacks = list(trainer.callbacks or [])
     checkpoints = [callback for callback in callbacks if callback.class_path.endswith("ModelCheckpoint")]
     if not checkpoints:
-        checkpoints = [_component("lightning.pytorch.callbacks.ModelCheckpoint", **CHECKPOINTING)]
+        checkpoints = [_component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)]
         trainer.callbacks = callbacks + checkpoints
     for checkpoint in checkpoints:
         if checkpoint.init_args.get("dirpath") is None:
