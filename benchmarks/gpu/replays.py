@@ -127,7 +127,7 @@ def sampling_run(run: Recording, network: ELFNetwork) -> Pairs:
     mask = run.get("in/cond_seq_mask", nothing[..., 0]).bool()
     ids = torch.zeros_like(mask, dtype=torch.int64)
     prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", nothing))
-    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt, None)
+    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt, None, times)
     noise = iter(path.noise_scale * run.get("in/unit_noise", nothing))
     way: list[tuple[Tensor, Tensor]] = []
     z = integrate(

@@ -38,10 +38,13 @@ def make_network() -> Callable[..., ELFNetwork]:
 
 @pytest.fixture
 def make_sampler() -> SamplerMaker:
-    def make(network: ELFNetwork | None = None, eos_id: int = -1, **settings: object) -> Sampler:
+    def make(
+        network: ELFNetwork | None = None, eos_id: int = -1, compile: bool = False, **settings: object
+    ) -> Sampler:
         chosen = SamplingSettings(**{"steps": 4, **settings})  # type: ignore[arg-type]
         network = network or random_network()
-        return Sampler(network, RectifiedPath(), chosen, LogitNormal(), eos_id=eos_id, pad_id=0)
+        path, times = RectifiedPath(), LogitNormal()
+        return Sampler(network, path, chosen, times, eos_id=eos_id, pad_id=0, compile=compile)
 
     return make
 

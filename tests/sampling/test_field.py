@@ -22,9 +22,9 @@ class Recorder:
     """A denoiser that answers `z/2 + self_cond + 1` and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.asked: list[tuple[Tensor, float, Tensor]] = []
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         self.asked.append((z, t, self_cond))
         return z / 2 + self_cond + 1
 
@@ -79,10 +79,11 @@ def test_infill_follows_the_path_to_its_latents() -> None:
 
 def test_classifier_free_guidance_is_one_batch_without_the_condition() -> None:
     denoiser, mask = Recorder(), known(0, 1).mask
-    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), torch.full((3,), 0.5)
+    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), 0.5
     guided = ClassifierFreeGuidance(denoiser, mask, 2.0)(z, t, self_cond)
     ((seen_z, seen_t, seen_self_cond),) = denoiser.asked
-    assert seen_z.shape[0] == seen_t.shape[0] == 6
+    assert seen_z.shape[0] == 6
+    assert seen_t == t
     assert torch.equal(seen_z[:3], z)
     for hidden in (seen_z[3:], seen_self_cond[3:]):
         assert not hidden[:, :2].any()
@@ -97,18 +98,18 @@ def test_two_passes_guide_a_network_without_guidance_tokens() -> None:
     """`v_u + w (v_c - v_u)`, where only `v_c` sees the last estimate; both see the condition."""
     denoiser, condition = Recorder(), known(0)
     path = RectifiedPath()
-    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), torch.full((3,), 0.5)
+    z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), 0.5
     guided = TwoPassGuidance(denoiser, condition.mask, 3.0)(z, t, self_cond)
     assert len(denoiser.asked) == 1
-    clean = self_cond * condition.mask[..., None]
-    v_c, v_u = (path.velocity(Recorder()(z, t, given), z, t) for given in (self_cond, clean))
-    torch.testing.assert_close(path.velocity(guided, z, t), v_u + 3.0 * (v_c - v_u))
+    clean, times = self_cond * condition.mask[..., None], torch.full((3,), t)
+    v_c, v_u = (path.velocity(Recorder()(z, t, given), z, times) for given in (self_cond, clean))
+    torch.testing.assert_close(path.velocity(guided, z, times), v_u + 3.0 * (v_c - v_u))
 
 
 def test_guidances_stack_into_one_batch() -> None:
     denoiser, mask = Recorder(), known(0).mask
     both = ClassifierFreeGuidance(TwoPassGuidance(denoiser, mask, 3.0), mask, 2.0)
-    assert both(torch.randn(SHAPE), torch.full((3,), 0.5), torch.randn(SHAPE)).shape == SHAPE
+    assert both(torch.randn(SHAPE), 0.5, torch.randn(SHAPE)).shape == SHAPE
     assert denoiser.asked[0][0].shape[0] == 12
 
 
@@ -118,7 +119,7 @@ def test_sampler_guides_by_tokens_or_by_two_passes(
 ) -> None:
     network = make_network(num_guidance_tokens=tokens)
     rows: list[int] = []
-    network.register_forward_hook(lambda module, given, out: rows.append(given[0].shape[0]))
+    network.latent_in.register_forward_hook(lambda module, given, out: rows.append(len(out)))
     make_sampler(network, steps=2, solver="ode").sample(make_prompt(range(3)), seed=0)
     assert rows == ([3, 3, 3] if tokens else [6, 6, 3])
 

@@ -37,10 +37,11 @@ def prompt_of(run: dict[str, Tensor]) -> LatentPromptBatch:
 
 @torch.no_grad()
 def replay(run: Any, network: ELFNetwork) -> None:
-    settings = settings_of(run.settings, run["in/t_steps"].tolist())
+    times = run["in/t_steps"].tolist()
+    settings = settings_of(run.settings, times)
     path = RectifiedPath(float(run.settings["noise_scale"]), float(run.settings["t_eps"]))
     sampler = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)
-    field = sampler._field(prompt_of(run), None)
+    field = sampler._field(prompt_of(run), None, times)
     noise = iter(path.noise_scale * run.get("in/unit_noise", torch.empty(0)))
     z_steps, x_steps = [], []
 
@@ -49,7 +50,7 @@ def replay(run: Any, network: ELFNetwork) -> None:
         x_steps.append(field.x_hat)
 
     start = field.clamp(run["in/z0"])
-    z = integrate(field, start, run["in/t_steps"].tolist(), make_solver(settings), lambda: next(noise), keep)
+    z = integrate(field, start, times, make_solver(settings), lambda: next(noise), keep)
 
     torch.testing.assert_close(torch.stack(z_steps), run["out/z_trajectory"], atol=5e-5, rtol=1e-4)
     torch.testing.assert_close(torch.stack(x_steps), run["out/x_trajectory"], atol=5e-5, rtol=1e-4)

@@ -58,13 +58,13 @@ def test_too_few_or_equal_texts_give_no_direction() -> None:
 def test_steering_moves_the_input_but_not_the_condition() -> None:
     seen: list[Tensor] = []
 
-    def denoiser(z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+    def denoiser(z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         seen.append(self_cond)
         return z
 
     mask = torch.tensor([[True, False, False]])
     direction, self_cond = torch.tensor([0.6, 0.8]), torch.randn(1, 3, 2)
-    RepetitionSteering(denoiser, direction, 2.0, mask)(self_cond, torch.zeros(1), self_cond)
+    RepetitionSteering(denoiser, direction, 2.0, mask)(self_cond, 0.0, self_cond)
     torch.testing.assert_close(seen[0][:, 0], self_cond[:, 0])
     torch.testing.assert_close(seen[0][:, 1:], self_cond[:, 1:] - 2 * direction)
 

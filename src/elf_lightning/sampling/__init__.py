@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from elf_lightning.sampling.field import KnownLatents, LatentField
     from elf_lightning.sampling.grid import time_grid
+    from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
     from elf_lightning.sampling.repetition import measure_direction
     from elf_lightning.sampling.sampler import Infill, Sampler, SampleResult, Step, Trajectory
     from elf_lightning.sampling.settings import SamplingSettings
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ClassifierFreeGuidance",
     "HeunSolver",
     "Infill",
+    "KnownLatents",
+    "LatentField",
     "MultistepSolver",
     "OdeSolver",
     "SampleResult",
@@ -34,6 +39,7 @@ __all__ = [
     "Solver",
     "Step",
     "Trajectory",
+    "TwoPassGuidance",
     "integrate",
     "make_solver",
     "measure_direction",
@@ -41,8 +47,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ClassifierFreeGuidance": "guidance",
     "HeunSolver": "solvers",
     "Infill": "sampler",
+    "KnownLatents": "field",
+    "LatentField": "field",
     "MultistepSolver": "solvers",
     "OdeSolver": "solvers",
     "SampleResult": "sampler",
@@ -52,6 +61,7 @@ _MODULES = {
     "Solver": "solvers",
     "Step": "sampler",
     "Trajectory": "sampler",
+    "TwoPassGuidance": "guidance",
     "integrate": "solvers",
     "make_solver": "solvers",
     "measure_direction": "repetition",

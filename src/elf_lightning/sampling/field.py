@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,20 +26,36 @@ class VelocityField(Protocol):
 class Denoiser(Protocol):
     """An estimator of the clean latents: a network, or guidance around one."""
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
-        """`x_hat` (B, S, C) for noised latents and an earlier `x_hat`, (B, S, C), at times (B,)."""
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C) for noised latents and an earlier `x_hat`, (B, S, C), at time `t`."""
 
 
-@dataclass(frozen=True)
 class NetworkDenoiser:
-    """A network with one guidance scale for all rows."""
+    """A network with one time and one guidance scale for all rows, so that they share their prefix.
 
-    network: ELFNetwork
-    guidance: float
+    Args:
+        network: estimates the clean latents.
+        guidance: scale `w`.
+        times: at which it will be asked; the prefixes of all of them are made at once.
+        compile: run the network through `torch.compile`.
+    """
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
-        """`x_hat` (B, S, C)."""
-        return self.network.denoise(z, t, torch.full_like(t, self.guidance), self_cond)
+    def __init__(
+        self, network: ELFNetwork, guidance: float, times: Sequence[float], compile: bool = False
+    ) -> None:
+        t = torch.tensor(times, device=network.rotary.device)
+        prefixes = network.prefix(t, torch.full_like(t, guidance), torch.zeros_like(t))
+        self.prefixes = dict(zip(times, prefixes.split(1), strict=True))
+        self.network = network
+        self.estimate = torch.compile(_estimate) if compile else _estimate
+
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C); `t` is one of the times."""
+        return self.estimate(self.network, self.prefixes[t], z, self_cond)
+
+
+def _estimate(network: ELFNetwork, prefix: Tensor, z: Tensor, self_cond: Tensor) -> Tensor:
+    return network.latent_head(network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -87,10 +104,9 @@ class LatentField:
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """Velocity (B, S, C) at `z` (B, S, C); 0 at condition positions if `z` is clamped."""
-        times = z.new_full(z.shape[:1], t)
-        x_hat = self.clamp(self.denoiser(z, times, self.x_hat))
+        x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
         self.x_hat = x_hat if self.infill is None else self.infill.restore(x_hat)
-        return self.path.velocity(self.x_hat, z, times)
+        return self.path.velocity(self.x_hat, z, z.new_full(z.shape[:1], t))
 
     def clamp(self, z: Tensor) -> Tensor:
         """`z` (B, S, C) with the clean condition in its place."""

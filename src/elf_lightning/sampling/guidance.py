@@ -15,9 +15,9 @@ from elf_lightning.sampling.field import Denoiser
 Pair = tuple[Tensor, Tensor]
 
 
-def _both(denoiser: Denoiser, z: Pair, t: Tensor, self_cond: Pair) -> Pair:
+def _both(denoiser: Denoiser, z: Pair, t: float, self_cond: Pair) -> Pair:
     """Two passes as one batch: `x_hat` (B, S, C) of each."""
-    first, second = denoiser(torch.cat(z), t.repeat(2), torch.cat(self_cond)).chunk(2)
+    first, second = denoiser(torch.cat(z), t, torch.cat(self_cond)).chunk(2)
     return first, second
 
 
@@ -35,7 +35,7 @@ class ClassifierFreeGuidance:
     condition_mask: Tensor
     cfg_scale: float
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C)."""
         hidden = self.condition_mask[..., None]
         x_c, x_u = _both(
@@ -58,7 +58,7 @@ class TwoPassGuidance:
     condition_mask: Tensor
     guidance: float
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C)."""
         copies = len(z) // len(self.condition_mask)
         unknown = ~self.condition_mask.repeat(copies, 1)[..., None]
@@ -84,7 +84,7 @@ class RepetitionSteering:
     strength: float
     condition_mask: Tensor
 
-    def __call__(self, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C)."""
         push = (~self.condition_mask)[..., None] * (self.strength * self.direction)
         return self.denoiser(z, t, self_cond - push)

@@ -24,9 +24,12 @@ class RowNoise:
     ) -> None:
         self.size = size
         self.scale = scale
+        self.device = device
         self.generators = [seeded_generator("noise", seed, row, device=device) for row in index.tolist()]
 
     def __call__(self) -> Tensor:
         """The rows' next noise, (B, S, C)."""
-        rows = [torch.randn(self.size, generator=rng, device=rng.device) for rng in self.generators]
-        return self.scale * torch.stack(rows)
+        noise = torch.empty((len(self.generators), *self.size), device=self.device)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.normal_(std=self.scale, generator=generator)
+        return noise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from elf_lightning.sampling.grid import time_grid
 from elf_lightning.sampling.guidance import ClassifierFreeGuidance, RepetitionSteering, TwoPassGuidance
 from elf_lightning.sampling.noise import RowNoise
 from elf_lightning.sampling.settings import SamplingSettings
-from elf_lightning.sampling.solvers import integrate, make_solver
+from elf_lightning.sampling.solvers import integrate, make_solver, visited_times
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Sampler:
         eos_id: the token that ends a text.
         pad_id: the token that fills rows.
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
+        compile: run the solver's steps through `torch.compile`, which pays for itself over many batches.
 
     Raises:
         UserError: if repetition is to be controlled without a direction or without self-conditioning.
@@ -110,6 +111,7 @@ class Sampler:
     eos_id: int
     pad_id: int
     repetition_direction: Tensor | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if not self.settings.repetition_control:
@@ -122,10 +124,10 @@ class Sampler:
         if self.repetition_direction is None:
             raise UserError(
                 f"sampling.repetition_control is {self.settings.repetition_control}, but the model's "
-                "direction of repetition is not known; measure it first, or set it to 0"
+                "direction of repetition is not known; measure it first with ELF.measure_repetition() or "
+                "`elf convert --measure-repetition`, or set it to 0"
             )
 
-    @torch.no_grad()
     def sample(
         self,
         prompt: LatentPromptBatch,
@@ -147,29 +149,44 @@ class Sampler:
             UserError: if a condition fills its whole row.
         """
         _check_room(prompt)
-        size, device = prompt.latents.shape[1:], prompt.latents.device
-        noise = RowNoise(seed, prompt.index, size, self.path.noise_scale, device)
-        field = self._field(prompt, infill)
         kept: list[Step] = []
         shown: list[Tensor] = []
 
-        def observe(number: int, t: float, z: Tensor) -> None:
-            step = Step(number, t, z, field.x_hat)
-            if number in trajectory_steps:
+        def observe(step: Step) -> None:
+            if step.number in trajectory_steps:
                 kept.append(step)
-                shown.append(self._tokens(z if t == 1 else step.estimate, prompt, seed, infill))
+                clean = step.latents if step.time == 1 else step.estimate
+                shown.append(self._tokens(clean, prompt, seed, infill))
             if on_step is not None:
                 on_step(step)
 
-        with _evaluating(self.network):
-            grid = time_grid(self.settings, self.times, seed)
-            z = integrate(field, field.clamp(noise()), grid, make_solver(self.settings), noise, observe)
+        with torch.inference_mode(), _evaluating(self.network):
+            z = self._integrate(prompt, seed, infill, observe)
             tokens = self._tokens(z, prompt, seed, infill)
-        return SampleResult(tokens, z, _trajectory(kept, shown) if kept else None)
+        # Copied out here, they are ordinary tensors again, which may be changed and differentiated through.
+        return SampleResult(tokens.clone(), z.clone(), _trajectory(kept, shown) if kept else None)
 
-    def _field(self, prompt: LatentPromptBatch, infill: Infill | None) -> LatentField:
+    def _integrate(
+        self, prompt: LatentPromptBatch, seed: int, infill: Infill | None, observe: Callable[[Step], None]
+    ) -> Tensor:
+        """Latents at t=1, (B, S, C)."""
+        size, device = prompt.latents.shape[1:], prompt.latents.device
+        noise = RowNoise(seed, prompt.index, size, self.path.noise_scale, device)
+        times = time_grid(self.settings, self.times, seed)
+        field = self._field(prompt, infill, times)
+        return integrate(
+            field,
+            field.clamp(noise()),
+            times,
+            make_solver(self.settings),
+            noise,
+            lambda number, t, z: observe(Step(number, t, z, field.x_hat)),
+        )
+
+    def _field(self, prompt: LatentPromptBatch, infill: Infill | None, times: Sequence[float]) -> LatentField:
         settings, shape = self.settings, self.network.shape
-        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance)
+        asked = visited_times(times, make_solver(settings))
+        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, asked, self.compile)
         if not shape.num_guidance_tokens and shape.self_conditioning and settings.guidance != 1:
             denoiser = TwoPassGuidance(denoiser, prompt.condition_mask, settings.guidance)
         if settings.cfg_scale != 1 and bool(prompt.condition_mask.any()):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from elf_lightning.sampling.field import VelocityField
@@ -115,3 +116,27 @@ def integrate(
         if observe is not None:
             observe(number, t_next, z)
     return z
+
+
+class _Clock:
+    """A field that notes when it is asked."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, z: Tensor, t: float) -> Tensor:
+        self.times.append(t)
+        return z
+
+    def clamp(self, z: Tensor) -> Tensor:
+        return z
+
+
+def visited_times(times: Sequence[float], solver: Solver) -> list[float]:
+    """The times at which `solver` asks for the velocity on its way along `times`, in order.
+
+    They do not depend on the latents, so a run over a single number finds them.
+    """
+    clock, nothing = _Clock(), torch.zeros(())
+    integrate(clock, nothing, times, solver, lambda: nothing)
+    return clock.times

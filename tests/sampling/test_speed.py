@@ -1,0 +1,139 @@
+"""What makes sampling fast changes nothing, and nothing is done at every step that once would do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from elf_lightning.network import ELFNetwork
+from elf_lightning.sampling import SamplingSettings, make_solver
+from elf_lightning.sampling.field import NetworkDenoiser
+from elf_lightning.sampling.solvers import visited_times
+
+WAYS: list[dict[str, Any]] = [
+    {"solver": "sde", "guidance": 3.0},
+    {"solver": "heun"},
+    {"solver": "ode", "cfg_scale": 2.0},
+]
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
+    """`torch.compile` with a backend that runs the graphs as they are and counts them."""
+    torch.compiler.reset()
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    return counter
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_graph_serves_all_steps_and_batches(
+    make_sampler: Any, make_prompt: Any, make_network: Callable[..., ELFNetwork], counter: Any, way: Any
+) -> None:
+    network, prompt = make_network(), make_prompt(range(3), [2, 0, 5])
+    compiled = make_sampler(network, compile=True, steps=6, **way).sample(prompt, 0)
+    assert counter.frame_count == 1
+    make_sampler(network, compile=True, steps=9, **way).sample(prompt, 1)
+    assert counter.frame_count == 1, "neither another sampler, nor more steps"
+    plain = make_sampler(network, steps=6, **way).sample(prompt, 0)
+    torch.testing.assert_close(compiled.latents, plain.latents, atol=1e-5, rtol=1e-5)
+    assert torch.equal(compiled.tokens, plain.tokens)
+
+
+def test_smaller_batches_share_a_second_graph(make_sampler: Any, make_prompt: Any, counter: Any) -> None:
+    sampler = make_sampler(compile=True)
+    for rows in (7, 5, 3, 2):
+        sampler.sample(make_prompt(range(rows)), 0)
+    assert counter.frame_count == 2
+
+
+@pytest.mark.parametrize("tokens", [0, 4])
+@pytest.mark.parametrize("solver", ["ode", "sde", "heun", "multistep"])
+def test_prefixes_are_made_once_for_all_times(
+    make_sampler: Any, make_prompt: Any, make_network: Callable[..., ELFNetwork], solver: str, tokens: int
+) -> None:
+    network, made = make_network(num_guidance_tokens=tokens), []
+    network.prefix.register_forward_hook(lambda module, given, out: made.append(len(out)))
+    make_sampler(network, solver=solver, steps=6).sample(make_prompt(range(2)), 0)
+    calls = 11 if solver == "heun" else 6
+    assert made == [calls, 2], "one for each call, and those of decoding"
+
+
+def test_solvers_go_where_they_are_expected() -> None:
+    times = [0.0, 0.3, 0.7, 1.0]
+    expected = {
+        "ode": [0.0, 0.3, 0.7],
+        "heun": [0.0, 0.3, 0.3, 0.7, 0.7],
+        "multistep": [0.0, 0.3, 0.7],
+        "sde": [0.0, 0.3 * (1 - 1.5 * (0.7 - 0.3)), 0.7],
+    }
+    for solver, asked in expected.items():
+        assert visited_times(times, make_solver(SamplingSettings(solver=solver))) == asked  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_denoiser_is_the_network(make_network: Callable[..., ELFNetwork]) -> None:
+    network, z, self_cond = make_network(), torch.randn(3, 12, 16), torch.randn(3, 12, 16)
+    denoiser = NetworkDenoiser(network, 3.0, [0.0, 0.4, 0.9])
+    expected = network.denoise(z, torch.full((3,), 0.4), torch.full((3,), 3.0), self_cond)
+    torch.testing.assert_close(denoiser(z, 0.4, self_cond), expected, atol=1e-6, rtol=1e-5)
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is asked of the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.overloadpacket._qualified_op_name] += 1
+        return func(*args, **kwargs or {})
+
+
+WAITING = ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_steps_do_not_wait_for_the_device(make_sampler: Any, make_prompt: Any, way: Any) -> None:
+    """As many values are read back in a run of 20 steps as in one of 2."""
+
+    def reads(steps: int, **observed: Any) -> int:
+        sampler = make_sampler(times=[step / steps for step in range(steps + 1)], **way)
+        with Operations() as operations:
+            sampler.sample(make_prompt(range(3), [2, 0, 5]), 0, **observed)
+        return sum(operations.counts[f"aten::{name}"] for name in WAITING)
+
+    assert reads(2) == reads(20)
+    assert reads(2) + 2 == reads(2, on_step=lambda step: step.latents.sum().item()), "it does count"
+
+
+def test_the_token_head_waits_for_the_end(
+    make_sampler: Any, make_prompt: Any, make_network: Callable[..., ELFNetwork]
+) -> None:
+    network, order = make_network(), []
+    network.latent_head.register_forward_hook(lambda *_: order.append("latents"))
+    network.token_head.register_forward_hook(lambda *_: order.append("tokens"))
+    make_sampler(network, steps=5).sample(make_prompt(range(2)), 0)
+    assert order == ["latents"] * 5 + ["tokens"] * 2
+
+
+def test_results_are_ordinary_tensors(make_sampler: Any, make_prompt: Any) -> None:
+    modes: list[bool] = []
+    result = make_sampler(steps=3).sample(
+        make_prompt(range(2)),
+        0,
+        trajectory_steps=[1],
+        on_step=lambda step: modes.append(torch.is_inference_mode_enabled()),
+    )
+    assert modes == [True] * 3
+    tensors: list[Tensor] = [result.latents, result.tokens, result.trajectory.latents]
+    assert not any(tensor.is_inference() for tensor in tensors)
