@@ -14,7 +14,8 @@ from elf_lightning.errors import UserError
 from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, per_row
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.draws import Draws, StepKey
-from elf_lightning.objectives.losses import Losses, token_cross_entropy
+from elf_lightning.objectives.losses import Losses
+from elf_lightning.objectives.token_loss import token_cross_entropy
 
 
 @dataclass(frozen=True)

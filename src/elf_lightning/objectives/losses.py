@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.draws import Draws
 
 
@@ -65,27 +64,3 @@ class Losses:
         if draws.num_decode:
             values |= {"decode_loss": self.decode, "decode_accuracy": self.decode_accuracy}
         return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def token_cross_entropy(
-    network: ELFNetwork, hidden: Tensor, ids: Tensor, counting: Tensor, unknown_id: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the token head, and its hits.
-
-    Args:
-        network: supplies the token head.
-        hidden: (B, S, H) hidden states.
-        ids: (B, S) int64, the right tokens.
-        counting: (B, S) 1 at positions that count, else 0.
-        unknown_id: a token that stands for others, which is never recovered.
-
-    Returns:
-        The sum of the counting positions' cross-entropies in nats, and the number of counting positions
-        whose largest logit is the right one, both () float32.
-    """
-    logits = network.token_head(hidden)
-    errors = logits.logsumexp(-1) - logits.gather(-1, ids[..., None]).squeeze(-1)
-    hits = logits.detach().argmax(-1) == ids
-    if unknown_id is not None:
-        hits &= ids != unknown_id
-    return (errors * counting).sum(), (hits * counting).sum()
