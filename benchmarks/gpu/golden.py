@@ -42,7 +42,7 @@ def replayed(folder: Path, device: torch.device, compiled: bool, budget: Budget)
         network.compile()
     needed = COMPILING_SECONDS if compiled else 0.0
     errors = {}
-    for stem, replay in replays(network).items():
+    for stem, replay in replays(network, compiled).items():
         if budget.allows(f"{stem}, {'compiled' if compiled else 'eager'}", needed):
             errors[stem] = error(replay(Recording(folder / f"{stem}.safetensors", device)))
     return errors

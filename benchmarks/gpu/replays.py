@@ -114,7 +114,7 @@ def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float
 
 
 @torch.no_grad()
-def sampling_run(run: Recording, network: ELFNetwork) -> Pairs:
+def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
     """The whole trajectory, and its tokens."""
     said, times = run.settings, run["in/t_steps"].tolist()
     settings = SamplingSettings(
@@ -168,14 +168,14 @@ def generative_perplexity(run: Recording) -> Pairs:
     yield (nll[counted].double().sum() / counted.sum()).exp().float(), run["ppl"].squeeze()
 
 
-def replays(network: ELFNetwork) -> dict[str, Callable[[Recording], Pairs]]:
+def replays(network: ELFNetwork, compiled: bool = False) -> dict[str, Callable[[Recording], Pairs]]:
     """What each golden file is replayed by; arithmetic alone, so `collate` has none."""
     samplings = ("sample_ode", "sample_sde", "sample_cond_cfg", "sample_cond_sde")
     return {
         "network": lambda run: network_outputs(run, network),
         "train_uncond": lambda run: training_step(run, network, 5.0, all_count=False),
         "train_cond": lambda run: training_step(run, network, 1.0, all_count=True),
-        **{stem: lambda run: sampling_run(run, network) for stem in samplings},
+        **{stem: lambda run: sampling_run(run, network, compiled) for stem in samplings},
         "muon_optax": lambda run: (pair for way in ("clip", "noclip") for pair in muon_steps(run, way)),
         "generative_perplexity": generative_perplexity,
     }

@@ -92,3 +92,28 @@ class Training:
         self.scheduler.step()
         self.steps += 1
         return losses
+
+
+class Average:
+    """The running average of a network's weights, as `callbacks.EMA` makes it.
+
+    Args:
+        network: whose weights.
+        decay: the largest share of the old average, which grows from the first steps on.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._weights = [p.detach() for p in network.parameters()]
+        self._averages = [weight.clone() for weight in self._weights]
+        self._decay = decay
+        self._steps = 0
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        self._steps += 1
+
+    def show(self) -> None:
+        """Give the network the average."""
+        torch._foreach_copy_(self._weights, self._averages)
