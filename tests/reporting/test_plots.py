@@ -129,7 +129,10 @@ def test_curves_are_drawn_where_the_log_has_them() -> None:
         "train/tokens_per_second": [(1, 9.0)],
     }
     svg = curve_plots(curves, 330)
-    assert re.findall(r"<figcaption>(.*?)</figcaption>", svg) == ["Denoise loss", "Entropy of samples"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", svg) == [
+        'Denoise loss <b class="train">0.001002</b> <b class="held-out">0.25</b>',
+        'Entropy of samples <b class="held-out">3</b>',
+    ]
     lines = [element.get("points", "").split() for element in parsed(svg).iter("polyline")]
     assert [len(line) for line in lines] == [200, 2, 1]
     assert "held-out ends at 0.25" in svg

@@ -51,6 +51,8 @@ def test_the_page_is_whole_and_asks_for_nothing_outside(page: str) -> None:
 
 def test_the_judge_is_named_wherever_it_matters(page: str) -> None:
     named = "a &lt;tiny&gt; judge"
+    for heading in ("Repetition %", "Overlap %", "Distinct %"):
+        assert f'{heading} <small class="judge">needs no judge</small>' in page
     for heading in ("Gen. PPL", "Entropy"):
         assert page.count(f'{heading} <small class="judge">judge: {named}</small>') >= 2
     assert f"<figcaption>judge: {named}</figcaption>" in page
@@ -87,7 +89,8 @@ def test_texts_are_shown_and_not_run(page: str) -> None:
 def test_a_text_to_text_report_has_its_own_numbers(made_up: Any) -> None:
     page = report_page(made_up.report(made_up.PAIRED, judge=None))
     assert Outline(page).open == []
-    assert "copying the source would have 12.0" in page
+    assert '<li class="good">BLEU is 25.0; copying the source would have 12.0.</li>' in page
+    assert "the source, copied" in page and "judge:" not in page
     assert '<section id="frontier">' not in page
     assert "Gen. PPL" not in page
     assert re.findall(r"<h3>(source|model|real)</h3>", page) == ["source", "model", "real"] * 2

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any
 
 import pytest
 
-from elf_lightning.reporting import COLUMNS, Estimate, Scores, closest_to_real, pareto_optimal, verdict
+from elf_lightning.reporting import (
+    COLUMNS,
+    Estimate,
+    Finding,
+    Scores,
+    closest_to_real,
+    pareto_optimal,
+    score_table,
+    verdict,
+)
 
 
 def test_the_interval_is_students() -> None:
@@ -60,22 +70,49 @@ def test_closest_to_real_heeds_perplexity_and_entropy(made_up: Any) -> None:
 
 
 def test_the_verdict_says_what_is_wrong(made_up: Any) -> None:
-    def told(gen_ppl: float, entropy: float, repetition: float) -> str:
+    def told(gen_ppl: float, entropy: float, repetition: float) -> tuple[str, list[bool | None]]:
         ours = made_up.scores("ours", "sampled", gen_ppl, entropy, repetition)
-        return " ".join(verdict([made_up.REAL, made_up.MIXED, ours]))
+        findings = verdict([made_up.REAL, made_up.MIXED, ours])
+        return " ".join(one.sentence for one in findings), [one.good for one in findings]
 
-    good = told(90, 3.45, 0.005)
-    assert "1.5 times as surprising as real ones; real words in random order, 13.3 times" in good
-    assert "as varied as real text (3.45 nats" in good
-    assert "do not repeat themselves more than real text (0.5% of 4-grams, real text 0.0%)" in good
-    bad = told(30, 1.2, 0.8)
-    assert "less varied than real text (1.20 nats of entropy, real text 3.50): the perplexity flatters" in bad
-    assert "They repeat themselves (80.0% of 4-grams" in bad
-    assert "too short" in told(30, 1.2, math.nan)
+    sentences, good = told(90, 3.45, 0.005)
+    assert "1.5 times as surprising as real ones; real words in random order, 13.3 times" in sentences
+    assert "as varied as real text (3.45 nats" in sentences
+    assert "do not repeat themselves more than real text (0.5% of 4-grams, real text 0.0%)" in sentences
+    assert good == [True, True, True]
+    sentences, good = told(30, 1.2, 0.8)
+    assert "0.5 times as surprising as real ones: likelier than anything people write" in sentences
+    assert (
+        "less varied than real text (1.20 nats of entropy, real text 3.50): the perplexity flatters"
+        in sentences
+    )
+    assert "They repeat themselves (80.0% of 4-grams" in sentences
+    assert good == [False, False, False]
+    sentences, good = told(700, 3.9, math.nan)
+    assert (
+        "more varied than real text (3.90 nats of entropy, real text 3.50), as random words are" in sentences
+    )
+    assert "too short" in sentences
+    assert good == [False, False, None]
 
 
 def test_the_verdict_on_pairs_names_what_costs_nothing(made_up: Any) -> None:
     assert verdict(made_up.PAIRED) == [
-        "BLEU is 25.0; copying the source would have 12.0.",
-        "ROUGE-L is 25.0, against 12.0.",
+        Finding("BLEU is 25.0; copying the source would have 12.0.", True),
+        Finding("ROUGE-L is 25.0, against 12.0.", True),
     ]
+    poor = made_up.paired("ODE 2 steps", "sampled", 11)
+    assert [one.good for one in verdict([*made_up.PAIRED[:2], poor])] == [False, False]
+
+
+def test_a_table_fits_a_terminal_whole(made_up: Any) -> None:
+    from rich.console import Console
+
+    for rows in ([made_up.REAL, made_up.MIXED, *made_up.SWEEP], made_up.PAIRED):
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(score_table(rows, made_up.JUDGE, {"BLEU": "case:lc"}))
+        written = console.export_text()
+        assert "…" not in written
+        assert made_up.JUDGE in written and "BLEU: case:lc" in written
+        assert "Repetition" in written or rows is made_up.PAIRED
+    assert "60.0" in written or "12.0" in written

@@ -5,13 +5,14 @@ from elf_lightning.reporting.report import Report, Specimen, report_page
 from elf_lightning.reporting.scores import COLUMNS, Column, Estimate, Kind, Scores, pareto_optimal
 from elf_lightning.reporting.table import score_table
 from elf_lightning.reporting.trajectory import TextPath, settled_steps, trajectory_page
-from elf_lightning.reporting.verdict import closest_to_real, verdict
+from elf_lightning.reporting.verdict import Finding, closest_to_real, verdict
 
 __all__ = [
     "COLUMNS",
     "Column",
     "Curve",
     "Estimate",
+    "Finding",
     "Kind",
     "Report",
     "Scores",

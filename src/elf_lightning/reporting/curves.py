@@ -54,7 +54,9 @@ def curve_plots(curves: Mapping[str, Curve], width: int) -> str:
         lines = {"train": curves.get(train or "", ()), "held-out": curves.get(held_out, ())}
         drawn = {kind: thinned(_finite(curve)) for kind, curve in lines.items() if _finite(curve)}
         if drawn:
-            panels.append(f"<figure><figcaption>{title}</figcaption>{_plot(title, drawn, width)}</figure>")
+            last = " ".join(f'<b class="{kind}">{line[-1][1]:.4g}</b>' for kind, line in drawn.items())
+            plot = _plot(title, drawn, width)
+            panels.append(f"<figure><figcaption>{title} {last}</figcaption>{plot}</figure>")
     return "".join(panels)
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
-from string import Template
 
 from elf_lightning.reporting.axes import Axis
 from elf_lightning.reporting.curves import Curve, curve_plots
 from elf_lightning.reporting.frontier import PUBLISHED_JUDGE, frontier_plots
+from elf_lightning.reporting.page import page
 from elf_lightning.reporting.scores import COLUMNS, Scores, pareto_optimal
-from elf_lightning.reporting.verdict import closest_to_real, verdict
+from elf_lightning.reporting.verdict import Finding, closest_to_real, verdict
 
 HEADLINES = ("gen_ppl", "entropy", "repetition", "bleu", "rouge1", "rougeL")
 WIDE, NARROW = 980, 330
 """Widths of the plots for desks and phones, in pixels: one that is scaled down cannot be read."""
-MANY_ROWS = 12
+MANY_ROWS = 8
 """More are not looked at one by one."""
 OWNERS = {
     "real": "real text",
@@ -70,11 +69,11 @@ class Report:
 def report_page(report: Report) -> str:
     """One HTML page that needs nothing but itself, on a phone as on a desk, in the light and in the dark."""
     best = closest_to_real(report.rows)
-    template = files("elf_lightning.reporting").joinpath("report.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        title=html.escape(report.title),
-        details="".join(f"<div>{_pair(name, value)}</div>" for name, value in report.details.items()),
-        verdict=" ".join(html.escape(sentence) for sentence in verdict(report.rows)),
+    return page(
+        "report",
+        report.title,
+        report.details,
+        verdict="".join(map(_finding, verdict(report.rows))),
         best=html.escape(best.name),
         cards="".join(_card(name, best, report) for name in HEADLINES if name in best.metrics),
         table=_tables(report),
@@ -86,15 +85,18 @@ def report_page(report: Report) -> str:
     )
 
 
-def _pair(name: str, value: str) -> str:
-    return f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+def _finding(finding: Finding) -> str:
+    css = {True: "good", False: "bad", None: "open"}[finding.good]
+    return f'<li class="{css}">{html.escape(finding.sentence)}</li>'
 
 
 def _title(name: str, judge: str | None) -> str:
-    """A metric's name, with the judge's where it decides."""
+    """A metric's name with the judge's, where there is one and it decides."""
     column = COLUMNS[name]
-    by = f' <small class="judge">judge: {html.escape(judge)}</small>' if judge and column.judged else ""
-    return html.escape(column.title) + by
+    if judge is None:
+        return html.escape(column.title)
+    by = f"judge: {html.escape(judge)}" if column.judged else "needs no judge"
+    return f'{html.escape(column.title)} <small class="judge">{by}</small>'
 
 
 def _card(name: str, best: Scores, report: Report) -> str:
@@ -216,10 +218,10 @@ def _specimens(specimens: Sequence[Specimen]) -> str:
     )
 
 
-def _trajectory(page: str) -> str:
-    if not page:
+def _trajectory(content: str) -> str:
+    if not content:
         return ""
     return (
         '<section id="trajectory"><h2>From noise to text</h2>'
-        f'<iframe title="From noise to text" srcdoc="{html.escape(page)}"></iframe></section>'
+        f'<iframe title="From noise to text" srcdoc="{html.escape(content)}"></iframe></section>'
     )

@@ -117,13 +117,15 @@ class Column:
 
     def show(self, estimate: Estimate) -> str:
         """The number with its interval, as text."""
-        scale = 100 if self.percent else 1
+        return " ± ".join(self.parts(estimate))
+
+    def parts(self, estimate: Estimate) -> list[str]:
+        """The number and, where it has one, the half-width of its interval, as texts."""
         if math.isnan(estimate.mean):
-            return "none"
-        mean = f"{scale * estimate.mean:.{self.digits}f}"
-        if estimate.half_width is None or math.isnan(estimate.half_width):
-            return mean
-        return f"{mean} ± {scale * estimate.half_width:.{self.digits}f}"
+            return ["none"]
+        scale = 100 if self.percent else 1
+        known = (_or_none(value) for value in (estimate.mean, estimate.half_width))
+        return [f"{scale * value:.{self.digits}f}" for value in known if value is not None]
 
 
 COLUMNS = {

@@ -19,18 +19,22 @@ def score_table(rows: Sequence[Scores], judge: str | None, notes: Mapping[str, s
         judge: who judged, if anybody did.
         notes: such as the signatures of BLEU, by name.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=None if judge is None else f"judge: {judge}", title_justify="left")
-    table.add_column("texts")
-    table.add_column("sets x texts", justify="right")
+    title = None if judge is None else f"judge: {judge}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("texts of")
     shown = [name for name in COLUMNS if name in rows[0].metrics]
     for name in shown:
-        table.add_column(COLUMNS[name].title, justify="right")
+        heading = COLUMNS[name].title.replace(" %", "\n%").replace(", ", "\n")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("texts", justify="right", no_wrap=True)
     for row in rows:
-        cells = [COLUMNS[name].show(row.metrics[name]) for name in shown]
+        # An interval under its number: beside it, five of them would need twice the width of a terminal.
+        cells = ["\n±".join(COLUMNS[name].parts(row.metrics[name])) for name in shown]
         style = "" if row.kind in ("sampled", "other") else "dim"
-        table.add_row(row.name, f"{row.num_sets} x {row.num_samples}", *cells, style=style)
+        table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}", style=style)
     return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))

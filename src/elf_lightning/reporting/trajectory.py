@@ -6,8 +6,8 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from string import Template
+
+from elf_lightning.reporting.page import page
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,10 @@ def trajectory_page(
             for path in paths
         ],
     }
-    template = files("elf_lightning.reporting").joinpath("trajectory.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        title=html.escape(title),
-        details="".join(
-            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-            for name, value in details.items()
-        ),
+    return page(
+        "trajectory",
+        title,
+        details,
         texts="".join(
             f"<article><h2>{html.escape(path.name)}</h2>"
             f'<p class="text">{html.escape("".join(path.pieces[-1]).strip())}</p></article>'

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from elf_lightning.reporting.scores import Scores
 
-LESS_VARIED = 0.15
-"""Nats of entropy below real text from which on a Gen. PPL flatters."""
+VARIETY = 0.15
+"""Nats of entropy below real text from which on a Gen. PPL flatters, and above from which on it is noise."""
+MORE_LIKELY = 1.25
+"""How many times less surprising than real text nothing good can be."""
 MORE_REPETITION = 0.01
 """Share of repeated 4-grams above real text's from which on a model is said to repeat itself."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the numbers say.
+
+    Attributes:
+        sentence: what it is.
+        good: whether a good model would have it; None where nothing can be said.
+    """
+
+    sentence: str
+    good: bool | None
 
 
 def closest_to_real(rows: Sequence[Scores]) -> Scores:
@@ -29,43 +45,54 @@ def closest_to_real(rows: Sequence[Scores]) -> Scores:
     return min(ours, key=distance)
 
 
-def verdict(rows: Sequence[Scores]) -> list[str]:
-    """A few sentences on the model's best row beside the rows it must be compared with."""
+def verdict(rows: Sequence[Scores]) -> list[Finding]:
+    """The model's best row beside the rows it must be compared with."""
     known = {row.kind: row for row in rows}
     best = closest_to_real(rows)
     if "real" not in known:
-        copied = known["copied"]
-        return [
-            f"BLEU is {_mean(best, 'bleu'):.1f}; copying the source would have {_mean(copied, 'bleu'):.1f}.",
-            f"ROUGE-L is {100 * _mean(best, 'rougeL'):.1f}, against {100 * _mean(copied, 'rougeL'):.1f}.",
-        ]
+        return _pairs(best, known["copied"])
     real, mixed = known["real"], known["shuffled"]
     return [
-        f"The judge finds these texts {_times(best, real)} times as surprising as real ones; "
-        f"real words in random order, {_times(mixed, real)} times.",
+        _likelihood(*(_mean(row, "gen_ppl") / _mean(real, "gen_ppl") for row in (best, mixed))),
         _variety(_mean(best, "entropy"), _mean(real, "entropy")),
         _repetition(_mean(best, "repetition"), _mean(real, "repetition")),
     ]
 
 
-def _variety(ours: float, real: float) -> str:
+def _pairs(ours: Scores, copied: Scores) -> list[Finding]:
+    """The source itself, copied, costs nothing and often shares much with the reference."""
+    bleu, free = _mean(ours, "bleu"), _mean(copied, "bleu")
+    rouge, free_rouge = 100 * _mean(ours, "rougeL"), 100 * _mean(copied, "rougeL")
+    return [
+        Finding(f"BLEU is {bleu:.1f}; copying the source would have {free:.1f}.", bleu > free),
+        Finding(f"ROUGE-L is {rouge:.1f}, against {free_rouge:.1f}.", rouge > free_rouge),
+    ]
+
+
+def _likelihood(ours: float, mixed: float) -> Finding:
+    told = f"The judge finds these texts {ours:.1f} times as surprising as real ones"
+    if ours * MORE_LIKELY < 1:
+        return Finding(f"{told}: likelier than anything people write.", False)
+    # As ratios, nearer to real text than to its words in disorder.
+    return Finding(f"{told}; real words in random order, {mixed:.1f} times.", ours * ours < mixed)
+
+
+def _variety(ours: float, real: float) -> Finding:
     told = f"{ours:.2f} nats of entropy, real text {real:.2f}"
-    if ours < real - LESS_VARIED:
-        return f"They are less varied than real text ({told}): the perplexity flatters them."
-    return f"They are as varied as real text ({told})."
+    if ours < real - VARIETY:
+        return Finding(f"They are less varied than real text ({told}): the perplexity flatters them.", False)
+    if ours > real + VARIETY:
+        return Finding(f"They are more varied than real text ({told}), as random words are.", False)
+    return Finding(f"They are as varied as real text ({told}).", True)
 
 
-def _repetition(ours: float, real: float) -> str:
+def _repetition(ours: float, real: float) -> Finding:
     told = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
     if math.isnan(ours) or math.isnan(real):
-        return "They are too short to repeat themselves."
+        return Finding("They are too short to repeat themselves.", None)
     if ours > real + MORE_REPETITION:
-        return f"They repeat themselves ({told})."
-    return f"They do not repeat themselves more than real text ({told})."
-
-
-def _times(row: Scores, real: Scores) -> str:
-    return f"{_mean(row, 'gen_ppl') / _mean(real, 'gen_ppl'):.1f}"
+        return Finding(f"They repeat themselves ({told}).", False)
+    return Finding(f"They do not repeat themselves more than real text ({told}).", True)
 
 
 def _mean(row: Scores, name: str) -> float:

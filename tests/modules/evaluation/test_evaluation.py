@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,16 @@ def test_what_is_done_is_not_done_again(
     assert len(read("metrics.jsonl")) == 6
 
 
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
 def test_a_killed_evaluation_goes_on(
+    kill: signal.Signals,
     evaluate: Evaluate,
     read: Read,
     folder: Path,
     sampled: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     evaluate()
     whole = {name: read(name) for name in ("samples.jsonl", "metrics.jsonl")}
     for name in whole:
@@ -109,12 +113,13 @@ def test_a_killed_evaluation_goes_on(
 
     def dies(*arguments: Any, **settings: Any) -> Any:
         if len(sampled) == 7:
-            raise KeyboardInterrupt
+            signal.raise_signal(kill)
         return sample(*arguments, **settings)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(Sampler, "sample", dies)
         evaluate()
+    assert signal.getsignal(signal.SIGTERM) == before
     left = (folder / "samples.jsonl").read_text()
     assert left.count("\n") == 7  # the 5 of the first seed and the first batch of the second, in pairs
     (folder / "samples.jsonl").write_text(left[:-20])  # killed while the last line was written

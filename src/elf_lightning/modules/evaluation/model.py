@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,11 +53,12 @@ class ModelEvaluation:
         Raises:
             UserError: if there is nothing to score, or a file of earlier results is spoilt.
         """
+        _end_at_sigterm()
         if not self.description["step"]:
             rank_zero_warn("the model has not been trained; give a checkpoint with --ckpt_path")
-        sampler = self.generator.sampler(None)
+        network = self.generator.network
         folder = Path(trainer.default_root_dir)
-        ways = self.settings.ways(sampler.settings)
+        ways = self.settings.ways(self.generator.settings)
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         with Progress(console=get_console(), transient=True, disable=not shown) as progress:
             task = progress.add_task("texts", total=None)
@@ -64,7 +67,7 @@ class ModelEvaluation:
                 ways=ways,
                 generator=self.generator,
                 suite=self.suite,
-                model=self._identity(sampler.network.state_dict(), str(trainer.precision)),
+                model=self._identity(network.state_dict(), str(trainer.precision)),
                 samples=JsonLines(folder / "samples.jsonl"),
                 numbers=JsonLines(folder / "metrics.jsonl"),
                 provenance={
@@ -96,7 +99,7 @@ class ModelEvaluation:
 
     def _details(self, evaluation: Evaluation) -> dict[str, str]:
         """What the numbers follow from."""
-        network = self.generator.sampler(None).network
+        network = self.generator.network
         parameters = sum(weight.numel() for weight in network.parameters())
         told = {
             "model": f"{parameters / 1e6:.1f}M parameters, {self.description['step']} training steps",
@@ -106,3 +109,12 @@ class ModelEvaluation:
             f"{', '.join(map(str, self.settings.seeds))}, up to {network.max_length} tokens",
         }
         return {name: value for name, value in told.items() if value}
+
+
+def _end_at_sigterm() -> None:
+    """Take SIGTERM for Ctrl-C until the Trainer puts the handlers back that it found.
+
+    The Trainer's own only makes a note, for training to end with a checkpoint; here all is written already.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
