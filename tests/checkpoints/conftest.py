@@ -23,7 +23,17 @@ def bundle() -> ModelBundle:
         vocab_size=20,
         max_length=6,
         weights=network.state_dict(),
-        decoding={"tokenizer": "somewhere", "kept_ids": [1, 2, 3], "latent_mean": [0.5] * 8},
+        decoding={
+            "tokenizer": "somewhere",
+            "encoder": {"class": "PretrainedEncoder", "name_or_path": "somewhere", "layer": None},
+            "kept_ids": [1, 2, 3],
+            "latent_mean": [0.5] * 8,
+            "latent_std": 0.2,
+            "max_condition_length": None,
+            "pad_id": 0,
+            "eos_id": 1,
+            "unknown_id": 2,
+        },
         sampling={"steps": 7, "solver": "heun"},
         step=120,
     )

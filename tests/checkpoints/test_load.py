@@ -67,6 +67,27 @@ def test_hub_folder_without_direction(bundle: ModelBundle, tmp_path: Path) -> No
     assert load_model(tmp_path).repetition_direction is None
 
 
+def test_weights_in_a_hub_folder_are_as_readable_as_the_rest(bundle: ModelBundle, tmp_path: Path) -> None:
+    save_hub(bundle, tmp_path)
+    weights, config = ((tmp_path / name).stat().st_mode for name in ("model.safetensors", "config.json"))
+    assert weights == config
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_a_hub_folder_means_the_folder(bundle: ModelBundle, tmp_path: Path, name: str) -> None:
+    save_hub(bundle, tmp_path)
+    assert same(load_model(tmp_path / name), bundle)
+
+
+def test_golden_distill_step_student_loads_as_any_other(golden: Callable[[str], Any], tmp_path: Path) -> None:
+    """A distilled model has the names and shapes of its teacher."""
+    student = golden("distill_step").group("student")
+    torch.save({"params": student, "ema_params1": student}, tmp_path / "checkpoint_16")
+    bundle = load_model(tmp_path / "checkpoint_16")
+    save_official(bundle, tmp_path / "again")
+    assert equal(torch.load(tmp_path / "again", weights_only=True)["params"], student)
+
+
 def test_golden_network_through_the_official_format(
     golden: Callable[[str], Any], golden_network: ELFNetwork, tmp_path: Path
 ) -> None:
@@ -115,6 +136,27 @@ def test_official_sizes_other_than_the_usual(tmp_path: Path, bundle: ModelBundle
     loaded = load_model(tmp_path / "checkpoint_1")
     assert equal(loaded.weights, unusual.weights)
     assert replace(loaded.shape, mlp_ratio=3.3) == shape
+
+
+def test_official_rows_are_the_users_to_tell(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elf_lightning.checkpoints.load._T5_SIZES", (8, 20))
+    path = tmp_path / "checkpoint_1"
+    save_official(bundle, path)
+    unsaid = load_model(path)
+    assert (unsaid.max_length, unsaid.decoding["max_condition_length"]) == (1024, None)
+    pairs = load_model(path, max_length=128, max_condition_length=64)
+    assert (pairs.max_length, pairs.decoding["max_length"]) == (128, 128)
+    assert pairs.decoding["max_condition_length"] == 64
+    assert equal(pairs.weights, unsaid.weights)
+    assert "max_length is 1; it must be at least 2" in complaint(path, max_length=1)
+    assert "give 1 to 1023, for rows of 1024" in complaint(path, max_condition_length=1024)
+
+
+def test_rows_that_the_checkpoint_tells_stay(bundle: ModelBundle, tmp_path: Path) -> None:
+    save_hub(bundle, tmp_path)
+    assert "max_length can be given for published checkpoints alone" in complaint(tmp_path, max_length=4)
 
 
 def test_cached_hub_model_needs_no_network(bundle: ModelBundle, tmp_path: Path) -> None:
@@ -201,6 +243,14 @@ def test_path_that_does_not_exist() -> None:
     assert "'no/such/file.ckpt' does not exist" in complaint("no/such/file.ckpt")
 
 
+def test_name_that_is_empty() -> None:
+    assert "'' is no name" in complaint("")
+
+
+def test_option_that_does_not_exist(tmp_path: Path) -> None:
+    assert "no option devise, speed" in complaint(tmp_path, devise="cpu", speed=3)
+
+
 def test_folder_without_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "hparams.yaml").touch()
     assert "holds no checkpoint" in complaint(tmp_path)
@@ -263,6 +313,8 @@ def test_description_with_a_hole_or_a_surplus(
         ({"model_type": "bert"}, "another kind of model"),
         ({"format_version": 99}, "format_version 99"),
         ({"network": None}, "does not fit"),
+        ({"decoding": 3}, "does not fit"),
+        ({"decoding": {"tokenizer": "somewhere"}}, "no entry 'decoding.encoder'"),
     ],
 )
 def test_hub_config_of_another_kind(

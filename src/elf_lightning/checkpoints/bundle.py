@@ -14,6 +14,18 @@ from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkShape
 
 _LISTED = 5
+DECODING_ENTRIES = (
+    "tokenizer",
+    "encoder",
+    "kept_ids",
+    "latent_mean",
+    "latent_std",
+    "max_condition_length",
+    "pad_id",
+    "eos_id",
+    "unknown_id",
+)
+"""What the decoding state must hold to turn text into rows and latents into text."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +103,16 @@ class ModelBundle:
             UserError: if the description lacks an entry, has an unknown one, or does not fit the weights.
         """
         try:
+            decoding = dict(description["decoding"])
+            if decoding and (missing := [name for name in DECODING_ENTRIES if name not in decoding]):
+                raise KeyError(f"decoding.{missing[0]}")
             network = dict(description["network"])
             sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
             return cls(
                 shape=NetworkShape(**network),
                 **sizes,
                 weights=weights,
-                decoding=description["decoding"],
+                decoding=decoding,
                 sampling=description["sampling"],
                 path=RectifiedPath(**description["path"]),
                 times=LogitNormal(**description["times"]),
@@ -106,7 +121,7 @@ class ModelBundle:
             )
         except KeyError as error:
             raise UserError(f"the model's description has no entry {error}; is the file complete?") from error
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(
                 f"the model's description does not fit this version of elf_lightning ({error}); "
                 "use the version that wrote it"

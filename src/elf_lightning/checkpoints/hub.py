@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
     save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
     config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.description()}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    # safetensors makes files that nobody else may read.
+    shutil.copymode(folder / CONFIG_NAME, folder / WEIGHTS_NAME)
     (folder / CARD_NAME).write_text(model_card(bundle), encoding="utf-8")
 
 

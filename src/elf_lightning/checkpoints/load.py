@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ _T5_DECODING = {
 """The encoder of all published checkpoints, T5-small, with its normalisation."""
 
 
-def load_model(name_or_path: str | Path, averaged: bool = True, **download: Any) -> ModelBundle:
+def load_model(
+    name_or_path: str | Path,
+    averaged: bool = True,
+    max_length: int | None = None,
+    max_condition_length: int | None = None,
+    **download: Any,
+) -> ModelBundle:
     """The model in a Lightning checkpoint, an official one or a folder in the Hub format.
 
     Nothing in the file is executed, and a file that does not hold exactly one model is refused.
@@ -44,14 +51,19 @@ def load_model(name_or_path: str | Path, averaged: bool = True, **download: Any)
         name_or_path: a file, a folder (its newest checkpoint), or the id of a model on the Hugging Face Hub.
         averaged: take the averaged weights, which sample better, rather than the last ones; where only one
             kind is there, that is taken.
+        max_length: longest row, for official checkpoints, which do not say; 1024 by default.
+        max_condition_length: longest condition, for official checkpoints of text-to-text models.
         download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
 
     Raises:
         UserError: one line that says what is wrong with the file, or why it cannot be had.
     """
     path = locate(name_or_path, **download)
+    rows = {"max_length": max_length, "max_condition_length": max_condition_length}
+    given = {name: value for name, value in rows.items() if value is not None}
     try:
-        return read_hub(path) if path.is_dir() else _read_file(path, averaged)
+        bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
+        return _with_rows(bundle, given) if given else bundle
     except UserError as error:
         raise UserError(f"checkpoint '{path}': {error}") from error
 
@@ -64,6 +76,21 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     weights = to_official(bundle.weights)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     torch.save({"params": weights, "ema_params1": weights, "step": bundle.step}, path)
+
+
+def _with_rows(official: ModelBundle, rows: Mapping[str, int]) -> ModelBundle:
+    """An official model with the rows that its file does not tell of."""
+    if official.decoding is not _T5_DECODING:
+        raise UserError(
+            f"{' and '.join(rows)} can be given for published checkpoints alone, which do not say; "
+            "leave it out, since this one does"
+        )
+    length, condition = rows.get("max_length", OFFICIAL_MAX_LENGTH), rows.get("max_condition_length")
+    if length < 2:
+        raise UserError(f"max_length is {length}; it must be at least 2")
+    if condition is not None and not 1 <= condition < length:
+        raise UserError(f"max_condition_length is {condition}; give 1 to {length - 1}, for rows of {length}")
+    return replace(official, max_length=length, decoding={**official.decoding, **rows})
 
 
 def _read_file(path: Path, averaged: bool) -> ModelBundle:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,14 +59,34 @@ def locate(name_or_path: str | Path, **download: Any) -> Path:
         download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
 
     Raises:
-        UserError: if there is none, or the Hub cannot be reached.
+        UserError: if there is none, the Hub cannot be reached, or its download has no such option.
     """
+    _check_options(download)
+    if not str(name_or_path):
+        raise UserError(
+            "checkpoint '' is no name; give a file, a run's folder, or a Hub id such as owner/name"
+        )
     path = Path(name_or_path)
     if not path.exists():
         path = _downloaded(str(name_or_path), **download)
+    if path.name in (WEIGHTS_NAME, CONFIG_NAME) and is_hub_folder(path.parent):
+        return path.parent
     if path.is_file() or is_hub_folder(path):
         return path
     return newest_checkpoint(path)
+
+
+def _check_options(download: Mapping[str, Any]) -> None:
+    """A misspelt option would be without effect wherever nothing has to be downloaded."""
+    if not download:
+        return
+    from huggingface_hub import snapshot_download
+
+    if unknown := sorted(download.keys() - signature(snapshot_download).parameters.keys()):
+        raise UserError(
+            f"loading has no option {', '.join(unknown)}; besides its own it knows those of "
+            "huggingface_hub.snapshot_download"
+        )
 
 
 def _downloaded(name: str, **download: Any) -> Path:
