@@ -76,6 +76,34 @@ def test_last_weights_on_request(run_folder: str, tmp_path: Path, bundle: ModelB
     assert load_model(output).weights[name].equal(bundle.weights[name].flip(0))
 
 
+def test_measured_repetition_is_kept(run_folder: str, tmp_path: Path) -> None:
+    output = tmp_path / "hub"
+    words = ["convert", run_folder, str(output), "--format", "hub", "--measure-repetition", "20"]
+    assert main(words) == 0
+    model = ELF.from_pretrained(run_folder)
+    expected = model.measure_repetition(20)
+    kept = load_model(output).repetition_direction
+    assert kept is not None
+    assert kept.equal(expected)
+
+
+def test_what_fails_leaves_nothing(
+    complaint: Complaint, save_run: Callable[..., str], tmp_path: Path
+) -> None:
+    mute = save_run("mute", tokenizer=str(tmp_path / "gone"))
+    assert "gone" in complaint(mute, tmp_path / "hub", "--format", "hub")
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("form", ["hub", "official"])
+def test_output_that_cannot_be_written(
+    complaint: Complaint, run_folder: str, tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "file").touch()
+    told = complaint(run_folder, tmp_path / "file" / "model", "--format", form)
+    assert "model' cannot be written: " in told
+
+
 def test_nothing_is_written_over(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("precious")
@@ -93,6 +121,8 @@ def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle:
     out = tmp_path / "out"
     assert "arguments are required: --format" in complaint(run_folder, out)
     assert "--format: invalid choice: 'onnx'" in complaint(run_folder, out, "--format", "onnx")
+    assert "no place for it" in complaint(run_folder, out, "--format=official", "--measure-repetition")
+    assert "published checkpoints alone" in complaint(run_folder, out, "--format=hub", "--max-length", "9")
     assert "does not exist" in complaint(tmp_path / "no.ckpt", out, "--format", "hub")
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes(b"not a checkpoint")

@@ -15,7 +15,7 @@ import torch
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
 from elf_lightning.cli import main
-from elf_lightning.cli.sample import PRECISIONS
+from elf_lightning.cli.sample_options import PRECISIONS
 from elf_lightning.sampling import SamplingSettings
 
 Sample = Callable[..., list[str]]
@@ -124,6 +124,52 @@ def test_prompts_from_options_and_from_a_file(sample: Sample, tmp_path: Path) ->
     assert all(text.startswith("let there be light") for text in texts[2:])
 
 
+def test_repetition_is_measured_where_it_was_not(sample: Sample, run_folder: str, tmp_path: Path) -> None:
+    steered = sample("--num", "4", "--repetition-control", "3", "--repetition-texts", "20")
+    assert steered != sample("--num", "4")
+    model = ELF.from_pretrained(run_folder, device="cpu")
+    model.measure_repetition(20)
+    assert steered == model.generate(4, repetition_control=3.0)
+    model.save_pretrained(tmp_path / "hub")
+    kept = sample(
+        "--num=4", "--repetition-control=3", "--repetition-texts=5", checkpoint=str(tmp_path / "hub")
+    )
+    assert steered == kept, "nothing is measured again"
+
+
+def test_repetition_is_measured_at_the_given_settings(sample: Sample, run_folder: str) -> None:
+    given = ("--num", "4", "--steps", "7", "--solver", "ode", "--repetition-control", "3")
+    model = ELF.from_pretrained(run_folder, device="cpu")
+    model.measure_repetition(20, steps=7, solver="ode")
+    expected = model.generate(4, steps=7, solver="ode", repetition_control=3.0)
+    assert sample(*given, "--repetition-texts", "20") == expected
+
+
+def test_repetition_of_answers(sample: Sample, save_run: Callable[..., str]) -> None:
+    checkpoint = save_run("text_to_text", max_condition_length=4)
+    given = ("--prompt", "god said", "--prompt", "light", "--repetition-texts", "21")
+    plain = sample(*given, checkpoint=checkpoint)
+    assert sample(*given, "--repetition-control", "3", checkpoint=checkpoint) != plain
+
+
+def test_given_words_are_no_special_tokens(sample: Sample, complaint: Complaint) -> None:
+    """One that ends texts would cut off the words after it."""
+    assert "tokens; give 1 to 11" in complaint("--prompt", "[SEP] " * 4)
+    (text,) = sample("--infill", "god [SEP] light _")
+    assert text.split()[-2] == "light"
+
+
+def test_picture_of_the_terminal(sample: Sample, tmp_path: Path) -> None:
+    picture = tmp_path / "screen.svg"
+    (text,) = sample("--num", "1", "--seed", "4", "--screenshot", str(picture))
+    drawn = " ".join(picture.read_text().replace("&#160;", " ").split())
+    assert drawn.startswith("<svg")
+    assert f"--num 1 --seed 4 --screenshot {picture}" in drawn
+    assert text in drawn
+    assert "10 training steps" in drawn
+    assert "sampling ━" not in drawn, "no progress bar"
+
+
 def test_text_to_text_answers(sample: Sample, save_run: Callable[..., str]) -> None:
     checkpoint = save_run("text_to_text", max_condition_length=4)
     assert len(sample("--prompt", "god said", checkpoint=checkpoint)) == 1
@@ -200,12 +246,15 @@ def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     assert "sampling.times is [0.0, 0.5]; give rising times" in complaint("--times", "0", "0.5")
     assert "sampling.guidance is -1.0" in complaint("--guidance=-1")
     assert "set a temperature above 0" in complaint("--top-k", "3")
-    assert "direction of repetition is not known" in complaint("--repetition-control", "2")
+    given = ("--repetition-control", "2", "--repetition-texts", "5")
+    assert "from 5 trajectories is noise; use at least 6" in complaint(*given)
     assert "--num: 0 is too few" in complaint("--num", "0")
     assert "--batch-size: 0 is too few" in complaint("--batch-size", "0")
     assert "unrecognized arguments: --setps 3; `elf sample --help` lists" in complaint("--setps", "3")
     assert "not allowed with argument --prompt" in complaint("--prompt", "god", "--infill", "_")
     assert "--output: " in complaint("--output", str(tmp_path))
+    both = ("--output", str(tmp_path / "a"), "--trajectory", str(tmp_path / "b" / ".." / "a"))
+    assert "would overwrite each other" in complaint(*both)
     assert "device 'quantum' cannot be used" in complaint("--device", "quantum")
     (tmp_path / "file").touch()
     assert "a.html' cannot be written; choose another" in complaint(

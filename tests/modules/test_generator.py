@@ -18,6 +18,7 @@ from elf_lightning.checkpoints import ModelBundle, load_model, save_official
 from elf_lightning.errors import UserError
 from elf_lightning.modules.generator import ELF
 from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.sampling import SamplingSettings
 
 SPECIAL = ["[PAD]", "[UNK]", "[SEP]"]
 WORDS = ["the", "a", "cat", "dog", "mat", "sat", "on", "under", "and", "lay", ".", "boat", "whale"]
@@ -216,6 +217,25 @@ def test_repetition_control_once_measured_travels_with_the_model(model: ELF, tmp
     steered = model.generate(num=4, repetition_control=3.0)
     model.save_pretrained(tmp_path)
     assert ELF.from_pretrained(tmp_path, device="cpu").generate(num=4, repetition_control=3.0) == steered
+
+
+def test_lone_text_to_measure_on_is_one_prompt(conditional: ELF) -> None:
+    one = conditional.measure_repetition(7, prompts="the cat")
+    assert one.equal(conditional.measure_repetition(7, prompts=["the cat"]))
+    assert not one.equal(conditional.measure_repetition(7, prompts=["the cat", "the dog"]))
+    assert "needs prompts" in complaint(conditional.measure_repetition)
+
+
+def test_encoder_of_another_version(make_bundle: Callable[..., ModelBundle]) -> None:
+    model = ELF(make_bundle(encoder={"class": "Runes", "name_or_path": "stone"}), "cpu")
+    assert "class 'Runes'" in complaint(lambda: model.generate(prompts=["the cat"]))
+
+
+def test_answers_have_their_own_defaults(make_bundle: Callable[..., ModelBundle]) -> None:
+    """Where the checkpoint does not say, as official ones do not."""
+    assert ELF(replace(make_bundle(), sampling={}), "cpu").settings == SamplingSettings()
+    answering = replace(make_bundle(max_condition_length=4), sampling={})
+    assert ELF(answering, "cpu").settings == SamplingSettings.text_to_text()
 
 
 def test_every_format_gives_the_same_text(model: ELF, tmp_path: Path) -> None:

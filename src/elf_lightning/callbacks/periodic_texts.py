@@ -37,6 +37,9 @@ class Texts(Protocol):
     def indices(self, num: int) -> range:
         """Numbers of the texts to generate when so many are asked for."""
 
+    def check(self, settings: SamplingSettings | None) -> None:
+        """Refuse settings that cannot be sampled with."""
+
     def generate(
         self, indices: Sequence[int], seed: int, settings: SamplingSettings | None, batch_size: int
     ) -> Iterator[Sequence[Text]]:
@@ -108,13 +111,14 @@ class PeriodicTexts(Callback):
         """Find what generates.
 
         Raises:
-            UserError: for a module that does not generate.
+            UserError: for a module that does not generate, or settings that it cannot generate with.
         """
         if not isinstance(pl_module, WritingModule):
             raise UserError(
                 f"{type(self).__name__}: {type(pl_module).__name__} generates no text; leave the callback out"
             )
         self._texts = pl_module.text_generator()
+        self._texts.check(self.settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count steps from where this run starts."""

@@ -6,9 +6,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from elf_lightning.cli.options import OneLineParser
+from rich.console import Console
+from rich.progress import Progress
+
+from elf_lightning.cli.options import OneLineParser, add_reading, positive
 from elf_lightning.errors import UserError
+from elf_lightning.sampling.settings import USUAL_TRAJECTORIES
+
+if TYPE_CHECKING:
+    from elf_lightning.checkpoints import ModelBundle
+    from elf_lightning.modules.generator import ELF
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,8 +41,15 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=("official", "hub"), required=True, help="the official ELF code's, or the Hub's"
     )
     parser.add_argument(
-        "--last-weights", action="store_true", help="the last weights of training, not the averaged ones"
+        "--measure-repetition",
+        type=positive,
+        nargs="?",
+        const=USUAL_TRAJECTORIES,
+        metavar="N",
+        help="hub: sample N texts and keep the direction of repetition found in them, which sampling with "
+        f"--repetition-control needs (N by default: {USUAL_TRAJECTORIES})",
     )
+    add_reading(parser)
     return parser
 
 
@@ -45,19 +61,45 @@ def run(arguments: Sequence[str]) -> None:
     """
     options = _parser().parse_args(arguments[1:])
     output: Path = options.output
+    if options.measure_repetition and options.format != "hub":
+        raise UserError("--measure-repetition: the official format has no place for it; use --format hub")
     _check_new(output, options.format)
 
-    from elf_lightning.checkpoints import load_model, save_official
+    from elf_lightning.checkpoints import load_model
+
+    bundle = load_model(
+        options.checkpoint, not options.last_weights, options.max_length, options.max_condition_length
+    )
+    if options.format == "official" and output.is_dir():
+        output = output / f"checkpoint_{bundle.step}"
+        _check_new(output, options.format)
+    try:
+        _write(bundle, output, options)
+    except OSError as error:
+        raise UserError(f"output '{output}' cannot be written: {error.strerror}; choose another") from error
+    print(f"written: {output}", file=sys.stderr)
+
+
+def _write(bundle: ModelBundle, output: Path, options: argparse.Namespace) -> None:
+    if options.format == "official":
+        from elf_lightning.checkpoints import save_official
+
+        save_official(bundle, output)
+        return
     from elf_lightning.modules.generator import ELF
 
-    bundle = load_model(options.checkpoint, averaged=not options.last_weights)
-    if options.format == "hub":
-        ELF(bundle, "cpu").save_pretrained(output)
-    else:
-        output = output / f"checkpoint_{bundle.step}" if output.is_dir() else output
-        _check_new(output, options.format)
-        save_official(bundle, output)
-    print(f"written: {output}", file=sys.stderr)
+    model = ELF(bundle)
+    if options.measure_repetition:
+        _measure(model, options.measure_repetition)
+    model.save_pretrained(output)
+
+
+def _measure(model: ELF, texts: int) -> None:
+    """Measure repetition, with a bar for the steps on the way."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"measuring repetition in {texts} texts", total=None)
+        model.measure_repetition(texts, on_step=lambda _: progress.advance(task))
 
 
 def _check_new(output: Path, form: str) -> None:

@@ -61,6 +61,25 @@ def _reading(hint: Any) -> dict[str, Any]:
     return {"type": hint, "metavar": "N"}
 
 
+def add_reading(parser: argparse._ActionsContainer) -> None:
+    """Give the parser the options that say how to read a checkpoint."""
+    parser.add_argument(
+        "--last-weights", action="store_true", help="the last weights of training, not the averaged ones"
+    )
+    parser.add_argument(
+        "--max-length",
+        type=positive,
+        metavar="N",
+        help="tokens of the longest row, for published checkpoints, which do not say (default: 1024)",
+    )
+    parser.add_argument(
+        "--max-condition-length",
+        type=positive,
+        metavar="N",
+        help="tokens of the longest prompt, for published checkpoints of text-to-text models",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number above 0, for `type=`."""
     number = int(text)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from io import StringIO
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.cli.options import OneLineParser, add_settings, positive, writable
+from elf_lightning.cli.sample_options import PRECISIONS, UNPROMPTED, sample_parser
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, trajectory_page
 from elf_lightning.sampling import SamplingSettings
@@ -25,87 +27,10 @@ if TYPE_CHECKING:
     from elf_lightning.modules.generator import ELF
     from elf_lightning.modules.samples import Sample
 
-UNPROMPTED = 8
-"""Texts without `--num` where there is nothing to answer or fill in."""
 MOST_STAGES = 64
 """Times on a trajectory's page at most, since each costs a decoding."""
-PRECISIONS = {"32-true": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
-"""The Trainer's names -> torch's."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="elf sample", description="Generate text from a checkpoint.")
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="WHERE",
-        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (owner/name)",
-    )
-    parser.add_argument(
-        "--num",
-        type=positive,
-        metavar="N",
-        help=f"texts (default: {UNPROMPTED}), or texts for each prompt or template (default: 1)",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: 0)")
-    _add_inputs(parser)
-    _add_outputs(parser)
-    _add_machine(parser)
-    add_settings(parser, SamplingSettings, "sampling (default: the checkpoint's own)")
-    return parser
-
-
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_argument_group("what is given").add_mutually_exclusive_group()
-    given.add_argument(
-        "--prompt",
-        action="append",
-        metavar="TEXT",
-        help="to answer (text-to-text models) or to go on from (all others); may be repeated",
-    )
-    given.add_argument("--prompt-file", metavar="FILE", help="the same, a prompt on each line")
-    given.add_argument(
-        "--infill",
-        action="append",
-        metavar="TEMPLATE",
-        help='a text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated',
-    )
-
-
-def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    outputs = parser.add_argument_group("what is written besides")
-    outputs.add_argument(
-        "--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens"
-    )
-    outputs.add_argument(
-        "--trajectory",
-        type=writable,
-        metavar="FILE",
-        help="an HTML page that shows the texts emerge from noise",
-    )
-
-
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    machine = parser.add_argument_group("model and machine")
-    machine.add_argument(
-        "--batch-size",
-        type=positive,
-        default=32,
-        metavar="N",
-        help="texts sampled at once; changes speed and memory, not the texts (default: 32)",
-    )
-    machine.add_argument(
-        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)"
-    )
-    machine.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="32-true",
-        help="as the Trainer calls it (default: 32-true)",
-    )
-    machine.add_argument(
-        "--last-weights", action="store_true", help="the last weights of training, not the averaged ones"
-    )
+PICTURE_WIDTH = 100
+"""Columns of `--screenshot`."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -114,18 +39,23 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: for options, a checkpoint, prompts or templates that cannot be used.
     """
-    options = _parser().parse_args(arguments[1:])
+    options = sample_parser().parse_args(arguments[1:])
+    written = _written(options)
     prompts = options.prompt if options.prompt_file is None else _lines(Path(options.prompt_file))
     given = prompts or options.infill
     num = options.num or (1 if given else UNPROMPTED)
     screen = Console()
     aside = screen if screen.is_terminal else Console(stderr=True)
+    picture = Console(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
     model = _load(options, aside)
+    for console in (aside, picture):
+        _show_details(_details(model, options), console)
     paths: list[TextPath] = []
     times: list[float] = []
     for sample in _samples(model, options, num, prompts, aside):
         name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
-        _show(sample, name, screen)
+        for console in (screen, picture):
+            _show(sample, name, console)
         if options.output:
             _append(sample, options.output)
         if sample.stages:
@@ -134,8 +64,18 @@ def run(arguments: Sequence[str]) -> None:
     if options.trajectory:
         page = trajectory_page("From noise to text", _details(model, options), times, paths)
         options.trajectory.write_text(page, encoding="utf-8")
-    for path in filter(None, (options.output, options.trajectory)):
+    if options.screenshot:
+        picture.save_svg(str(options.screenshot), title=shlex.join(["elf", *arguments]))
+    for path in written:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
+
+
+def _written(options: argparse.Namespace) -> list[Path]:
+    """The files to write, each of its own name."""
+    paths = [path for path in (options.output, options.trajectory, options.screenshot) if path]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("--output, --trajectory and --screenshot would overwrite each other; name two files")
+    return paths
 
 
 def _lines(path: Path) -> list[str]:
@@ -164,15 +104,22 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
         disable_progress_bar()  # type: ignore[no-untyped-call]
         # Named by the file: the newest in a folder is news to the user.
         options.checkpoint = locate(options.checkpoint)
-        model = ELF.from_pretrained(
-            options.checkpoint, device=options.device, averaged=not options.last_weights
+        return ELF.from_pretrained(
+            options.checkpoint,
+            device=options.device,
+            averaged=not options.last_weights,
+            max_length=options.max_length,
+            max_condition_length=options.max_condition_length,
         )
-    if aside.is_terminal:
-        table = Table.grid(padding=(0, 2))
-        for name, value in _details(model, options).items():
-            table.add_row(Text(name, "dim"), Text(value))
-        aside.print(table)
-    return model
+
+
+def _show_details(details: Mapping[str, str], console: Console) -> None:
+    if not console.is_terminal:
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in details.items():
+        table.add_row(Text(name, "dim"), Text(value))
+    console.print(table)
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -182,7 +129,7 @@ def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
     """All that the texts follow from."""
-    bundle, settings = model.bundle, model.sampler(**_given_settings(options)).settings
+    bundle, settings = model.bundle, model.changed_settings(**_given_settings(options))
     parameters = sum(value.numel() for value in bundle.weights.values())
     in_force = (f"{name} {value}" for name, value in asdict(settings).items() if value is not None)
     return {
@@ -199,17 +146,30 @@ def _samples(
     """The samples, with a bar for the steps on the way."""
     import torch
 
-    settings = _given_settings(options)
-    times = model.sampler(**settings).settings
-    steps = times.steps if times.times is None else len(times.times) - 1
-    batches = ceil(len(model.plans(num, prompts, options.infill)) / options.batch_size)
+    given = _given_settings(options)
+    settings = model.changed_settings(**given)
+    steps = settings.steps if settings.times is None else len(settings.times) - 1
+    rows = len(model.rows.plans(num, prompts, options.infill))
     kept = range(steps - 1, -1, -ceil(steps / MOST_STAGES)) if options.trajectory else ()
     dtype = PRECISIONS[options.precision]
     with (
         torch.autocast(model.device.type, getattr(torch, dtype) if dtype else None, enabled=bool(dtype)),
         Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress,
     ):
-        task = progress.add_task("sampling", total=batches * steps)
+
+        def bar(title: str, rows: int) -> Callable[[object], None]:
+            task = progress.add_task(title, total=ceil(rows / options.batch_size) * steps)
+            return lambda _: progress.advance(task)
+
+        if settings.repetition_control and model.needs_measuring:
+            told = f"measuring repetition in {options.repetition_texts} texts"
+            model.measure_repetition(
+                options.repetition_texts,
+                prompts=prompts,
+                batch_size=options.batch_size,
+                on_step=bar(told, options.repetition_texts),
+                **given,
+            )
         yield from model.samples(
             num,
             options.seed,
@@ -217,8 +177,8 @@ def _samples(
             options.infill,
             options.batch_size,
             trajectory_steps=kept,
-            on_step=lambda _: progress.advance(task),
-            **settings,
+            on_step=bar("sampling", rows),
+            **given,
         )
 
 

@@ -28,6 +28,7 @@ from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import Sampler, SamplingSettings
+from elf_lightning.sampling.settings import USUAL_TRAJECTORIES
 
 SIZES_FROM_DATA = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
 """Arguments of `ELFModule` that follow from its data: never typed twice."""
@@ -143,7 +144,8 @@ class ELFModule(GuardedModule):
         """Read the judge, so that one that is not there is told before anything is generated."""
         steps = self.global_step or self._loaded_steps
         description = self._description() | {"step": steps}
-        self._evaluation = ModelEvaluation(self.evaluation, self.text_generator(), description)
+        generator = self.text_generator(USUAL_TRAJECTORIES)
+        self._evaluation = ModelEvaluation(self.evaluation, generator, description)
 
     def on_test_epoch_end(self) -> None:
         """Generate and score texts; the results lie in the run's folder."""
@@ -154,21 +156,28 @@ class ELFModule(GuardedModule):
         del self._evaluation
 
     def on_predict_start(self) -> None:
-        """Read the tokenizer."""
+        """Read the tokenizer, and find out how to control repetition if that is wanted."""
         self._detokenizer = Detokenizer.from_state(self.decoding_state())
+        if self.sampling.repetition_control:
+            self._sampler = self.text_generator(USUAL_TRAJECTORIES).sampler_for(None, together=True)
+        else:
+            self._sampler = self.sampler()
 
     def predict_step(self, batch: LatentPromptBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Texts for the prompts, with this module's sampling settings: `index, seed, text, tokens` a row."""
-        result = self.sampler().sample(batch, self.seed)
+        result = self._sampler.sample(batch, self.seed)
         samples = samples_of(result, self._detokenizer, self.pad_id, batch.index.tolist(), self.seed)
         return [sample.record() for sample in samples]
 
     def on_predict_end(self) -> None:
-        """Let go of the tokenizer, which an average of this module would copy."""
-        del self._detokenizer
+        """Let go of what an average of this module would copy."""
+        del self._detokenizer, self._sampler
 
-    def text_generator(self) -> TextGenerator:
+    def text_generator(self, trajectories: int = 0) -> TextGenerator:
         """What generates texts on all ranks together, for evaluation and callbacks.
+
+        Args:
+            trajectories: texts from which to measure repetition where it is to be controlled.
 
         Raises:
             UserError: without an ELFDataModule.
@@ -178,12 +187,14 @@ class ELFModule(GuardedModule):
             raise UserError("ELFModule generates with an ELFDataModule; pass the Trainer a `datamodule`")
         return TextGenerator(
             sampler=self.sampler,
+            settings=self.sampling,
             data=data,
             detokenizer=Detokenizer.from_state(self.decoding_state()),
             device=self.device,
             precision=trainer.precision_plugin.forward_context,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            trajectories=trajectories,
         )
 
     def sampler(self, settings: SamplingSettings | None = None) -> Sampler:

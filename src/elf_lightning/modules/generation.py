@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.data.examples import CollatePrompts, EmptyRows
+from elf_lightning.errors import UserError
 from elf_lightning.modules.samples import Sample, samples_of
+from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Sampler, SamplingSettings
+from elf_lightning.sampling.repetition import direction_between, trajectory_means
+from elf_lightning.sampling.settings import MEASURING_SEED
 
 T = TypeVar("T")
 
@@ -26,22 +33,33 @@ class TextGenerator:
     In text-to-text tasks a text's number is that of the held-out pair whose condition it answers.
 
     Attributes:
-        sampler: settings -> a sampler of the network; None asks for the module's own settings.
+        sampler: settings -> a sampler of the network.
+        settings: how to sample where nothing else is asked for.
         data: where conditions come from.
         detokenizer: network ids -> text.
         device: where the network is.
         precision: a context in which the network computes as the Trainer was told.
         rank: this process's number.
         world_size: number of processes.
+        trajectories: texts from which to measure the direction of repetition where the control is to be used,
+            of weights that do not change; 0 to refuse the control.
     """
 
-    sampler: Callable[[SamplingSettings | None], Sampler]
+    sampler: Callable[[SamplingSettings], Sampler]
+    settings: SamplingSettings
     data: ELFDataModule
     detokenizer: Detokenizer
     device: torch.device
     precision: Callable[[], AbstractContextManager[None]]
     rank: int = 0
     world_size: int = 1
+    trajectories: int = 0
+    _directions: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def network(self) -> ELFNetwork:
+        """The network that generates."""
+        return self.sampler(SamplingSettings()).network
 
     def indices(self, num: int) -> range:
         """Numbers of the texts to generate when so many are asked for: no more than there are conditions."""
@@ -63,10 +81,12 @@ class TextGenerator:
         Args:
             indices: the texts' numbers.
             seed: of all random draws.
-            settings: how to sample; the module's own by default.
+            settings: how to sample; this generator's own by default.
             batch_size: texts sampled at once on each rank.
         """
-        sampler = self.sampler(settings)
+        if not indices:
+            return
+        sampler = self.sampler_for(settings, together=True)
         together = batch_size * self.world_size
         for start in range(0, len(indices), together):
             share = indices[start : start + together][self.rank :: self.world_size]
@@ -77,7 +97,59 @@ class TextGenerator:
         self, indices: Sequence[int], seed: int, settings: SamplingSettings, steps: Sequence[int]
     ) -> list[Sample]:
         """The texts with these numbers and the way to them after these steps, on this rank alone."""
-        return list(self._sample(self.sampler(settings), indices, seed, steps))
+        return list(self._sample(self.sampler_for(settings, together=False), indices, seed, steps))
+
+    def check(self, settings: SamplingSettings | None = None) -> None:
+        """See whether these settings, or this generator's own, can be sampled with here.
+
+        Raises:
+            UserError: if repetition is to be controlled and cannot be measured.
+        """
+        settings = settings or self.settings
+        if settings.repetition_control and not self.trajectories:
+            raise UserError(
+                f"sampling.repetition_control is {settings.repetition_control}, but the direction of "
+                "repetition changes while a model trains; give `settings` in which it is 0"
+            )
+
+    def sampler_for(self, settings: SamplingSettings | None, together: bool) -> Sampler:
+        """A sampler with these settings; for the repetition control, its direction is measured first.
+
+        The direction is that of texts sampled with the same settings, and measured once for each.
+
+        Args:
+            settings: how to sample; this generator's own by default.
+            together: all ranks call this, and share the measurement.
+
+        Raises:
+            UserError: as `check`, or if the network cannot be steered.
+        """
+        self.check(settings)
+        settings = settings or self.settings
+        plain = self.sampler(replace(settings, repetition_control=0.0))
+        if not (settings.repetition_control and plain.network.shape.self_conditioning):
+            return replace(plain, settings=settings)
+        key = str(plain.settings)
+        if key not in self._directions:
+            self._directions[key] = self._direction(plain, together)
+        return replace(plain, settings=settings, repetition_direction=self._directions[key])
+
+    def _direction(self, plain: Sampler, together: bool, batch_size: int = 32) -> Tensor:
+        """The direction of repetition (C,), the same on any number of ranks."""
+        indices = self.indices(self.trajectories)
+        rank_zero_info(f"measuring the direction of repetition from {len(indices)} texts")
+        share = indices[self.rank :: self.world_size] if together else indices
+        measured: list[tuple[int, Tensor, float]] = []
+        for start in range(0, len(share), batch_size):
+            numbers = share[start : start + batch_size]
+            with self.precision():
+                means, repetition = trajectory_means(plain, self._prompts(numbers), MEASURING_SEED)
+            measured += zip(numbers, means.float().cpu(), repetition.tolist(), strict=True)
+        if together:
+            measured = gathered(measured)
+        measured.sort(key=itemgetter(0))
+        all_means = torch.stack([means for _, means, _ in measured])
+        return direction_between(all_means, torch.tensor([repeated for _, _, repeated in measured]))
 
     def _sample(
         self, sampler: Sampler, indices: Sequence[int], seed: int, steps: Sequence[int] = ()

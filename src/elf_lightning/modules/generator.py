@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +18,10 @@ from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.data import Detokenizer
 from elf_lightning.errors import UserError
 from elf_lightning.modules.device import usable_device
-from elf_lightning.modules.prompting import RowMaker, RowPlan
+from elf_lightning.modules.prompting import RowMaker
 from elf_lightning.modules.samples import Sample, samples_of
 from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
+from elf_lightning.sampling.settings import MEASURING_SEED, USUAL_TRAJECTORIES
 
 
 class ELF(ModelHubMixin, library_name="elf-lightning"):
@@ -54,6 +56,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         *,
         device: torch.device | str | None = None,
         averaged: bool = True,
+        max_length: int | None = None,
+        max_condition_length: int | None = None,
         **download: Any,
     ) -> Self:
         """The model in a file, a folder or on the Hub; see `checkpoints.load_model`.
@@ -62,12 +66,15 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder or a Hub id.
             device: where to sample; a GPU if there is one, by default.
             averaged: take the averaged weights where there are two kinds.
+            max_length: longest row, for official checkpoints, which do not say; 1024 by default.
+            max_condition_length: longest prompt, for official checkpoints of text-to-text models.
             download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
 
         Raises:
             UserError: one line that says what is wrong with the file, or why it cannot be had.
         """
-        return cls(load_model(pretrained_model_name_or_path, averaged, **download), device)
+        name = pretrained_model_name_or_path
+        return cls(load_model(name, averaged, max_length, max_condition_length, **download), device)
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -162,34 +169,14 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         sampler = self.sampler(**settings)
-        plans = self.plans(num, prompts, infill)
-        for start in range(0, len(plans), batch_size):
-            chunk = plans[start : start + batch_size]
-            prompt, fixed = self.rows.batch(chunk, start, self.device)
+        plans = self.rows.plans(num, prompts, infill)
+        for prompt, fixed in self.rows.batches(plans, batch_size, self.device):
             result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
             indices = prompt.index.tolist()
             yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)
 
-    def plans(self, num: int, prompts: Sequence[str] | None, infill: Sequence[str] | None) -> list[RowPlan]:
-        """The rows of a request, in order: all of the first prompt, then of the second, and so on.
-
-        Raises:
-            UserError: for prompts and templates together, or any that this model cannot use.
-        """
-        if num < 1:
-            raise UserError(f"num is {num}; ask for at least 1 text")
-        if prompts is not None and infill is not None:
-            raise UserError("prompts and infill cannot go together; give one of them")
-        if prompts is not None:
-            plans = [self.rows.prompt(text) for text in _texts(prompts)]
-        elif infill is not None:
-            plans = [self.rows.template(text) for text in _texts(infill)]
-        else:
-            plans = [self.rows.free()]
-        return [plan for plan in plans for _ in range(num)]
-
-    def sampler(self, **settings: Any) -> Sampler:
-        """A sampler with this model's settings, changed by `settings`.
+    def changed_settings(self, **settings: Any) -> SamplingSettings:
+        """This model's settings, changed by `settings`.
 
         Raises:
             UserError: for a setting that does not exist or has an impossible value.
@@ -199,38 +186,68 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             raise UserError(f"sampling has no setting {', '.join(unknown)}; known are {', '.join(known)}")
         if settings.keys() & {"steps", "grid"}:
             settings = {"times": None, **settings}
+        return replace(self.settings, **settings)
+
+    def sampler(self, **settings: Any) -> Sampler:
+        """A sampler with this model's settings, changed by `settings`.
+
+        Raises:
+            UserError: as `changed_settings`, or if repetition is to be controlled and was never measured.
+        """
         return Sampler(
             network=self.network,
             path=self.bundle.path,
-            settings=replace(self.settings, **settings),
+            settings=self.changed_settings(**settings),
             times=self.bundle.times,
             eos_id=self.decoding["eos_id"],
             pad_id=self.decoding["pad_id"],
             repetition_direction=self.repetition_direction,
         )
 
+    @property
+    def needs_measuring(self) -> bool:
+        """Whether `repetition_control` is possible, but for `measure_repetition`."""
+        return self.repetition_direction is None and self.network.shape.self_conditioning
+
     def measure_repetition(
         self,
-        num: int = 400,
-        seed: int = 0,
+        num: int = USUAL_TRAJECTORIES,
+        seed: int = MEASURING_SEED,
+        prompts: Sequence[str] | None = None,
         batch_size: int = 32,
         on_step: Callable[[Step], None] | None = None,
+        **settings: Any,
     ) -> Tensor:
         """Find and keep the direction (C,) that `repetition_control` steers along, from `num` texts.
 
         `save_pretrained` saves it with the model.
 
+        Args:
+            num: texts altogether.
+            seed: of their noise.
+            prompts: to answer in turn, for text-to-text models.
+            batch_size: rows sampled at once.
+            on_step: called after every step of every batch, for progress bars.
+            settings: in place of the model's own.
+
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
         """
-        sampler = self.sampler(repetition_control=0.0)
-        plans = self.plans(num, None, None)
-        batches = (
-            self.rows.batch(plans[start : start + batch_size], start, self.device)[0]
-            for start in range(0, num, batch_size)
-        )
+        sampler = self.sampler(**{**settings, "repetition_control": 0.0})
+        each = self.rows.plans(1, prompts)
+        plans = (each * ceil(num / len(each)))[:num]
+        batches = (prompt for prompt, _ in self.rows.batches(plans, batch_size, self.device))
         self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
         return self.repetition_direction
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write a Hub folder; see `huggingface_hub.ModelHubMixin.save_pretrained` for the options.
+
+        Raises:
+            UserError: if the tokenizer is not to be had, before the folder is made.
+        """
+        _ = self.detokenizer
+        return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that `save_pretrained` writes."""
@@ -244,6 +261,9 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
 
 
 def _settings(bundle: ModelBundle) -> SamplingSettings:
+    """The checkpoint's, or the published ones where it does not say."""
+    if not bundle.sampling and bundle.decoding.get("max_condition_length") is not None:
+        return SamplingSettings.text_to_text()
     try:
         return SamplingSettings(**bundle.sampling)
     except TypeError as error:
@@ -251,8 +271,3 @@ def _settings(bundle: ModelBundle) -> SamplingSettings:
             f"the model's sampling settings do not fit this version of elf_lightning ({error}); "
             "use the version that wrote it"
         ) from error
-
-
-def _texts(given: Sequence[str]) -> Sequence[str]:
-    """A lone text is a list of one: the letters of a string are no prompts."""
-    return [given] if isinstance(given, str) else given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,26 @@ class RowMaker:
         self.max_length = max_length
         self.max_condition_length: int | None = decoding["max_condition_length"]
 
+    def plans(
+        self, num: int, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
+    ) -> list[RowPlan]:
+        """The rows of a request, in order: all of the first prompt, then of the second, and so on.
+
+        Raises:
+            UserError: for prompts and templates together, or any that this model cannot use.
+        """
+        if num < 1:
+            raise UserError(f"num is {num}; ask for at least 1 text")
+        if prompts is not None and infill is not None:
+            raise UserError("prompts and infill cannot go together; give one of them")
+        if prompts is not None:
+            plans = [self.prompt(text) for text in _texts(prompts)]
+        elif infill is not None:
+            plans = [self.template(text) for text in _texts(infill)]
+        else:
+            plans = [self.free()]
+        return [plan for plan in plans for _ in range(num)]
+
     def free(self) -> RowPlan:
         """A row without anything given.
 
@@ -121,6 +141,13 @@ class RowMaker:
             fixed[length] = self._tokenizer_id(self.decoding["eos_id"])
         return RowPlan(fixed=fixed)
 
+    def batches(
+        self, plans: Sequence[RowPlan], batch_size: int, device: torch.device
+    ) -> Iterator[tuple[LatentPromptBatch, Infill | None]]:
+        """All rows of a request, so many at once, numbered from 0."""
+        for start in range(0, len(plans), batch_size):
+            yield self.batch(plans[start : start + batch_size], start, device)
+
     def batch(
         self, plans: Sequence[RowPlan], first_index: int, device: torch.device
     ) -> tuple[LatentPromptBatch, Infill | None]:
@@ -150,7 +177,13 @@ class RowMaker:
     @cached_property
     def _embedder(self) -> Embedder:
         identity = dict(self.decoding["encoder"])
-        encoder = _ENCODERS[identity.pop("class")](**identity)
+        kind = identity.pop("class", None)
+        if kind not in _ENCODERS:
+            raise UserError(
+                f"the model's encoder is of class {kind!r}, and this version of elf_lightning knows "
+                f"{', '.join(_ENCODERS)}; use the version that wrote the checkpoint"
+            )
+        encoder = _ENCODERS[kind](**identity)
         if encoder.latent_size != self.latent_size:
             raise UserError(
                 f"encoder '{encoder.name_or_path}' gives latents of size {encoder.latent_size}, but the "
@@ -166,7 +199,10 @@ class RowMaker:
         return RestrictedVocabulary(kept, len(self.tokenizer), kept[self.decoding["unknown_id"]])
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """The tokenizer's ids, without special tokens: one that ends texts would cut off what follows."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         return ids
 
     def _network_ids(self, ids: Tensor) -> Tensor:
@@ -187,6 +223,11 @@ class RowMaker:
                 f"{_short(text)}: the model's vocabulary has no {', '.join(map(repr, pieces))}; "
                 "say it otherwise"
             )
+
+
+def _texts(given: Sequence[str]) -> Sequence[str]:
+    """A lone text is a list of one: the letters of a string are no prompts."""
+    return [given] if isinstance(given, str) else given
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -16,10 +16,8 @@ from torch import Tensor
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
 from elf_lightning.sampling.sampler import Sampler, Step
+from elf_lightning.sampling.settings import USUAL_TRAJECTORIES
 
-USUAL_TRAJECTORIES = 400
-MEASURING_SEED = 260700588
-"""Of no other texts, so that none is steered by itself."""
 FEWEST_TRAJECTORIES = 6
 
 

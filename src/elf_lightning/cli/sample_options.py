@@ -1,0 +1,98 @@
+"""The options of `elf sample`."""
+
+from __future__ import annotations
+
+import argparse
+
+from elf_lightning.cli.options import OneLineParser, add_reading, add_settings, positive, writable
+from elf_lightning.sampling.settings import USUAL_TRAJECTORIES, SamplingSettings
+
+UNPROMPTED = 8
+"""Texts without `--num` where there is nothing to answer or fill in."""
+PRECISIONS = {"32-true": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
+"""The Trainer's names -> torch's."""
+
+
+def sample_parser() -> argparse.ArgumentParser:
+    """A parser for `elf sample`; settings that are not given are left out of the result."""
+    parser = OneLineParser(prog="elf sample", description="Generate text from a checkpoint.")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="WHERE",
+        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (owner/name)",
+    )
+    parser.add_argument(
+        "--num",
+        type=positive,
+        metavar="N",
+        help=f"texts (default: {UNPROMPTED}), or texts for each prompt or template (default: 1)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: 0)")
+    _add_inputs(parser)
+    _add_outputs(parser)
+    _add_machine(parser)
+    add_settings(parser, SamplingSettings, "sampling (default: the checkpoint's own)")
+    parser.add_argument(
+        "--repetition-texts",
+        type=positive,
+        default=USUAL_TRAJECTORIES,
+        metavar="N",
+        help="texts to measure first, for --repetition-control with a checkpoint that keeps no measurement; "
+        f"`elf convert --measure-repetition` does it once for all (default: {USUAL_TRAJECTORIES})",
+    )
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    given = parser.add_argument_group("what is given").add_mutually_exclusive_group()
+    given.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="to answer (text-to-text models) or to go on from (all others); may be repeated",
+    )
+    given.add_argument("--prompt-file", metavar="FILE", help="the same, a prompt on each line")
+    given.add_argument(
+        "--infill",
+        action="append",
+        metavar="TEMPLATE",
+        help='a text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated',
+    )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    outputs = parser.add_argument_group("what is written besides")
+    outputs.add_argument(
+        "--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens"
+    )
+    outputs.add_argument(
+        "--trajectory",
+        type=writable,
+        metavar="FILE",
+        help="an HTML page that shows the texts emerge from noise",
+    )
+    outputs.add_argument(
+        "--screenshot", type=writable, metavar="FILE", help="an SVG picture of what a terminal shows"
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("model and machine")
+    machine.add_argument(
+        "--batch-size",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="texts sampled at once; changes speed and memory, not the texts (default: 32)",
+    )
+    machine.add_argument(
+        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)"
+    )
+    machine.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="32-true",
+        help="as the Trainer calls it (default: 32-true)",
+    )
+    add_reading(machine)
