@@ -30,10 +30,9 @@ def backbone_flops(network: ELFNetwork, length: int) -> int:
     positions = length + network.prefix.length
     feed_forward = int(hidden * shape.mlp_ratio * 2 / 3)
     project = _enter_flops(network, length) + 2 * length * bottleneck * hidden
-    prefix = _expand_flops(network) + 2 * hidden * hidden * _embeddings(network)
     linear = 2 * positions * hidden * (4 * hidden + 3 * feed_forward)
     attention = 4 * positions**2 * hidden
-    return project + prefix + shape.depth * (linear + attention)
+    return project + _prefix_flops(network) + shape.depth * (linear + attention)
 
 
 def latent_head_flops(network: ELFNetwork, length: int) -> int:
@@ -73,6 +72,27 @@ def training_step_flops(
     merging = merging_flops(network) * (5 if self_cond_rows else 3)
     trained = 3 * (rows * backbone + heads) - untrained_inputs + merging
     return trained + 2 * self_cond_rows * (backbone + latent_head)
+
+
+def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, passes: int = 1) -> int:
+    """Estimates of rows at `calls` times that they share, and their tokens.
+
+    Args:
+        network: whose sizes count.
+        rows: rows of the batch.
+        length: text positions of a row, padding included.
+        calls: steps, but for solvers that ask the network more than once a step.
+        passes: 2 under classifier-free guidance.
+    """
+    prefix = _prefix_flops(network)
+    estimate = backbone_flops(network, length) - prefix + latent_head_flops(network, length)
+    decode = backbone_flops(network, length) + token_head_flops(network, length)
+    once = merging_flops(network)
+    return calls * (passes * rows * estimate + prefix + once) + rows * decode + once
+
+
+def _prefix_flops(network: ELFNetwork) -> int:
+    return _expand_flops(network) + 2 * network.shape.hidden_size**2 * _embeddings(network)
 
 
 def _enter_flops(network: ELFNetwork, length: int) -> int:

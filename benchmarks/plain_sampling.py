@@ -1,0 +1,114 @@
+"""Sampling the obvious way: the baseline that the sampler is measured against, and must agree with.
+
+At every step two passes one after the other for classifier-free guidance, each through the whole network:
+prefix, all layers and both heads. Only the blocks are the network's own, so that what is measured is sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import LatentPromptBatch
+from elf_lightning.flow import RectifiedPath
+from elf_lightning.network import ELFNetwork
+from elf_lightning.network.flops import backbone_flops, latent_head_flops, token_head_flops
+from elf_lightning.sampling import SamplingSettings
+
+
+def both_heads(
+    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Estimate (B, S, C) and logits (B, S, V), whichever is wanted."""
+    hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
+    return network.latent_head(hidden), network.token_head(hidden)
+
+
+def one_head(
+    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same with the token head at the end alone, when all rows decode."""
+    hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
+    return network.latent_head(hidden), network.token_head(hidden) if gate[0] else hidden
+
+
+def plain_hidden(
+    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
+) -> Tensor:
+    """Hidden states (B, S, H), layer by layer."""
+    entrance = network.latent_in
+    merge = entrance.merge_self_cond
+    x = z if merge is None else merge(torch.cat([z, self_cond], dim=-1))
+    h = torch.cat([network.prefix(t, guidance, gate), entrance.up(entrance.down(x))], dim=1)
+    for block in network.blocks:
+        h = block(h, network.rotary[:, : h.shape[1]], None)
+    return h[:, network.prefix.length :]
+
+
+@torch.no_grad()
+def plain_sample(
+    network: ELFNetwork,
+    path: RectifiedPath,
+    settings: SamplingSettings,
+    prompt: LatentPromptBatch,
+    times: Sequence[float],
+    noise: Callable[[], Tensor],
+    forward: Callable[..., tuple[Tensor, Tensor]] = both_heads,
+) -> tuple[Tensor, Tensor]:
+    """Latents at t=1, (B, S, C), and the most likely tokens (B, S) after the condition, then zeros.
+
+    Args:
+        network: in eval mode.
+        path: of its training.
+        settings: solver `ode` or `sde`, guidance and `cfg_scale`.
+        prompt: B rows.
+        times: of the steps.
+        noise: draws (B, S, C) of the path's standard deviation.
+        forward: `both_heads` or `one_head`.
+    """
+    known = prompt.condition_mask[..., None]
+    ones = torch.ones(len(prompt), device=prompt.latents.device)
+    guidance = settings.guidance * ones
+    z = torch.where(known, prompt.latents, noise())
+    x_hat = torch.where(known, prompt.latents, 0.0)
+    for t, t_next in pairwise(times):
+        if settings.solver == "sde" and t_next < 1:
+            kept = min(max(1 - settings.gamma * (t_next - t), 0.0), 1.0)
+            t = kept * t
+            z = torch.where(known, prompt.latents, kept * z + (1 - kept) * noise())
+        estimate, _ = forward(network, z, t * ones, guidance, 0 * ones, x_hat)
+        if settings.cfg_scale != 1 and known.any():
+            blind, hidden = torch.where(known, 0.0, z), torch.where(known, 0.0, x_hat)
+            without, _ = forward(network, blind, t * ones, guidance, 0 * ones, hidden)
+            estimate = without + settings.cfg_scale * (estimate - without)
+        x_hat = torch.where(known, prompt.latents, estimate)
+        z = z + (t_next - t) * path.velocity(x_hat, z, t * ones)
+    _, logits = forward(network, z, ones, guidance, ones, torch.zeros_like(z))
+    tokens = logits.argmax(-1)
+    lengths = prompt.condition_mask.sum(dim=1).tolist()
+    cut = [torch.cat([row[length:], 0 * row[:length]]) for row, length in zip(tokens, lengths, strict=True)]
+    return z, torch.stack(cut)
+
+
+def plain_flops(
+    network: ELFNetwork, rows: int, length: int, calls: int, passes: int = 1, every_head: bool = True
+) -> int:
+    """FLOPs of `plain_sample`, by formula; arguments as for `network.flops.sampling_flops`.
+
+    Args:
+        network: whose sizes count.
+        rows: rows of the batch.
+        length: text positions of a row.
+        calls: steps.
+        passes: 2 under classifier-free guidance.
+        every_head: with `both_heads`, else with `one_head`.
+    """
+    size, bottleneck = network.latent_size, network.shape.bottleneck_size
+    # Merging first and narrowing then, where the network does both at once.
+    merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.shape.self_conditioning else 0
+    forwards = calls * passes + 1
+    forward = backbone_flops(network, length) + merge + latent_head_flops(network, length)
+    return rows * (forwards * forward + token_head_flops(network, length) * (forwards if every_head else 1))
