@@ -1,7 +1,7 @@
 """Sampling the obvious way: the baseline that the sampler is measured against, and must agree with.
 
 At every step two passes one after the other for classifier-free guidance, each through the whole network:
-prefix, all layers and both heads. Only the blocks are the network's own, so that what is measured is sampling.
+prefix, all layers and both heads.
 """
 
 from __future__ import annotations

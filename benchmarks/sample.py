@@ -2,9 +2,9 @@
 
     python -m benchmarks.sample --size quickstart --device cpu --compile --json sample.json
 
-All ways start from the same noise and must end in the same latents. The plain way asks for both heads at every
-step; beside it stands the same with the token head at the end alone. `bound` is the ratio of their FLOPs to
-those of the sampler, by formula: as fast as it can be where nothing but matrix products takes time.
+All ways start from the same noise and must end in the same latents. The plain way asks for both heads at
+every step; beside it stands the same with the token head at the end alone. `bound` is what the ratio would be
+if nothing but matrix products took time, from the FLOPs of each way by formula.
 """
 
 from __future__ import annotations
@@ -92,8 +92,10 @@ class Case:
     def flops(self, way: str) -> int:
         """FLOPs of the whole run, by formula."""
         passes = 2 if self.settings.cfg_scale != 1 else 1
-        sizes = (self.network, *self.prompt.condition_mask.shape, self.settings.steps, passes)
-        return plain_flops(*sizes, way == PLAIN) if way in (PLAIN, ONE_HEAD) else sampling_flops(*sizes)
+        rows, length = self.prompt.condition_mask.shape
+        if way in (PLAIN, ONE_HEAD):
+            return plain_flops(self.network, rows, length, self.settings.steps, passes, way == PLAIN)
+        return sampling_flops(self.network, rows, length, self.settings.steps, passes)
 
 
 def differences(ways: dict[str, Way], exact: bool) -> dict[str, dict[str, float]]:

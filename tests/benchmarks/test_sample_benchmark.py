@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.sample import KINDS, PLAIN, Case
+from benchmarks.sizes import SIZES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import sample
-from benchmarks.sample import KINDS, PLAIN, Case
-from benchmarks.sizes import SIZES
 
 
 def case_of(kind: str) -> Case:
