@@ -49,7 +49,7 @@ def test_blocks_keep_what_the_formula_says(mixed: bool) -> None:
 def test_a_gpu_keeps_less_and_checkpointing_least() -> None:
     network = ELFNetwork(SHAPE, LATENT, 30, LENGTH)
     checkpointed = ELFNetwork(replace(SHAPE, gradient_checkpointing=True), LATENT, 30, LENGTH)
-    on_cpu, on_gpu = activation_bytes(network, 4, LENGTH, fused=False), activation_bytes(network, 4, LENGTH)
+    on_cpu, on_gpu = (activation_bytes(network, 4, LENGTH, 4, fused=fused) for fused in (False, True))
     inputs = SHAPE.depth * 4 * (LENGTH + 12) * 64 * 4
-    assert activation_bytes(checkpointed, 4, LENGTH) == on_gpu // 2 + inputs
+    assert activation_bytes(checkpointed, 4, LENGTH, 4) == on_gpu // 2 + inputs
     assert on_gpu < on_cpu

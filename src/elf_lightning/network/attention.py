@@ -10,20 +10,29 @@ from elf_lightning.network.layers import RMSNorm
 
 
 def rotary_table(head_size: int, prefix_length: int, max_length: int, theta: float = 10_000.0) -> Tensor:
-    """Cosines and sines of the rotary angles, (2, prefix_length + max_length, head_size / 2).
+    """Cosines and sines of the rotary angles, (prefix_length + max_length, 1, head_size / 2, 2).
 
     Text starts at position 0; the prefix before it has the angle 0, which rotates nothing.
     """
     frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     positions = torch.cat([torch.zeros(prefix_length), torch.arange(max_length, dtype=torch.float32)])
-    angles = positions[:, None] * frequencies
-    return torch.stack([angles.cos(), angles.sin()])
+    angles = positions[:, None, None] * frequencies
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """Turn each pair of neighbouring values of `x` (..., N, head_size) by `rotary` (2, N, head_size / 2)."""
-    cos, sin = rotary
-    even, odd = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    """Turn each pair of neighbouring values of `x` (..., N, heads, head_size) by its position's angles.
+
+    Args:
+        x: float32.
+        rotary: (N, 1, head_size / 2, 2), see `rotary_table`.
+    """
+    pairs, rotary = x.reshape(*x.shape[:-1], -1, 2), rotary.float()
+    if not torch.compiler.is_compiling():
+        # One kernel in place of six; the compiler fuses those, and knows no complex numbers.
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotary)).flatten(-2)
+    even, odd = pairs.unbind(-1)
+    cos, sin = rotary.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 
 
@@ -45,11 +54,12 @@ class Attention(nn.Module):
 
         Args:
             h: (B, N, H).
-            rotary: (2, N, head_size / 2), see `rotary_table`.
+            rotary: (N, 1, head_size / 2, 2), see `rotary_table`.
             mask: (B, 1, 1, N) boolean, True at positions that may be seen; None for all.
         """
-        q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         q = rotate(self.q_norm(q.float()), rotary).type_as(v)
         k = rotate(self.k_norm(k.float()), rotary).type_as(v)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]

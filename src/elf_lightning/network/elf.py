@@ -155,7 +155,7 @@ class ELFNetwork(nn.Module):
             )
         length = self.prefix.length
         h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
-        rotary = self.rotary[:, : h.shape[1]]
+        rotary = self.rotary[: h.shape[1]]
         mask = None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from elf_lightning.network.precision import full_precision
+
+EPS = 1e-6
 
 
 class RMSNorm(nn.RMSNorm):
     """Root-mean-square norm over the last dimension, computed in float32 whatever the input's type."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(size, eps=1e-6)
+        super().__init__(size, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised `x`, same shape and type."""
-        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).type_as(x)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            normalised: Tensor = _RMSNormOnCPU.apply(x.float(), self.weight.float())  # type: ignore[no-untyped-call]
+        else:
+            normalised = F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), EPS)
+        return normalised.type_as(x)
+
+
+class _RMSNormOnCPU(torch.autograd.Function):
+    """`F.rms_norm` with half its passes over memory: torch has no fused kernel for a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """`x` (..., H) and weight (H,) -> (..., H)."""
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
+        unit: Tensor = x * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit * weight
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of `x` and weight."""
+        unit, scale, weight = ctx.saved_tensors
+        product = gradient * unit
+        with full_precision(product):
+            along = (product @ weight).div_(len(weight)).unsqueeze(-1)
+        of_x = (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale)
+        return of_x, product.flatten(0, -2).sum(0)
 
 
 class SwiGLU(nn.Module):

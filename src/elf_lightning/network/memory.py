@@ -6,14 +6,14 @@ size H and feed-forward width W:
     inputs of both norms, float32              8 H
     inputs of the qkv and gate layers          2 a H
     queries, keys, values                      3 a H
-    float32 copies of queries and keys         8 H       (a = 2)
+    queries and keys in float32                8 H       (a = 2, or on a CPU)
     rotated queries and keys                   2 a H
     attention's output                         a H
     gate and value, SiLU, their product        4 a W
     softmax and norm statistics                4 (3 heads + 2)
 
-A CPU keeps 16 H + a H more, since its norms are not fused and its attention's output is copied. Each matrix
-of a block is kept once more in the compute type (a = 2). Compilation needs less than all this.
+A CPU keeps what its norms have scaled, in place of their inputs. Each matrix of a block is kept once more in
+the compute type (a = 2). Compilation needs less than all this.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def activation_bytes(
         rows: rows of the micro-batch.
         length: text positions of a row, padding included.
         compute_bytes: of a value in the compute type: 2 or 4.
-        fused: whether norms and attention are those of a GPU.
+        fused: whether norms are those of a GPU.
     """
     shape = network.shape
     positions = rows * (length + network.prefix.length)
@@ -57,10 +57,9 @@ def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) 
 def _position_bytes(network: ELFNetwork, compute: int, fused: bool) -> int:
     hidden, heads = network.shape.hidden_size, network.shape.num_heads
     feed_forward = int(hidden * network.shape.mlp_ratio * 2 / 3)
-    copies = 8 * hidden if compute < 4 else 0
-    unfused = 0 if fused else (16 + compute) * hidden
+    copies = 8 * hidden if compute < 4 or not fused else 0
     statistics = 4 * (3 * heads + 2)
-    return 8 * (1 + compute) * hidden + 4 * compute * feed_forward + copies + unfused + statistics
+    return 8 * (1 + compute) * hidden + 4 * compute * feed_forward + copies + statistics
 
 
 def _cast_bytes(network: ELFNetwork, compute: int) -> int:

@@ -88,6 +88,6 @@ def _accumulate(
 ) -> None:
     """Adds a chunk's gradients; weighing the positions is cheaper on x than on the shares."""
     features, unembed, bias = gradients
-    torch.mm(shares, weight, out=features[rows]).mul_(weights[:, None])
-    unembed.addmm_(shares.T, x * weights[:, None])
+    features[rows] = (shares @ weight) * weights[:, None]
+    torch.addmm(unembed, shares.T, x * weights[:, None], out=unembed)
     bias.addmv_(shares.T, weights)
