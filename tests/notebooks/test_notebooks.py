@@ -149,5 +149,5 @@ def test_evaluating(trained: Path) -> None:
 @pytest.mark.slow
 def test_a_corpus_of_ones_own(tmp_path: Path) -> None:
     said = run("05_your_own_corpus.ipynb", FOLDER=str(tmp_path), STEPS=2, MODULES=40)
-    assert "json load  ->" in said
+    assert "copy deepcopy  ->" in said
     assert said.count("\n- ") == 4  # all mistakes are told
