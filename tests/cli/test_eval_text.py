@@ -71,6 +71,24 @@ def test_samples_of_an_evaluation_are_told_apart(
     ]
 
 
+def test_files_of_one_name_have_rows_of_their_own(
+    score: Callable[..., Any], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    for run in ("one", "other"):
+        (tmp_path / run).mkdir()
+    files = [write(f"{run}/samples.jsonl", [{"text": TEXTS[0]}]) for run in ("one", "other")]
+    assert [row["name"] for row in score(*files, write("third.txt", TEXTS))] == [
+        *map(str, files),
+        "third.txt",
+    ]
+
+
+def test_settings_of_any_kind_are_names(score: Callable[..., Any], write: Callable[..., Path]) -> None:
+    rows = [{"setting": {"steps": steps}, "seed": [1], "text": TEXTS[0]} for steps in (2, 2, 4)]
+    scores = score(write("other.jsonl", rows))
+    assert [(row["name"], row["num_samples"]) for row in scores] == [("{'steps': 2}", 2), ("{'steps': 4}", 1)]
+
+
 def test_another_field_and_odd_line_ends_are_read(
     score: Callable[..., Any], write: Callable[..., Path]
 ) -> None:

@@ -17,7 +17,7 @@ from elf_lightning.reporting import Scores, score_table
 if TYPE_CHECKING:
     from elf_lightning.metrics import MetricSuite
 
-Sets = dict[str, dict[int, list[str]]]
+Sets = dict[str, dict[str, list[str]]]
 """Texts by what they are called and by seed."""
 
 
@@ -109,10 +109,13 @@ def _scores(name: str, sets: list[list[str]], references: list[str] | None, suit
 
 def _named(files: Sequence[Path], field: str) -> Sets:
     """The texts of all files, called after their setting if they have one, and after their file."""
+    names = [path.name for path in files]
     named: Sets = {}
     for path in files:
         for setting, sets in _read(path, field).items():
-            file = path.name if len(files) > 1 or not setting else ""
+            file = path.name if names.count(path.name) == 1 else str(path)
+            if len(files) == 1 and setting:
+                file = ""
             named[": ".join(filter(None, (file, setting)))] = sets
     return named
 
@@ -122,7 +125,7 @@ def _plain(path: Path, field: str) -> list[str]:
 
 
 def _read(path: Path, field: str) -> Sets:
-    """The texts of a file by setting and seed; by "" and 0 where there is none."""
+    """The texts of a file by setting and seed; by "" and "" where there is none."""
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -131,7 +134,7 @@ def _read(path: Path, field: str) -> Sets:
     if lines == [""]:
         raise UserError(f"{path} is empty; give a file with a text on each line")
     if path.suffix != ".jsonl":
-        return {"": {0: lines}}
+        return {"": {"": lines}}
     read: Sets = {}
     for number, line in enumerate(lines, start=1):
         row = _object(line)
@@ -139,7 +142,8 @@ def _read(path: Path, field: str) -> Sets:
             raise UserError(
                 f"{path}: line {number} is no JSON object with a text under '{field}'; see --field"
             )
-        read.setdefault(row.get("setting", ""), {}).setdefault(row.get("seed", 0), []).append(row[field])
+        setting, seed = (str(row.get(name, "")) for name in ("setting", "seed"))
+        read.setdefault(setting, {}).setdefault(seed, []).append(row[field])
     return read
 
 

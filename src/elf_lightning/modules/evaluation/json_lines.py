@@ -31,7 +31,8 @@ class JsonLines:
         """
         if not self.path.exists():
             return []
-        *lines, _unfinished = self.path.read_text(encoding="utf-8").split("\n")
+        # As bytes, since an interruption may also have cut a letter in two.
+        *lines, _unfinished = self.path.read_bytes().split(b"\n")
         return [self._row(number, line) for number, line in enumerate(lines, start=1)]
 
     def replace(self, rows: Iterable[Row]) -> None:
@@ -46,10 +47,10 @@ class JsonLines:
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, rows)))
 
-    def _row(self, number: int, line: str) -> Row:
+    def _row(self, number: int, line: bytes) -> Row:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             row = None
         if not isinstance(row, dict):
             raise UserError(
