@@ -62,7 +62,7 @@ def losses(options: argparse.Namespace, device: torch.device, budget: Budget) ->
         if number and not budget.allows(f"step {number + 1} and later of both trainings"):
             break
         batch = batches(rows, number)
-        pairs.append(torch.stack([training(batch).total.detach() for training in (exact, mixed)]))
+        pairs.append(torch.stack([training(batch) for training in (exact, mixed)]))
     first, second = torch.stack(pairs).cpu().unbind(1)
     return first, second
 

@@ -73,7 +73,7 @@ def train(corpus: Corpus, network: ELFNetwork, options: argparse.Namespace, budg
     means: list[float] = []
     recent: list[Tensor] = []
     for batch in corpus.batches(options.rows, seed=0):
-        recent.append(training(batch).total.detach())
+        recent.append(training(batch))
         average.update()
         if len(recent) == LOOKED_EVERY or training.steps == options.steps:
             means.append(torch.stack(recent).mean().item())

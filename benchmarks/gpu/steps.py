@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.sizes import Size
 from elf_lightning.batch import LatentBatch
 from elf_lightning.flow import seeded_generator
 from elf_lightning.network import ELFNetwork
-from elf_lightning.objectives import ELFObjective, Losses, StepKey
+from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, Schedule, scaled_learning_rate
+
+CLIP = 1.0
+"""Largest norm of a gradient."""
 
 
 def full_rows(ids: Tensor, latents: Tensor) -> LatentBatch:
@@ -42,6 +49,27 @@ class MadeUpRows:
         return full_rows(ids, self._table[ids])
 
 
+class StepLoss(nn.Module):
+    """A network with its objective, as one module: what DDP wraps.
+
+    Args:
+        network: on its device.
+        objective: gives the loss.
+        mixed: compute in bfloat16 where the network allows it.
+    """
+
+    def __init__(self, network: ELFNetwork, objective: ELFObjective, mixed: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.mixed = mixed
+
+    def forward(self, batch: LatentBatch, draws: Draws) -> Tensor:
+        """The loss of a micro-batch, ()."""
+        with torch.autocast(batch.latents.device.type, torch.bfloat16, enabled=self.mixed):
+            return self.objective(self.network, batch, draws).total
+
+
 class Training:
     """A network on its way: draws, loss, gradient, clipping, optimizer, schedule, as in `ELFModule`.
 
@@ -51,47 +79,64 @@ class Training:
         optimizer: its settings.
         schedule: of the learning rate.
         rows: of an optimizer step, over all processes; they scale the learning rate.
-        total_steps: of the whole run, for the schedule.
         mixed: compute in bfloat16 where the network allows it.
         seed: of the draws.
-        clip: largest norm of a gradient.
+        rank: of this process, for the draws.
+        wrap: what is put around the loss, such as DDP.
     """
 
     def __init__(
         self,
         network: ELFNetwork,
-        objective: ELFObjective = ELFObjective(),
-        optimizer: Muon = Muon(),
+        objective: ELFObjective,
+        optimizer: Muon,
         schedule: Schedule = Schedule(),
         *,
         rows: int,
-        total_steps: float = float("inf"),
-        mixed: bool = True,
+        mixed: bool,
         seed: int = 0,
-        clip: float = 1.0,
+        rank: int = 0,
+        wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     ) -> None:
         self.network = network
         self.objective = objective
+        self.loss = wrap(StepLoss(network, objective, mixed))
         self.optimizer = optimizer.build(network, scaled_learning_rate(optimizer.base_learning_rate, rows))
-        self.scheduler = schedule.build(self.optimizer, total_steps, steps_per_epoch=1)
-        self.mixed = mixed
+        self.scheduler = schedule.build(self.optimizer, float("inf"), steps_per_epoch=1)
         self.seed = seed
-        self.clip = clip
-        self.steps = 0
+        self.rank = rank
+        self.steps = self.micro_batches = 0
 
-    def __call__(self, batch: LatentBatch) -> Losses:
-        """One optimizer step on one batch; nothing waits for the device."""
-        device = batch.latents.device
-        draws = self.objective.draw(batch.latents.shape, StepKey(self.seed, 0, self.steps), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed):
-            losses = self.objective(self.network, batch, draws)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
+    def __call__(self, *batches: LatentBatch) -> Tensor:
+        """One optimizer step on micro-batches; their mean loss, (). Nothing waits for the device."""
+        total = torch.zeros((), device=batches[0].latents.device)
+        for number, batch in enumerate(batches, start=1):
+            total += self.gradient(batch, len(batches), synchronized=number == len(batches))
+        self.update()
+        return total
+
+    def gradient(self, batch: LatentBatch, of: int = 1, synchronized: bool = True) -> Tensor:
+        """Add a micro-batch's gradient, one `of` so many; its share of the loss, ().
+
+        With `synchronized` false the ranks do not exchange it.
+        """
+        key = StepKey(self.seed, 0, self.micro_batches, self.rank)
+        draws = self.objective.draw(batch.latents.shape, key, batch.latents.device)
+        whole = self.loss
+        alone = whole.no_sync() if isinstance(whole, DistributedDataParallel) else nullcontext()
+        with nullcontext() if synchronized else alone:
+            loss: Tensor = whole(batch, draws) / of
+            loss.backward()  # type: ignore[no-untyped-call]
+        self.micro_batches += 1
+        return loss.detach()
+
+    def update(self) -> None:
+        """Clip, move the weights, forget the gradient."""
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
         self.steps += 1
-        return losses
 
 
 class Average:
