@@ -26,7 +26,7 @@ def bundle() -> ModelBundle:
         decoding={
             "tokenizer": "somewhere",
             "encoder": {"class": "PretrainedEncoder", "name_or_path": "somewhere", "layer": None},
-            "kept_ids": [1, 2, 3],
+            "kept_ids": list(range(5, 25)),
             "latent_mean": [0.5] * 8,
             "latent_std": 0.2,
             "max_condition_length": None,

@@ -326,6 +326,31 @@ def test_hub_config_of_another_kind(
     assert said in complaint(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("tokenizer", 3),
+        ("encoder", "bert"),
+        ("kept_ids", "all"),
+        ("kept_ids", [1, 2]),
+        ("kept_ids", ["a"] * 20),
+        ("latent_mean", [0.5]),
+        ("latent_std", "0.2"),
+        ("latent_std", 0.0),
+        ("max_condition_length", "long"),
+        ("pad_id", None),
+        ("eos_id", 20),
+        ("unknown_id", None),
+    ],
+)
+def test_decoding_that_cannot_be(bundle: ModelBundle, tmp_path: Path, entry: str, value: Any) -> None:
+    save_hub(bundle, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["decoding"][entry] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert f"the decoding.{entry} {value!r:.40}, which does not fit" in complaint(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_truncated_hub_file(bundle: ModelBundle, tmp_path: Path, name: str) -> None:
     save_hub(bundle, tmp_path)

@@ -229,6 +229,8 @@ def test_lone_text_to_measure_on_is_one_prompt(conditional: ELF) -> None:
 def test_encoder_of_another_version(make_bundle: Callable[..., ModelBundle]) -> None:
     model = ELF(make_bundle(encoder={"class": "Runes", "name_or_path": "stone"}), "cpu")
     assert "class 'Runes'" in complaint(lambda: model.generate(prompts=["the cat"]))
+    model = ELF(make_bundle(encoder={"class": "PretrainedEncoder", "name_or_path": "x", "ink": 1}), "cpu")
+    assert "told by name_or_path, ink" in complaint(lambda: model.generate(prompts=["the cat"]))
 
 
 def test_answers_have_their_own_defaults(make_bundle: Callable[..., ModelBundle]) -> None:

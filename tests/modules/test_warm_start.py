@@ -17,7 +17,17 @@ from elf_lightning.network import ELFNetwork, NetworkShape
 
 SHAPE = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
 SIZES = {"latent_size": 6, "vocab_size": 11, "max_length": 8}
-DECODING = {"kept_ids": None, "latent_mean": [0.1, -0.2], "latent_std": 0.5}
+DECODING: dict[str, Any] = {
+    "tokenizer": "somewhere",
+    "encoder": {"class": "PretrainedEncoder", "name_or_path": "somewhere", "layer": None},
+    "kept_ids": None,
+    "latent_mean": [0.1, -0.2, *[0.0] * 4],
+    "latent_std": 0.5,
+    "max_condition_length": None,
+    "pad_id": 0,
+    "eos_id": 1,
+    "unknown_id": None,
+}
 
 
 @pytest.fixture
@@ -87,8 +97,8 @@ def test_another_vocabulary_is_refused() -> None:
 @pytest.mark.parametrize(
     ("ours", "told"),
     [
-        ({"latent_mean": [0.11, -0.2]}, False),
-        ({"latent_mean": [0.1, -0.25]}, True),
+        ({"latent_mean": [0.11, -0.2, *[0.0] * 4]}, False),
+        ({"latent_mean": [0.1, -0.25, *[0.0] * 4]}, True),
         ({"latent_mean": 0.0}, True),
         ({"latent_std": 0.51}, False),
         ({"latent_std": 0.6}, True),

@@ -9,23 +9,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from elf_lightning.checkpoints.decoding import check_decoding
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkShape
 
 _LISTED = 5
-DECODING_ENTRIES = (
-    "tokenizer",
-    "encoder",
-    "kept_ids",
-    "latent_mean",
-    "latent_std",
-    "max_condition_length",
-    "pad_id",
-    "eos_id",
-    "unknown_id",
-)
-"""What the decoding state must hold to turn text into rows and latents into text."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +92,10 @@ class ModelBundle:
             UserError: if the description lacks an entry, has an unknown one, or does not fit the weights.
         """
         try:
-            decoding = dict(description["decoding"])
-            if decoding and (missing := [name for name in DECODING_ENTRIES if name not in decoding]):
-                raise KeyError(f"decoding.{missing[0]}")
             network = dict(description["network"])
             sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
+            decoding = dict(description["decoding"])
+            check_decoding(decoding, sizes["latent_size"], sizes["vocab_size"])
             return cls(
                 shape=NetworkShape(**network),
                 **sizes,

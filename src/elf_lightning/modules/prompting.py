@@ -183,7 +183,13 @@ class RowMaker:
                 f"the model's encoder is of class {kind!r}, and this version of elf_lightning knows "
                 f"{', '.join(_ENCODERS)}; use the version that wrote the checkpoint"
             )
-        encoder = _ENCODERS[kind](**identity)
+        try:
+            encoder = _ENCODERS[kind](**identity)
+        except TypeError as error:
+            raise UserError(
+                f"the model's encoder is told by {', '.join(identity)}, which does not fit this version of "
+                f"elf_lightning ({error}); use the version that wrote the checkpoint"
+            ) from error
         if encoder.latent_size != self.latent_size:
             raise UserError(
                 f"encoder '{encoder.name_or_path}' gives latents of size {encoder.latent_size}, but the "
