@@ -13,3 +13,7 @@ class UserError(Exception):
     The command line prints the message without a traceback and exits with status 2; in a notebook it is
     an ordinary exception.
     """
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker passes an error on inside a traceback, which ends with what was said.
+        super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())

@@ -99,6 +99,18 @@ def test_embedded_and_cached_give_the_same_loss(make_pairs: Callable[..., ELFDat
     assert any(batch.label_drop.any() for batch in embedded)
 
 
+def test_cached_latents_are_those_of_the_tokenizers_ids(make_data: Callable[..., ELFDataModule]) -> None:
+    full, restricted = (
+        batches(make_data(cache_latents=True, restrict_vocabulary=some)) for some in (False, True)
+    )
+    embedded = batches(make_data(restrict_vocabulary=True))
+    for first, second, third in zip(full, restricted, embedded, strict=True):
+        assert torch.equal(first.latents, second.latents)
+        assert not torch.equal(first.input_ids, second.input_ids)
+        assert torch.equal(second.input_ids, third.input_ids)
+        torch.testing.assert_close(loss(second, 60), loss(third, 60), atol=1e-3, rtol=1e-3)
+
+
 def test_narrow_batches_are_cut_from_the_cache(make_pairs: Callable[..., ELFDataModule]) -> None:
     embedded, cached = (
         batches(make_pairs(cache_latents=cache, bucket_step=2, max_length=20)) for cache in (False, True)

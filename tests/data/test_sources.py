@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
+from datasets.distributed import split_dataset_by_node
 
 from elf_lightning.data import (
     DatasetFiles,
@@ -77,6 +78,13 @@ class TestTextFiles:
         train, held_out = load(source, tmp_path)
         assert (texts(train), texts(held_out)) == (["train1.txt", "train2.txt"], ["held.txt"])
 
+    def test_patterns_over_folders(self, tmp_path: Path) -> None:
+        for name in ("a/one.txt", "b/c/two.txt", "b/three.md"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(name)
+        train, held_out = load(TextFiles(str(tmp_path / "**" / "*.txt")), tmp_path)
+        assert texts(train + held_out) == ["a/one.txt", "b/c/two.txt"]
+
     def test_a_byte_order_mark_is_no_text(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo")
         assert texts(load(TextFiles(str(tmp_path / "a.txt"), document="line"), tmp_path)[0]) == ["one"]
@@ -106,8 +114,12 @@ class TestTextFiles:
         with pytest.raises(UserError, match=r"a.txt' is not UTF-8 \(byte 0xfc\)"):
             load(TextFiles(str(tmp_path / "a.txt")), tmp_path)
 
+    def test_another_document(self) -> None:
+        with pytest.raises(UserError, match="source document 'page': choose file, line, block"):
+            TextFiles("a.txt", document="page")  # type: ignore[arg-type]
+
     def test_nothing_left_to_train_on(self, text_file: Path, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"1 document\(s\) cannot be split"):
+        with pytest.raises(UserError, match=r"1 document\(s\) cannot be split .*document: line"):
             load(TextFiles(str(text_file)), tmp_path)
 
 
@@ -137,6 +149,11 @@ class TestJsonLines:
             ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
             ('{"text": "a"}\n{"input": "a"}\n', "line 2 has no 'text'"),
             ('{"text": "a"}\n\n["b"]\n', "line 3 is no JSON object"),
+            ('{"text": "a"}\n{"text": 5}\n', "line 2 has something other than a string as 'text'"),
+            ('{"text": ["a"]}\n', "line 1 has something other than a string as 'text'"),
+            ('{"input_ids": [1, 1.5]}\n', "line 1 has something other than a list of whole numbers"),
+            ('{"input_ids": [1, null]}\n', "line 1 has something other than a list of whole numbers"),
+            ('{"input_ids": "abc"}\n', "line 1 has something other than a list of whole numbers"),
         ],
     )
     def test_bad_content(self, tmp_path: Path, content: str, complaint: str) -> None:
@@ -239,6 +256,33 @@ class TestHubDataset:
         streamed = texts(list(source.stream(epoch=0, seed=0)))
         assert sorted(streamed) == [pair["en"] for pair in PAIRS[4:]]
         assert texts(list(source.stream(epoch=1, seed=0))) != streamed
+
+    @pytest.mark.parametrize("parts", [1, 2, 3, 4])
+    def test_no_part_of_a_stream_holds_what_is_held_out(self, tmp_path: Path, parts: int) -> None:
+        folder = tmp_path / "shards"
+        folder.mkdir()
+        for shard in range(4):
+            rows = {"text": [f"{shard} {number}" for number in range(10)]}
+            Dataset.from_dict(rows).to_parquet(folder / f"train-{shard}.parquet")
+        source = HubDataset(str(folder), streamed_rows=8, streamed_validation_rows=6)
+        held_out = texts(source.load(tmp_path)["validation"].to_list())
+        trained = [
+            text
+            for part in range(parts)
+            for text in texts(list(split_dataset_by_node(source.stream(0, 0), part, parts)))
+        ]
+        assert len(held_out) == 6
+        assert len(trained) == len(set(trained)) == 34
+        assert not set(trained) & set(held_out)
+
+    @pytest.mark.parametrize("streamed_rows", [None, 5])
+    def test_a_bad_file(self, tmp_path: Path, streamed_rows: int | None) -> None:
+        folder = tmp_path / "bad"
+        folder.mkdir()
+        (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": \n')
+        with pytest.raises(UserError, match=r"split 'train' could not be read: JSON parse error") as error:
+            load(HubDataset(str(folder), streamed_rows=streamed_rows), tmp_path)
+        assert "\n" not in str(error.value)
 
     def test_identity_changes_with_the_files_of_a_folder(self, folder: str) -> None:
         before = HubDataset(folder).identity()

@@ -100,6 +100,20 @@ def test_a_stream_that_ends_starts_again(make_stream: Callable[..., ELFDataModul
     assert len({tuple(row) for row in found}) == 40
 
 
+def test_a_worker_tells_a_mistake_in_one_line(
+    make_stream: Callable[..., ELFDataModule], tmp_path: Path
+) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    Dataset.from_dict({"input_ids": [[5, 10_000]] * 8}).to_json(folder / "train.jsonl")
+    Dataset.from_dict({"input_ids": [[5, 6, 7, 8]] * 8}).to_json(folder / "validation.jsonl")
+    data = make_stream({"path": str(folder)}, num_workers=1)
+    data.prepare_data()
+    with pytest.raises(UserError, match=r"^an example of the stream has ids from 5 to 10000; .*") as error:
+        next(iter(data.train_dataloader()))
+    assert "\n" not in str(error.value)
+
+
 def test_it_is_embedded_like_any_other(make_stream: Callable[..., ELFDataModule]) -> None:
     data = make_stream()
     data.prepare_data()

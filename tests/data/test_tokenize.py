@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -19,6 +23,7 @@ from elf_lightning.data.sources import IDS
 from elf_lightning.encoders import read_tokenizer
 from elf_lightning.errors import UserError
 
+FORK = multiprocessing.get_context("fork")
 EOS = 3  # [SEP] of the tiny BERT
 
 
@@ -144,7 +149,12 @@ class TestPairs:
 
     def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
         source = Texts([], condition_text=["god", "light"], text=["now", ""])
-        with pytest.raises(UserError, match=r"example 1 \(counted from 0\) has an empty target"):
+        with pytest.raises(UserError, match=r"example 1 of the train split \(counted from 0\) has an empty"):
+            prepared(source, max_condition_length=2)
+
+    def test_a_missing_target_is_an_empty_one(self, prepared: Callable[..., Preparation]) -> None:
+        source = Texts([], condition_text=["god", "light"], text=["now", None])
+        with pytest.raises(UserError, match="has an empty target"):
             prepared(source, max_condition_length=2)
 
     def test_pairs_need_a_condition_length(self, prepared: Callable[..., Preparation]) -> None:
@@ -182,6 +192,52 @@ class TestCache:
 
         monkeypatch.setattr(Texts, "load", refuse)
         assert ids_of(prepared()) == first
+
+    def test_a_preparation_that_fails_leaves_nothing(
+        self, prepared: Callable[..., Preparation], tmp_path: Path
+    ) -> None:
+        with pytest.raises(UserError):
+            prepared(Texts([], input_ids=[[-1]]))
+        assert all(path.suffix == ".lock" for path in (tmp_path / "cache").iterdir())
+
+    def test_a_killed_preparation_is_redone(
+        self, prepared: Callable[..., Preparation], tmp_path: Path
+    ) -> None:
+        class Deadly(Texts):
+            def load(self, scratch: Path) -> DatasetDict:
+                (scratch / "half.arrow").write_text("half of it")
+                os.kill(os.getpid(), signal.SIGKILL)
+                raise AssertionError
+
+        killed = FORK.Process(target=prepared, args=(Deadly(DOCUMENTS),))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
+        (unfinished,) = (tmp_path / "cache").glob("*.incomplete")
+        assert (unfinished / "scratch" / "half.arrow").exists()
+        preparation = prepared(Texts(DOCUMENTS))
+        assert len(ids_of(preparation)) == 7
+        assert preparation.splits() == ["train", "validation"]
+        assert not unfinished.exists()
+
+    def test_processes_that_prepare_at_once_wait_for_one(
+        self, prepared: Callable[..., Preparation], tmp_path: Path
+    ) -> None:
+        class Slow(Texts):
+            def load(self, scratch: Path) -> DatasetDict:
+                with (tmp_path / "loads").open("a") as file:
+                    file.write("once\n")
+                time.sleep(0.3)
+                return super().load(scratch)
+
+        both = [FORK.Process(target=prepared, args=(Slow(DOCUMENTS),)) for _ in range(3)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        assert [process.exitcode for process in both] == [0, 0, 0]
+        assert (tmp_path / "loads").read_text() == "once\n"
+        assert len(ids_of(prepared(Texts(DOCUMENTS)))) == 7
 
     def test_an_interrupted_preparation_is_redone(
         self, prepared: Callable[..., Preparation], monkeypatch: pytest.MonkeyPatch
@@ -225,8 +281,27 @@ class TestCache:
 class TestBadRows:
     @pytest.mark.parametrize("row", [[5, 10_000], [-1, 5]])
     def test_ids_outside_the_vocabulary(self, prepared: Callable[..., Preparation], row: list[int]) -> None:
-        with pytest.raises(UserError, match=r"example 1 \(counted from 0\) has ids from .* knows 0 to"):
+        with pytest.raises(UserError, match=r"example 1 of the train split .* has ids from .* knows 0 to"):
             prepared(Texts([], input_ids=[[5], row]))
+
+    @pytest.mark.parametrize("row", [[5.5], ["5"], [[5], [6, 7]], [5, None]])
+    def test_ids_that_are_no_whole_numbers(
+        self, prepared: Callable[..., Preparation], row: list[Any]
+    ) -> None:
+        with pytest.raises(UserError, match=r"example 0 of the train split .* they must be whole numbers"):
+            prepared(Texts([], input_ids=[row]))
+
+    @pytest.mark.parametrize("value", [5, ["a", "b"]])
+    def test_a_text_that_is_none(self, prepared: Callable[..., Preparation], value: Any) -> None:
+        with pytest.raises(UserError, match="for a text; choose another text_column"):
+            prepared(Texts([value]))
+
+    def test_missing_values_are_empty_documents(self, prepared: Callable[..., Preparation]) -> None:
+        some = [DOCUMENTS[0], None, DOCUMENTS[2]]
+        expected = ids_of(prepared(Texts(DOCUMENTS[:3])))
+        assert ids_of(prepared(Texts(some))) == expected
+        rows = [[5, 6, 7, 8], None, [9, 10, 11, 12]]
+        assert ids_of(prepared(Texts([], input_ids=rows))) == [rows[0], rows[2]]
 
     def test_nothing_but_empty_documents(self, prepared: Callable[..., Preparation]) -> None:
         with pytest.raises(UserError, match="the train split has no text in it"):

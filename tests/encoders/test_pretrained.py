@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForTextEncoding
+from transformers import (
+    AutoModel,
+    AutoModelForTextEncoding,
+    CamembertConfig,
+    DebertaV2Config,
+    DebertaV2Model,
+    MPNetConfig,
+    XLMRobertaConfig,
+)
 
 from elf_lightning.encoders import PretrainedEncoder, encoder_mask, weights_stamp
 from elf_lightning.errors import UserError
@@ -91,6 +99,49 @@ class TestMask:
             rounded = encoder(ids, mask)
         assert rounded.dtype == torch.float32
         torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("model_folder", "attention"),
+    [("tiny_t5", "sdpa"), ("tiny_bert", "sdpa"), ("tiny_t5gemma", "eager")],
+    indirect=["model_folder"],
+)
+def test_the_fastest_attention_is_taken(model_folder: str, attention: str) -> None:
+    assert PretrainedEncoder(model_folder).load().model.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2", "nonsense"])
+def test_attention_that_takes_no_such_mask_is_refused(tiny_bert: str, attention: Any) -> None:
+    with pytest.raises(UserError, match=f"attn_implementation '{attention}' .* choose eager or sdpa"):
+        PretrainedEncoder(tiny_bert, attn_implementation=attention)
+
+
+def test_attention_that_the_model_has_not_is_refused(tiny_t5gemma: str) -> None:
+    with pytest.raises(UserError, match=r"'sdpa' is none that transformers has for .* leave it out"):
+        PretrainedEncoder(tiny_t5gemma, attn_implementation="sdpa").load()
+
+
+def test_a_model_that_makes_its_own_mask_is_refused(tmp_path: Path) -> None:
+    config = DebertaV2Config(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    DebertaV2Model(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="DebertaV2Model takes no mask for each position; choose a model of"):
+        PretrainedEncoder(str(tmp_path)).load()
+
+
+def test_a_model_that_does_not_heed_the_mask_is_refused(
+    tiny_bert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elf_lightning.encoders.pretrained.additive_mask", lambda *_: None)
+    with pytest.raises(UserError, match="BertModel takes no mask for each position"):
+        PretrainedEncoder(tiny_bert).load()
+
+
+@pytest.mark.parametrize("family", [XLMRobertaConfig, CamembertConfig, MPNetConfig])
+def test_positions_behind_the_pad_id_shorten_the_limit(tmp_path: Path, family: Any) -> None:
+    family(max_position_embeddings=34, pad_token_id=1).save_pretrained(tmp_path)
+    assert PretrainedEncoder(str(tmp_path)).max_length == 32
 
 
 @pytest.mark.parametrize("model_folder", MODELS, indirect=True)

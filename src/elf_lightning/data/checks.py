@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from elf_lightning.data.embed import Moments
 from elf_lightning.data.position import Position
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.data.vocabulary import SpecialIds
+from elf_lightning.data.vocabulary import PadMode, SpecialIds
 from elf_lightning.encoders import Encoder
 from elf_lightning.errors import UserError
 
@@ -59,6 +61,33 @@ def check_label_drop(probability: float, max_condition_length: int | None) -> No
             f"data.label_drop_probability {probability}: there is no condition to drop; set "
             "data.max_condition_length for text-to-text, or the probability to 0"
         )
+
+
+def check_choices(packing: Packing, pad_mode: PadMode) -> None:
+    """What the command line's parser refuses, for those who come without it.
+
+    Raises:
+        UserError: for another word.
+    """
+    for name, value, choices in (("packing", packing, Packing), ("pad_mode", pad_mode, PadMode)):
+        if value not in get_args(choices):
+            raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
+
+
+def check_counts(num_workers: int, num_predict_rows: int, num_proc: int | None, seed: int) -> None:
+    """Numbers of processes and rows cannot be negative, nor can seeds.
+
+    Raises:
+        UserError: for a number that is too small.
+    """
+    for name, value, least in (
+        ("num_workers", num_workers, 0),
+        ("num_predict_rows", num_predict_rows, 1),
+        ("num_proc", num_proc, 1),
+        ("seed", seed, 0),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"data.{name} {value} must be at least {least}")
 
 
 def check_batch(batch_size: int, bucket_step: int | None, packing: Packing, paired: bool) -> None:

@@ -80,6 +80,8 @@ class ELFDataModule(ResumableDataModule):
         num_proc: int | None = None,
     ) -> None:
         super().__init__(batch_size, global_batch_size)
+        checks.check_choices(packing, pad_mode)
+        checks.check_counts(num_workers, num_predict_rows, num_proc, seed)
         checks.check_lengths(max_length, encoder, max_condition_length)
         checks.check_label_drop(label_drop_probability, max_condition_length)
         checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)

@@ -47,7 +47,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 def written_once(folder: Path) -> Iterator[Path | None]:
     """A folder to fill that takes the name `folder` only when complete; None where that exists already.
 
-    Only one process at a time gets in, the others wait; what an interrupted one left is thrown away.
+    Only one process at a time gets in, the others wait. What is not completed is thrown away: at once, or by
+    the next process where this one is killed.
 
     Raises:
         UserError: if the cache folder is not writable.
@@ -72,6 +73,7 @@ def written_once(folder: Path) -> Iterator[Path | None]:
             unfinished.rmdir()
             yield None
             return
+        stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
         yield unfinished
         unfinished.rename(folder)
 
@@ -153,6 +155,7 @@ class Preparation:
             self.tokenize,
             batched=True,
             with_indices=True,
+            fn_kwargs={"split": folder.name},
             remove_columns=dataset.column_names,
             features=Features({name: List(Value("int32")) for name in columns} | {CUT: Value("bool")}),
             cache_file_name=str(folder / "rows.arrow"),

@@ -119,7 +119,7 @@ def _cut(tokenize: Tokenize, batches: Iterator[dict[str, list[object]]]) -> Iter
     packed = tokenize.packing == "pack" and tokenize.max_condition_length is None
     for columns in batches:
         tokenize.check_columns(list(columns))
-        table = tokenize(columns, range(len(next(iter(columns.values())))))
+        table = tokenize(columns)
         conditions = table.get(CONDITION_IDS, [None] * len(table[IDS]))
         for ids, condition in zip(table[IDS], conditions, strict=True):
             if not packed:

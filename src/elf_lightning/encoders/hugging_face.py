@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 PACKAGE_PREFIX = "package:"
+POSITIONS_AFTER_PAD = ("roberta", "camembert", "mpnet", "xmod")
+"""Families that number positions from behind their pad id."""
 
 
 def resolve_folder(name_or_path: str) -> str:
@@ -90,16 +92,18 @@ def read_config(name_or_path: str) -> PretrainedConfig:
 
 
 def encoder_sizes(config: PretrainedConfig) -> Any:
-    """The sizes of the encoder: T5Gemma keeps them apart from its decoder's."""
-    return getattr(config, "encoder", config)
+    """The sizes of the encoder: T5Gemma keeps them apart from its decoder's, and from those for images."""
+    sizes = getattr(config, "encoder", config)
+    return getattr(sizes, "text_config", sizes)
 
 
 def position_limit(config: Any) -> int | None:
-    """The longest row with learned positions; RoBERTa's positions start after its pad id."""
+    """The longest row that the model's positions are for; None where they have no end."""
     limit = getattr(config, "max_position_embeddings", None)
     if limit is None:
         return None
-    return int(limit) - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+    after_pad = any(family in config.model_type for family in POSITIONS_AFTER_PAD)
+    return int(limit) - (config.pad_token_id + 1 if after_pad else 0)
 
 
 def read_model(
@@ -128,6 +132,11 @@ def read_model(
                 dtype=torch.float32,
             )
     except (OSError, ValueError) as error:
+        if attn_implementation is not None and isinstance(error, ValueError):
+            raise UserError(
+                f"encoder attn_implementation '{attn_implementation}' is none that transformers has for "
+                f"'{name_or_path}'; leave it out for the fastest that there is"
+            ) from error
         raise unreadable("encoder weights", name_or_path, error) from error
     return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from elf_lightning.encoders.hugging_face import encoder_sizes, position_limit, r
 from elf_lightning.encoders.mask import additive_mask
 from elf_lightning.errors import UserError
 
+Attention = Literal["eager", "sdpa"]
 CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm")
 """What T5, ModernBERT and T5Gemma call the normalisation after their last block."""
 
@@ -23,16 +24,22 @@ class PretrainedEncoder(Encoder):
         name_or_path: folder, Hub id, or `package:NAME/FOLDER` for a model inside an installed package.
         layer: take the output of this block (1 is the first, as `hidden_states[layer]`) and drop the blocks
             above it, so that they cost nothing; None takes the encoder's final output.
-        attn_implementation: passed on to transformers; None takes the fastest it offers for the model.
+        attn_implementation: `eager` or `sdpa`, which alone take a mask for each position; None takes the
+            faster, `sdpa`, where transformers has it for the model.
 
     Raises:
         UserError: if the model cannot be found or `layer` is outside it.
     """
 
     def __init__(
-        self, name_or_path: str, layer: int | None = None, attn_implementation: str | None = None
+        self, name_or_path: str, layer: int | None = None, attn_implementation: Attention | None = None
     ) -> None:
         super().__init__()
+        if attn_implementation not in (None, *get_args(Attention)):
+            raise UserError(
+                f"encoder attn_implementation '{attn_implementation}' takes no mask for each position; "
+                f"choose {' or '.join(get_args(Attention))}"
+            )
         self.name_or_path = name_or_path
         self.layer = layer
         self.attn_implementation = attn_implementation
@@ -52,6 +59,7 @@ class PretrainedEncoder(Encoder):
         if self.layer is not None and self.layer < self.depth:
             _keep_blocks(model, self.depth, self.layer)
         self.model = model
+        self._check_mask()
 
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
         device = input_ids.device.type
@@ -63,6 +71,28 @@ class PretrainedEncoder(Encoder):
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {"class": "PretrainedEncoder", "name_or_path": self.name_or_path, "layer": self.layer}
+
+    @torch.no_grad()
+    def _check_mask(self) -> None:
+        """See that the model heeds the mask: some read theirs in another way, without a word.
+
+        Raises:
+            UserError: if it does not.
+        """
+        ids = torch.tensor([[3, 4, 5], [3, 4, 6]])
+        mask = torch.ones(2, 1, 3, 3, dtype=torch.bool)
+        mask[..., 0, 1:] = False
+        try:
+            with torch.autocast("cpu", enabled=False):
+                one, other = self.encode(ids, mask)
+            heeded = torch.allclose(one[0], other[0], atol=1e-4) and not torch.equal(one[1], other[1])
+        except (RuntimeError, TypeError, ValueError):
+            heeded = False
+        if not heeded:
+            raise UserError(
+                f"encoder '{self.name_or_path}': {type(self.model).__name__} takes no mask for each position; choose "
+                "a model of the T5, T5Gemma or BERT families"
+            )
 
 
 def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:

@@ -58,7 +58,8 @@ def hold_out(dataset: Dataset, fraction: float) -> DatasetDict:
     if not 0 < fraction < 1 or cut < 1:
         raise UserError(
             f"source held_out_fraction {fraction}: {count} document(s) cannot be split into training and "
-            "validation; give more documents, a validation set of their own, or another fraction"
+            "validation; give more documents (TextFiles makes one of each line with document: line), a "
+            "validation set of their own, or another fraction"
         )
     return DatasetDict(train=dataset.select(range(cut)), validation=dataset.select(range(cut, count)))
 
@@ -87,8 +88,8 @@ def find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
         if place.is_dir():
             files = (file for suffix in suffixes for file in place.rglob(f"*{suffix}"))
         else:
-            files = (file for file in place.parent.glob(place.name) if file.is_file())
-        matches = sorted(files)
+            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+        matches = sorted(file for file in files if file.is_file())
         if not matches:
             raise UserError(
                 f"source path '{path}': there is no such file, and no folder with "

@@ -118,9 +118,7 @@ def locate_text(package: str) -> Path:
     try:
         files = distribution(package).files or []
     except PackageNotFoundError as error:
-        raise UserError(
-            f"corpus package '{package}' is not installed; run `{INSTALL_EMBEDDED}`"
-        ) from error
+        raise UserError(f"corpus package '{package}' is not installed; run `{INSTALL_EMBEDDED}`") from error
     (file,) = (file for file in files if file.name == "plain_text_readers_bible.py")
     return Path(str(file.locate()))
 

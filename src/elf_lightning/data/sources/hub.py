@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +69,15 @@ class HubDataset(Source):
         if self.streamed_rows is None:
             return with_validation(self._read(self.train_split), validation, self.held_out_fraction)
         if validation is None:
-            validation = Dataset.from_list(list(self._stream().take(self.streamed_validation_rows)))
+            validation = Dataset.from_list(self._held_out(self._stream()))
         return DatasetDict(validation=validation)
 
     def stream(self, epoch: int, seed: int) -> IterableDataset:  # noqa: D102
         stream = self._stream()
         if self.validation_split is None:
-            stream = stream.skip(self.streamed_validation_rows)
+            # By content: rows that are skipped by number are others in every part of a stream.
+            held_out = {repr(row) for row in self._held_out(stream)}
+            stream = stream.filter(lambda row: repr(row) not in held_out)
         order = np.random.default_rng((seed, epoch))
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
@@ -83,27 +87,42 @@ class HubDataset(Source):
         return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
 
     def _read(self, split: str) -> Any:
-        return pick_columns(
-            self._load(split, streaming=False), self.text_column, self.condition_column, self.path
-        )
+        with self._reading(split):
+            dataset = self._load(split, streaming=False)
+        return pick_columns(dataset, self.text_column, self.condition_column, self.path)
 
     def _stream(self) -> IterableDataset:
-        return pick_streamed_columns(
-            self._load(self.train_split, streaming=True), self.text_column, self.condition_column, self.path
-        )
+        with self._reading(self.train_split):
+            stream = self._load(self.train_split, streaming=True)
+            return pick_streamed_columns(stream, self.text_column, self.condition_column, self.path)
+
+    def _held_out(self, stream: IterableDataset) -> list[dict[str, Any]]:
+        """The first rows of a stream, which are not trained on."""
+        with self._reading(self.train_split):
+            return list(stream.take(self.streamed_validation_rows))
 
     def _load(self, split: str, streaming: bool) -> Any:
         from datasets import load_dataset
 
+        return load_dataset(self.path, self.config, split=split, revision=self.revision, streaming=streaming)
+
+    @contextmanager
+    def _reading(self, split: str) -> Iterator[None]:
+        """Tell in one line what could not be read."""
+        from datasets.exceptions import DatasetGenerationError
+
         try:
             with one_clear_failure():
-                return load_dataset(
-                    self.path, self.config, split=split, revision=self.revision, streaming=streaming
-                )
+                yield
         except OSError as error:
             raise unreachable(self.path, error) from error
-        except (ValueError, RuntimeError) as error:  # unknown split or config; a loading script
-            raise UserError(f"source '{self.path}', split '{split}': {_first_line(error)}") from error
+        except DatasetGenerationError as error:  # it only says that there was one
+            raise self._unreadable(split, error.__cause__ or error) from error
+        except (ValueError, RuntimeError) as error:  # unknown split or config; a loading script; a bad file
+            raise self._unreadable(split, error) from error
+
+    def _unreadable(self, split: str, cause: BaseException) -> UserError:
+        return UserError(f"source '{self.path}', split '{split}' could not be read: {_first_line(cause)}")
 
 
 def unreachable(path: str, cause: Exception) -> UserError:
@@ -114,5 +133,5 @@ def unreachable(path: str, cause: Exception) -> UserError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

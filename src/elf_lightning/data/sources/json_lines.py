@@ -58,8 +58,8 @@ class JsonLines(Source):
         from datasets import List, Value
 
         form = find_form(self._files()[0][0])
-        ids = IDS in form.values()
-        features = {column: List(Value("int64")) if ids else Value("string") for column in form.values()}
+        kinds = {TEXT: Value("string"), CONDITION_TEXT: Value("string")}
+        features = {column: kinds.get(column, List(Value("int64"))) for column in form.values()}
         sets = [dataset_of(read_rows, files, features, scratch, form=form) for files in self._files()]
         return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.held_out_fraction)
 
@@ -96,13 +96,23 @@ def read_rows(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]
     """The rows of JSON-lines files under their columns' names.
 
     Raises:
-        UserError: if a line is no JSON object, lacks a key, or is not UTF-8.
+        UserError: if a line is no JSON object, lacks a key, holds something else there, or is not UTF-8.
     """
     for name in files:
         for number, row in _objects(name):
-            if missing := [key for key in form if row.get(key) is None]:
-                raise UserError(f"source file '{name}', line {number} has no '{missing[0]}'")
+            for key, column in form.items():
+                if problem := _problem(row.get(key), column):
+                    raise UserError(f"source file '{name}', line {number} has {problem} '{key}'")
             yield {column: row[key] for key, column in form.items()}
+
+
+def _problem(value: Any, column: str) -> str | None:
+    if value is None:
+        return "no"
+    if column in (TEXT, CONDITION_TEXT):
+        return None if isinstance(value, str) else "something other than a string as"
+    numbers = isinstance(value, list) and all(type(number) is int for number in value)
+    return None if numbers else "something other than a list of whole numbers as"
 
 
 def _objects(name: str) -> Iterator[tuple[int, dict[str, Any]]]:

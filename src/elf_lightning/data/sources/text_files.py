@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from elf_lightning.data.sources.base import TEXT, Source, file_stamps, find_files, with_validation
 from elf_lightning.data.sources.generated import dataset_of
@@ -25,6 +25,9 @@ class TextFiles(Source):
         document: what counts as one document: a whole file, a line, or a block between blank lines.
         validation: files held out, as `path`; None holds out the last documents.
         held_out_fraction: share of documents held out where `validation` is not given.
+
+    Raises:
+        UserError: for another `document`.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class TextFiles(Source):
         validation: str | list[str] | None = None,
         held_out_fraction: float = 0.05,
     ) -> None:
+        if document not in get_args(Unit):
+            raise UserError(f"source document '{document}': choose {', '.join(get_args(Unit))}")
         self.path = path
         self.document: Unit = document
         self.validation = validation
