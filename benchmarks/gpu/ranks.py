@@ -1,4 +1,4 @@
-"""What several processes of the product owe their user, shown with its own commands on a small model.
+"""What several processes of the product owe their user: its own commands, under torchrun, on a small model.
 
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.ranks --ranks 2 --json ranks.json
 
@@ -18,7 +18,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ import torch
 from rich.table import Table
 
 from benchmarks.gpu import require
-from benchmarks.gpu.scaling import ENVIRONMENT
+from benchmarks.gpu.scaling import ENVIRONMENT, torchrun
 from benchmarks.rounds import report
 
 NEEDED = {
@@ -125,7 +124,7 @@ class World:
             place[last] = value
         file.write_text(json.dumps(nested))
         return subprocess.run(
-            [sys.executable, "-m", "elf_lightning", command, "--config", str(file)],
+            torchrun(settings["trainer.devices"], "elf_lightning", command, "--config", str(file)),
             env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=LIMIT_SECONDS, check=False,
         )  # fmt: skip
