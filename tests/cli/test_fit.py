@@ -130,6 +130,14 @@ def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> N
     assert losses[0] == losses[1]
 
 
+def test_seeds_that_are_not_given_are_the_runs(write_config: Callable[..., str]) -> None:
+    config = write_config(trainer__max_steps=1)
+    assert main(["fit", "--config", config, "--seed_everything", "7", "--data.seed", "3"]) == 0
+    (saved,) = Path("runs/tiny").rglob("config.yaml")
+    settings = yaml.safe_load(saved.read_text())
+    assert (settings["seed_everything"], settings["data"]["seed"], settings["model"]["seed"]) == (7, 3, 7)
+
+
 def test_losses_fall(write_config: Callable[..., str]) -> None:
     config = write_config(trainer__max_steps=120, trainer__val_check_interval=5, trainer__max_epochs=-1)
     assert main(["fit", "--config", config]) == 0

@@ -126,7 +126,7 @@ def test_a_model_that_makes_its_own_mask_is_refused(tmp_path: Path) -> None:
         vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     DebertaV2Model(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="DebertaV2Model takes no mask for each position; choose a model of"):
+    with pytest.raises(UserError, match="DebertaV2Model takes no mask for each position; choose one of"):
         PretrainedEncoder(str(tmp_path)).load()
 
 

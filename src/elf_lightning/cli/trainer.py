@@ -35,6 +35,9 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation and at the end, and a link to it, `last.ckpt`."""
 
+SEEDS = ("data.seed", "model.seed")
+"""They are that of `seed_everything` where they are not given."""
+
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
 
@@ -73,6 +76,7 @@ class ELFCLI(LightningCLI):
                 "trainer.callbacks": [{"class_path": path} for path in DEFAULT_CALLBACKS],
                 "trainer.gradient_clip_val": 1.0,
                 "trainer.enable_model_summary": False,  # RunSummary says what there is to say
+                **dict.fromkeys(SEEDS),
             }
         )
 
@@ -83,8 +87,11 @@ class ELFCLI(LightningCLI):
         self._settle_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
-        """Put logs and checkpoints into the run's folder unless the configuration says otherwise."""
+        """Fill in what follows from other settings: seeds, and the folder of logs and checkpoints."""
         config = self.config[self.subcommand]
+        for seed in SEEDS:
+            if config[seed] is None:
+                config[seed] = int(config.seed_everything)
         trainer = config.trainer
         if trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path("runs") / config.name)

@@ -90,8 +90,8 @@ class PretrainedEncoder(Encoder):
             heeded = False
         if not heeded:
             raise UserError(
-                f"encoder '{self.name_or_path}': {type(self.model).__name__} takes no mask for each position; choose "
-                "a model of the T5, T5Gemma or BERT families"
+                f"encoder '{self.name_or_path}': {type(self.model).__name__} takes no mask for each "
+                "position; choose one of the T5, T5Gemma or BERT families"
             )
 
 
