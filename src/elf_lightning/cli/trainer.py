@@ -58,7 +58,20 @@ class RunConfig(SaveConfigCallback):
 
 
 class ELFCLI(LightningCLI):
-    """LightningCLI for ELFModule and ELFDataModule, with runs in `runs/<name>/`."""
+    """LightningCLI for ELFModule and ELFDataModule, with runs in `runs/<name>/`.
+
+    Args:
+        command: the one that will be run, `fit` for example.
+        settings: those of LightningCLI.
+    """
+
+    def __init__(self, command: str, **settings: Any) -> None:
+        self.command = command
+        super().__init__(**settings)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """That command alone: to describe all settings to the parser takes a second for each command."""
+        return {self.command: super().subcommands()[self.command]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that raises instead of printing its usage and leaving."""
@@ -261,8 +274,9 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
     quiet_lightning()
     with one_line_errors():
         ELFCLI(
-            ELFModule,
-            ELFDataModule,
+            arguments[0],
+            model_class=ELFModule,
+            datamodule_class=ELFDataModule,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_class=trainer_class,

@@ -1,0 +1,60 @@
+"""What a command does not need is not imported: start-up is waiting."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from elf_lightning.cli import main
+from elf_lightning.cli.trainer import ELFCLI
+
+HEAVY = {"torch", "numpy", "lightning", "torchmetrics", "transformers", "datasets", "huggingface_hub"}
+FOR_TEXTS = {"datasets", "pyarrow", "pandas", "sacrebleu", "rouge_score", "mauve", "gguf", "tensorboard"}
+"""Lightning imports torchmetrics, and that transformers; these it leaves to us."""
+
+
+def loaded(words: list[str]) -> set[str]:
+    """Top-level modules there are when `elf` has shown what it was asked for."""
+    code = (
+        "import sys\nfrom elf_lightning.cli import main\n"
+        f"try:\n    main({words})\nexcept SystemExit:\n    print('\\nMODULES', *sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return {name.split(".")[0] for name in shown.rpartition("\nMODULES ")[2].split()}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["sample", "--help"], ["eval-text", "--help"]])
+def test_help_is_light(words: list[str]) -> None:
+    modules = loaded(words)
+    assert "elf_lightning" in modules
+    assert not HEAVY & modules
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, elf_lightning; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert not HEAVY & set(shown.split())
+
+
+def test_settings_are_listed_without_what_texts_and_metrics_need() -> None:
+    modules = loaded(["fit", "--help"])
+    assert "lightning" in modules
+    assert not FOR_TEXTS & modules
+
+
+def test_only_the_command_that_runs_has_its_settings_described(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = []
+    add = ELFCLI.add_arguments_to_parser
+    monkeypatch.setattr(
+        ELFCLI,
+        "add_arguments_to_parser",
+        lambda cli, parser: (described.append(cli.command), add(cli, parser)),
+    )
+    with pytest.raises(SystemExit):
+        main(["validate", "--help"])
+    assert described == ["validate"]
+    assert "--model.network.hidden_size" in capsys.readouterr().out
