@@ -107,6 +107,7 @@ def test_training_is_what_the_quickstart_does(
     changes = {
         "data.source.init_args.first_book": TINY["BOOK"],
         "data.cache_dir": trained / "cache",
+        "model.schedule.warmup_steps": TINY["STEPS"],
         "trainer.max_steps": TINY["STEPS"],
         "trainer.val_check_interval": 1,
     }
