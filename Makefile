@@ -9,10 +9,10 @@ MINUTES ?=
 DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES) % 60)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fit sample eval test test-slow lint type format build clean
+.PHONY: help install install-oldest quickstart fit sample eval test test-slow bench lint type format build clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 	touch $@
 
 install: $(VENV)/.installed ## make .venv with every version pinned
+
+install-oldest: ## make VENV=… at the lower version bounds, with uv (UV_OPTIONS="--torch-backend cpu")
+	uv venv --quiet --clear --python 3.11 $(VENV)
+	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct $(UV_OPTIONS) --editable '.[dev]'
+	uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements-embedded.txt
 
 quickstart: install ## install, train on the embedded corpus, sample, evaluate (MINUTES=60 trains longer)
 	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)
@@ -62,6 +67,10 @@ type: install ## check types
 format: install ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+build: install ## make the source package and the wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
 
 clean: ## remove what is built or cached here; runs stay
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
