@@ -20,7 +20,7 @@ from rich.text import Text
 
 from elf_lightning.cli.sample_options import PRECISIONS, UNPROMPTED, sample_parser
 from elf_lightning.errors import UserError
-from elf_lightning.reporting import TextPath, trajectory_page
+from elf_lightning.reporting import TextPath, trajectory_page, trajectory_picture
 from elf_lightning.sampling import SamplingSettings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(arguments: Sequence[str]) -> None:
     screen = Console()
     aside = screen if screen.is_terminal else Console(stderr=True)
     picture = Console(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
+    picture.print(Text(f"$ elf {shlex.join(arguments)}", "bold"))
     model = _load(options, aside)
     for console in (aside, picture):
         _show_details(_details(model, options), console)
@@ -62,10 +63,13 @@ def run(arguments: Sequence[str]) -> None:
             times = [stage.time for stage in sample.stages]
             paths.append(_path(sample, name, model))
     if options.trajectory:
-        page = trajectory_page("From noise to text", _details(model, options), times, paths)
+        if options.trajectory.suffix == ".svg":
+            page = trajectory_picture(times, paths[0])
+        else:
+            page = trajectory_page("From noise to text", _details(model, options), times, paths)
         options.trajectory.write_text(page, encoding="utf-8")
     if options.screenshot:
-        picture.save_svg(str(options.screenshot), title=shlex.join(["elf", *arguments]))
+        picture.save_svg(str(options.screenshot), title="elf sample")
     for path in written:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
 
