@@ -120,6 +120,18 @@ def test_curves_are_read_from_all_parts_of_a_run(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "csv" / "nothing") == {}
 
 
+def test_the_log_of_a_later_test_is_no_part_of_the_curves(tmp_path: Path) -> None:
+    logs = {
+        "fit": "epoch,step,train/loss,val/loss\n0,9,,2.5\n",
+        "test": "epoch,step,val/loss\n0,0,2.4\n",
+        "new": "",
+    }
+    for name, content in logs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text(content)
+    assert read_curves(tmp_path) == {"val/loss": [(9, 2.5)]}
+
+
 def test_curves_are_drawn_where_the_log_has_them() -> None:
     curves = {
         "train/denoise_loss": [(step, 1 / step) for step in range(1, 1001)],

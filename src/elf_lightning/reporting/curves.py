@@ -29,16 +29,21 @@ MOST_POINTS = 200
 def read_curves(folder: Path) -> dict[str, Curve]:
     """All columns of the CSV logs in a run's folder; where a run went on after a stop, the later log counts.
 
+    A log without a column of training is of a later validation or test, which has no steps, and is left out.
+
     Args:
         folder: the run's, searched for `metrics.csv`.
     """
     found: dict[str, dict[int, float]] = {}
     for path in sorted(folder.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime_ns):
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if name not in ("step", "epoch") and value and row.get("step"):
-                        found.setdefault(name, {})[int(row["step"])] = float(value)
+            rows = list(csv.DictReader(file))
+        if not any(name.startswith("train/") for row in rows[:1] for name in row):
+            continue
+        for row in rows:
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value and row.get("step"):
+                    found.setdefault(name, {})[int(row["step"])] = float(value)
     return {name: sorted(values.items()) for name, values in found.items()}
 
 
