@@ -44,11 +44,18 @@ def all_rows(data: ELFDataModule, split: str) -> Tensor:
     return torch.from_numpy(ids.astype(np.int32))
 
 
-def pack_corpus(data: ELFDataModule, folder: Path) -> None:
+def pack_corpus(options: argparse.Namespace, folder: Path) -> None:
     """The rows of both splits, and what decoding needs, measured with the encoder."""
+    data = ELFDataModule(
+        WebBible(first_book=options.first_book, divine_name="the Lord"),
+        PretrainedEncoder(options.encoder, options.layer),
+        max_length=options.max_length,
+        restrict_vocabulary=True,
+    )
     data.prepare_data()
     save_file({split: all_rows(data, split) for split in ("train", "validation")}, folder / ROWS_FILE)
     (folder / DECODING_FILE).write_text(json.dumps(data.decoding_state()))
+    print(f"{data.train_rows} rows of {options.max_length}, {data.vocab_size} pieces")
 
 
 def pack_package(name: str, folder: Path) -> None:
@@ -78,25 +85,18 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=64, help="tokens of a row")
     parser.add_argument("--first-book", type=int, default=1, help="of 66; 18 leaves half the names out")
     parser.add_argument("--packages", nargs="*", default=["muon-optimizer"], help="to carry along")
+    parser.add_argument("--packages-only", action="store_true", help="neither encoder nor corpus")
     parser.add_argument("--limit-mib", type=float, default=52, help="largest size of the folder")
     options = parser.parse_args()
     shutil.rmtree(options.output, ignore_errors=True)
     options.output.mkdir(parents=True)
-    data = ELFDataModule(
-        WebBible(first_book=options.first_book, divine_name="the Lord"),
-        PretrainedEncoder(options.encoder, options.layer),
-        max_length=options.max_length,
-        restrict_vocabulary=True,
-    )
-    pack_corpus(data, options.output)
-    pack_encoder(options.encoder, options.output / ENCODER_FOLDER)
+    if not options.packages_only:
+        pack_corpus(options, options.output)
+        pack_encoder(options.encoder, options.output / ENCODER_FOLDER)
     for name in options.packages:
         pack_package(name, options.output / SITE_FOLDER)
     mib = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file()) / 2**20
-    print(
-        f"{options.output}: {data.train_rows} rows of {options.max_length}, "
-        f"{data.vocab_size} pieces, {mib:.1f} MiB"
-    )
+    print(f"{options.output}: {mib:.1f} MiB")
     if mib > options.limit_mib:
         raise SystemExit(f"that is more than --limit-mib {options.limit_mib:g}; carry less")
 

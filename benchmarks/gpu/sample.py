@@ -37,7 +37,7 @@ def measured(
     name: str, ways: dict[str, Way], rounds: int, device: torch.device, budget: Budget
 ) -> Rounds | None:
     """The group's times; None where CUDA graphs could not be recorded."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     graphs = torch._inductor.config.patch({"triton.cudagraphs": name == GRAPHS})
     with graphs, torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         try:

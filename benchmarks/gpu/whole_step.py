@@ -98,7 +98,7 @@ class Step:
         self.encoder, self.device = encoder, device
         self.rows = MadeUpRows(size, device)(case.rows)
         if case.compiled:
-            torch._dynamo.reset()
+            torch.compiler.reset()
             self.network.compile()
 
     def __call__(self) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.gpu.corpus import read_corpus
+from benchmarks.gpu.pack_inputs import main as pack_main
 from benchmarks.gpu.pack_inputs import pack_package
 from benchmarks.gpu.run import main
 from benchmarks.gpu.steps import Average
@@ -91,6 +92,18 @@ def test_pure_packages_are_carried_and_compiled_ones_refused(tmp_path: Path) -> 
     assert (tmp_path / "muon.py").is_file()
     with pytest.raises(SystemExit, match="numpy cannot be carried along"):
         pack_package("numpy", tmp_path)
+
+
+def test_packages_alone_are_packed_and_what_is_too_much_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["pack_inputs", "--output", str(tmp_path / "packed"), "--packages-only"]
+    monkeypatch.setattr(sys, "argv", words)
+    pack_main()
+    assert [path.name for path in (tmp_path / "packed").iterdir()] == ["site"]
+    monkeypatch.setattr(sys, "argv", [*words, "--limit-mib", "0.001"])
+    with pytest.raises(SystemExit, match="--limit-mib"):
+        pack_main()
 
 
 def test_the_average_warms_up_and_is_shown() -> None:
