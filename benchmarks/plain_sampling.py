@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from benchmarks.plain_network import plain_hidden
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
@@ -33,19 +34,6 @@ def one_head(
     """The same with the token head at the end alone, when all rows decode."""
     hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
     return network.latent_head(hidden), network.token_head(hidden) if gate[0] else hidden
-
-
-def plain_hidden(
-    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
-) -> Tensor:
-    """Hidden states (B, S, H), layer by layer."""
-    entrance = network.latent_in
-    merge = entrance.merge_self_cond
-    x = z if merge is None else merge(torch.cat([z, self_cond], dim=-1))
-    h = torch.cat([network.prefix(t, guidance, gate), entrance.up(entrance.down(x))], dim=1)
-    for block in network.blocks:
-        h = block(h, network.rotary[:, : h.shape[1]], None)
-    return h[:, network.prefix.length :]
 
 
 @torch.no_grad()
