@@ -56,7 +56,7 @@ class ELFModule(GuardedModule):
         non_finite: what to do about a step whose loss or gradient is not finite: `stop` training, or `skip`
             the step at the price of waiting for the device in every step.
         seed: of initial values, training draws and samples.
-        compile: run the network through `torch.compile`.
+        compile: run the network's blocks through `torch.compile`, which needs a C++ compiler on a CPU.
     """
 
     def __init__(

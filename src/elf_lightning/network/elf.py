@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from elf_lightning.errors import UserError
-from elf_lightning.network.attention import Attention, rotary_table
+from elf_lightning.network.attention import rotary_table
+from elf_lightning.network.blocks import Blocks
 from elf_lightning.network.conditioning import Prefix
 from elf_lightning.network.heads import LatentHead, TokenHead
 from elf_lightning.network.initialization import initialize
-from elf_lightning.network.layers import RMSNorm, SwiGLU
 from elf_lightning.network.precision import full_precision
 from elf_lightning.network.shape import NetworkShape
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block."""
-
-    def __init__(self, shape: NetworkShape, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(shape.hidden_size)
-        self.attention = Attention(shape.hidden_size, shape.num_heads, dropout)
-        self.mlp_norm = RMSNorm(shape.hidden_size)
-        self.mlp = SwiGLU(shape.hidden_size, shape.mlp_ratio, dropout)
-
-    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states (B, N, H) -> (B, N, H)."""
-        h = h + self.attention(self.attention_norm(h), rotary, mask)
-        return h + self.mlp(self.mlp_norm(h))  # type: ignore[no-any-return]
 
 
 class LatentProjection(nn.Module):
@@ -93,10 +78,7 @@ class ELFNetwork(nn.Module):
         self.prefix = Prefix(
             shape.hidden_size, shape.num_time_tokens, shape.num_guidance_tokens, shape.num_mode_tokens
         )
-        middle = range(shape.depth // 4, shape.depth // 4 * 3)
-        self.blocks = nn.ModuleList(
-            Block(shape, shape.dropout if index in middle else 0.0) for index in range(shape.depth)
-        )
+        self.blocks = Blocks(shape)
         self.latent_head = LatentHead(shape.hidden_size, latent_size)
         self.token_head = TokenHead(shape.hidden_size, latent_size, vocab_size)
         self.register_buffer(
@@ -159,12 +141,15 @@ class ELFNetwork(nn.Module):
         mask = None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
-        for block in self.blocks:
-            if self.shape.gradient_checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, rotary, mask, use_reentrant=False)
-            else:
-                h = block(h, rotary, mask)
-        return h[:, length:]
+        return self.blocks(h, rotary, mask)[:, length:]  # type: ignore[no-any-return]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the blocks in place: state-dict keys stay, and copies are not compiled.
+
+        They see the rows gathered in one tensor, so that numbers of rows share a graph; a slice of a batch as
+        input would mean graphs for its place in memory too. Arguments as in `torch.compile`.
+        """
+        self.blocks.compile(*args, **kwargs)
 
     def denoise(
         self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None

@@ -1,0 +1,47 @@
+"""The transformer blocks: nearly all of the network's work, and what `torch.compile` is for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from elf_lightning.network.attention import Attention
+from elf_lightning.network.layers import RMSNorm, SwiGLU
+from elf_lightning.network.shape import NetworkShape
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, shape: NetworkShape, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(shape.hidden_size)
+        self.attention = Attention(shape.hidden_size, shape.num_heads, dropout)
+        self.mlp_norm = RMSNorm(shape.hidden_size)
+        self.mlp = SwiGLU(shape.hidden_size, shape.mlp_ratio, dropout)
+
+    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, N, H) -> (B, N, H)."""
+        h = h + self.attention(self.attention_norm(h), rotary, mask)
+        return h + self.mlp(self.mlp_norm(h))  # type: ignore[no-any-return]
+
+
+class Blocks(nn.ModuleList):
+    """All blocks, one after the other; dropout only in the middle half of them."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        middle = range(shape.depth // 4, shape.depth // 4 * 3)
+        super().__init__(
+            Block(shape, shape.dropout if index in middle else 0.0) for index in range(shape.depth)
+        )
+        self.gradient_checkpointing = shape.gradient_checkpointing
+
+    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states (B, N, H) -> (B, N, H)."""
+        for block in self:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                h = checkpoint(block, h, rotary, mask, use_reentrant=False)
+            else:
+                h = block(h, rotary, mask)
+        return h
