@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from safetensors.torch import load
 
 from benchmarks.gpu import require
 from elf_lightning import ELF
-from elf_lightning.cli.eval_text import _named
 
 CPU = torch.device("cpu")
 
@@ -39,8 +39,9 @@ def test_a_run_leaves_a_model_that_samples(
     assert results["training"]["steps"] == 3
     assert results["left_out"] == []
     assert results["held_out"]["decode_loss"] > 0
-    (texts,) = [_named([tmp_path / "samples.jsonl"], "text")]
-    assert [len(sets[0]) for sets in texts.values()] == [2] * 5
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert all(line.keys() == {"setting", "seed", "index", "text"} for line in lines)
+    assert sorted(Counter(line["setting"] for line in lines).values()) == [2] * 5
     assert results["texts"]["held-out text"]["known_words"] <= 1
     model = ELF.from_pretrained(tmp_path / "model")
     assert len(model.generate(num=2, steps=2)) == 2
