@@ -91,6 +91,7 @@ def test_a_text_to_text_report_has_its_own_numbers(made_up: Any) -> None:
     assert Outline(page).open == []
     assert '<li class="good">BLEU is 25.0; copying the source would have 12.0.</li>' in page
     assert "the source, copied" in page and "judge:" not in page
+    assert "About the way of sampling that has the best BLEU: ODE 64 steps, w 1, cfg scale 2." in page
     assert '<section id="frontier">' not in page
     assert "Gen. PPL" not in page
     assert re.findall(r"<h3>(source|model|real)</h3>", page) == ["source", "model", "real"] * 2

@@ -20,7 +20,7 @@ MANY_ROWS = 8
 """More are not looked at one by one."""
 OWNERS = {
     "real": "real text",
-    "shuffled": "its words shuffled",
+    "shuffled": "words shuffled",
     "copied": "source copied",
     "sampled": "model",
 }
@@ -74,6 +74,7 @@ def report_page(report: Report) -> str:
         report.title,
         report.details,
         verdict="".join(map(_finding, verdict(report.rows))),
+        chosen="comes closest to real text" if report.judge else "has the best BLEU",
         best=html.escape(best.name),
         cards="".join(_card(name, best, report) for name in HEADLINES if name in best.metrics),
         table=_tables(report),
