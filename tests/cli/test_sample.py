@@ -197,6 +197,13 @@ def test_trajectory_page_ends_in_the_texts(sample: Sample, tmp_path: Path) -> No
     assert texts == sample("--num", "2", "--steps", "5")
 
 
+def test_trajectory_may_be_a_picture(sample: Sample, tmp_path: Path) -> None:
+    (text,) = sample("--num", "1", "--steps", "3", "--trajectory", str(tmp_path / "way.svg"))
+    picture = (tmp_path / "way.svg").read_text()
+    assert picture.startswith("<svg")
+    assert all(f">{word}</text>" in picture for word in text.split())
+
+
 def test_long_trajectory_is_thinned_out(sample: Sample, tmp_path: Path) -> None:
     page = tmp_path / "way.html"
     sample("--num", "1", "--steps", "130", "--trajectory", str(page))

@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from elf_lightning.reporting import TextPath, settled_steps, trajectory_page
+from elf_lightning.reporting import TextPath, settled_steps, trajectory_page, trajectory_picture
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 TIMES = [0.1, 0.4, 1.0]
 TOKENS = [[5, 2, 7, 7], [1, 2, 7, 9], [1, 3, 7, 0]]
@@ -116,3 +119,37 @@ def test_script_is_javascript() -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", page(), re.DOTALL)
     checked = subprocess.run(["node", "--check", "-"], input=script, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+class TestPicture:
+    """`trajectory_picture`."""
+
+    def root(self, **options: int) -> ElementTree.Element:
+        return ElementTree.fromstring(trajectory_picture(TIMES, TextPath("0", TOKENS, PIECES), **options))
+
+    def words(self, root: ElementTree.Element, kind: str) -> list[str | None]:
+        return [text.text for text in root.iter(f"{SVG}text") if text.get("class") == kind]
+
+    def test_tokens_are_dark_from_when_they_settle_on(self) -> None:
+        root = self.root()
+        assert self.words(root, "time") == ["t = 0.10", "t = 0.40", "t = 1.00"]
+        assert self.words(root, "quiet") == ["a", "cat", "sat", "cat", "on"]
+        assert self.words(root, "ink") == ["sat", "the", "sat", "the", "dog", "sat"]
+        shades = [rect.get("class") for rect in root.iter(f"{SVG}rect")]
+        assert shades == ["card", "s0", "s1", "s0", "s1", "s3", "s0"]
+
+    def test_the_last_time_is_among_few(self) -> None:
+        assert self.words(self.root(rows=2), "time") == ["t = 0.10", "t = 1.00"]
+
+    def test_long_texts_are_cut_after_the_last_line(self) -> None:
+        pieces = [[" supercalifragilistic"] * 30]
+        picture = trajectory_picture([1.0], TextPath("0", [[1] * 30], pieces), lines=2)
+        words = list(ElementTree.fromstring(picture).iter(f"{SVG}text"))[1:]
+        assert len(words) == 8
+        assert len({word.get("y") for word in words}) == 2
+        width = float(ElementTree.fromstring(picture).attrib["viewBox"].split()[2])
+        assert all(float(word.attrib["x"]) + float(word.attrib["textLength"]) < width for word in words)
+
+    def test_what_is_markup_in_a_text_is_none_in_the_picture(self) -> None:
+        picture = trajectory_picture([1.0], TextPath("0", [[1]], [["<b>&"]]))
+        assert self.words(ElementTree.fromstring(picture), "ink") == ["<b>&"]

@@ -70,7 +70,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--trajectory",
         type=writable,
         metavar="FILE",
-        help="an HTML page that shows the texts emerge from noise",
+        help="an HTML page that shows the texts emerge from noise; FILE.svg: a picture of the first",
     )
     outputs.add_argument(
         "--screenshot", type=writable, metavar="FILE", help="an SVG picture of what a terminal shows"
