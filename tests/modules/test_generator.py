@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch._dynamo.testing import CompileCounter
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from elf_lightning.checkpoints import ModelBundle, load_model, save_official
@@ -102,6 +104,15 @@ def test_texts_are_words_and_follow_the_seed(model: ELF) -> None:
     assert set(" ".join(texts).split()) <= {*WORDS, *SPECIAL}
     assert texts == model.generate(num=3, seed=1, batch_size=1)
     assert texts != model.generate(num=3, seed=2)
+
+
+def test_compiled_texts_are_the_same(model: ELF, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    compiled = ELF(model.bundle, compile=True)
+    assert compiled.generate(3, seed=1) == model.generate(3, seed=1)
+    assert counter.frame_count == 1
 
 
 def test_settings_change_for_one_call(model: ELF) -> None:
