@@ -1,0 +1,17 @@
+#!/bin/bash
+# ELF of 105M parameters on two nodes of eight GPUs. UNTESTED: there was no cluster to try it on.
+#   sbatch docs/slurm.sh
+#SBATCH --job-name=elf_105m
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=6
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+set -euo pipefail
+source .venv/bin/activate
+
+# Lightning reads ranks and addresses from SLURM's own variables. `last.ckpt` is there from the first validation on.
+last=runs/elf_105m/checkpoints/last.ckpt
+srun elf fit --config elf_105m --trainer.num_nodes 2 --trainer.devices 8 \
+    $([ -e "$last" ] && echo --ckpt_path "$last")
