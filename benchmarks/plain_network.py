@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.attention import Attention
+from elf_lightning.network.flops import backbone_flops
 
 
 def plain_hidden(
@@ -30,6 +31,13 @@ def plain_hidden(
         opened, value = gate_value.chunk(2, dim=-1)
         h = h + block.mlp.out(block.mlp.dropout(F.silu(opened) * value))
     return h[:, length:]
+
+
+def plain_backbone_flops(network: ELFNetwork, length: int) -> int:
+    """Of `plain_hidden`, a row forward: it merges and then narrows, where the network does both at once."""
+    size, bottleneck = network.latent_size, network.shape.bottleneck_size
+    merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.shape.self_conditioning else 0
+    return backbone_flops(network, length) + merge
 
 
 def rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:

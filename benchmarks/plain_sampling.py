@@ -12,11 +12,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from benchmarks.plain_network import plain_hidden
+from benchmarks.plain_network import plain_backbone_flops, plain_hidden
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.flops import backbone_flops, latent_head_flops, token_head_flops
+from elf_lightning.network.flops import latent_head_flops, token_head_flops
 from elf_lightning.sampling import SamplingSettings
 
 
@@ -94,9 +94,6 @@ def plain_flops(
         passes: 2 under classifier-free guidance.
         every_head: with `both_heads`, else with `one_head`.
     """
-    size, bottleneck = network.latent_size, network.shape.bottleneck_size
-    # Merging first and narrowing then, where the network does both at once.
-    merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.shape.self_conditioning else 0
     forwards = calls * passes + 1
-    forward = backbone_flops(network, length) + merge + latent_head_flops(network, length)
+    forward = plain_backbone_flops(network, length) + latent_head_flops(network, length)
     return rows * (forwards * forward + token_head_flops(network, length) * (forwards if every_head else 1))
