@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
-from elf_lightning.data import ELFDataModule, JsonLines
+from elf_lightning.data import ELFDataModule, HubDataset, JsonLines
 from elf_lightning.data.position import Position
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.encoders import PretrainedEncoder, TokenTableEncoder
@@ -94,6 +95,25 @@ class TestResume:
             fit(make_data(**data), tmp_path, callbacks=[SaveAfter(stop, path)], **settings)
         resumed = make_data(**data)
         assert fit(resumed, tmp_path, ckpt_path=path, **settings).seen == whole[stop:]
+
+    @pytest.mark.parametrize("stop", [3, 8])
+    def test_a_stopped_run_over_a_stream_goes_on_with_the_next_row(
+        self, make_data: Make, text_file: Path, tmp_path: Path, stop: int
+    ) -> None:
+        folder = tmp_path / "shards"
+        folder.mkdir()
+        lines = text_file.read_text().splitlines()
+        for shard in range(2):
+            Dataset.from_dict({"text": lines[shard::2]}).to_json(folder / f"train-{shard}.jsonl")
+        source = HubDataset(str(folder), streamed_rows=12, streamed_validation_rows=1, shuffle_buffer=4)
+        data = {"source": source, "num_workers": 2, "max_length": 4}
+        settings = {"limit_val_batches": 0, "max_epochs": 2}
+        whole = fit(make_data(**data), tmp_path, **settings).seen
+        path = tmp_path / "stopped.ckpt"
+        with pytest.raises(SystemExit):
+            fit(make_data(**data), tmp_path, callbacks=[SaveAfter(stop, path)], **settings)
+        assert len(whole) == 12
+        assert fit(make_data(**data), tmp_path, ckpt_path=path, **settings).seen == whole[stop:]
 
     @pytest.mark.parametrize("workers", [0, 2])
     def test_a_finished_run_goes_on_with_the_next_epoch(

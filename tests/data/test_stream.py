@@ -80,6 +80,34 @@ def test_a_resumed_run_goes_on_with_the_next_row(
     assert rows(data, epoch=1) == whole[2 * done :]
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_leave_out_what_is_held_out(
+    make_stream: Callable[..., ELFDataModule], tmp_path: Path, workers: int
+) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    for shard in range(workers or 1):
+        texts = [f"{WORDS[shard]} {WORDS[number]}" for number in range(10)]
+        Dataset.from_dict({"text": texts}).to_json(folder / f"train-{shard}.jsonl")
+    source = {"path": str(folder), "validation_split": None, "streamed_validation_rows": 3}
+    data = make_stream(source | {"streamed_rows": 40}, num_workers=workers, packing="truncate")
+    trained = {tuple(row) for row in rows(data)}
+    held_out = {tuple(row) for batch in data.val_dataloader() for row in batch.input_ids.tolist()}
+    assert (len(held_out), len(trained)) == (3, 10 * (workers or 1) - 3)
+    assert not trained & held_out
+
+
+def test_one_shard_is_enough_for_two_workers(
+    make_stream: Callable[..., ELFDataModule], tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    Dataset.from_dict({"text": WORDS}).to_json(folder / "train.jsonl")
+    source = {"path": str(folder), "validation_split": None, "streamed_validation_rows": 2}
+    data = make_stream(source | {"streamed_rows": 40}, num_workers=2, packing="truncate")
+    assert len({tuple(row) for row in rows(data)}) == 10
+
+
 @pytest.mark.parametrize("packing", ["pack", "truncate"])
 def test_parts_share_the_stream(make_stream: Callable[..., ELFDataModule], packing: Any) -> None:
     data = make_stream(packing=packing)

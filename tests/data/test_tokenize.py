@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from transformers import ByT5Tokenizer
@@ -146,6 +147,17 @@ class TestPairs:
         assert rows[0].input_ids.tolist() == tokenised(tokenizer, ["light"])[0]
         assert tokenizer.decode(rows[1].input_ids) == "and god said let there"
         assert "2 of 2 train rows were cut to data.max_length 6, data.max_condition_length 2" in caplog.text
+
+    def test_lengths_count_condition_and_target(self, prepared: Callable[..., Preparation]) -> None:
+        pairs = [("now the earth", "light"), ("god", "and god said let there be"), ("", "day")] * 700
+        conditions, targets = map(list, zip(*pairs, strict=True))
+        source = Texts([], condition_text=conditions, text=targets)
+        preparation = prepared(source, max_length=6, max_condition_length=2)
+        assert len(preparation._open("train").data.column(IDS).chunks) > 1
+        for _ in range(2):
+            lengths = preparation.lengths("train")
+            assert isinstance(lengths, np.memmap)
+            assert lengths.tolist() == [4, 6, 2] * 700
 
     def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
         source = Texts([], condition_text=["god", "light"], text=["now", ""])

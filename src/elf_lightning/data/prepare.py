@@ -189,8 +189,13 @@ class Preparation:
         return rows
 
     def lengths(self, split: str) -> npt.NDArray[np.int32]:
-        """Tokens of each row of a split that is not packed, condition included, (N,)."""
-        return DocumentRows(self._open(split)).lengths()
+        """Tokens of each row of a split that is not packed, condition included, (N,); memory-mapped."""
+        folder = self.cache_dir / f"lengths-{self.key}"
+        with written_once(folder) as unfinished:
+            if unfinished is not None:
+                for name in self.splits():
+                    DocumentRows(self._open(name)).write_lengths(unfinished / name)
+        return np.memmap(folder / split, dtype=np.int32, mode="r")
 
     def _open(self, split: str) -> Dataset:
         from datasets import Dataset, concatenate_datasets

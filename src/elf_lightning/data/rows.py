@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -104,10 +105,10 @@ class DocumentRows:
             for target, condition, index in zip(targets, conditions, indices, strict=True)
         ]
 
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each row, condition included, (N,)."""
-        table = self._dataset.data
-        return sum(  # type: ignore[return-value]
-            np.concatenate([chunk.value_lengths().to_numpy() for chunk in table.column(name).chunks])
-            for name in self._columns
-        )
+    def write_lengths(self, path: Path) -> None:
+        """Write the tokens of each row, condition included, as int32 one after the other."""
+        columns = [self._dataset.data.column(name).chunks for name in self._columns]
+        with path.open("wb") as file:
+            for chunks in zip(*columns, strict=True):
+                lengths = [chunk.value_lengths().to_numpy() for chunk in chunks]
+                file.write(np.sum(lengths, axis=0, dtype=np.int32).tobytes())

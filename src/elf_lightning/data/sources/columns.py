@@ -46,9 +46,12 @@ def pick_streamed_columns(
     """The same for a stream; rows already tokenised are found by their column `input_ids`.
 
     Raises:
-        UserError: if a column is missing.
+        UserError: if a column is missing, or all rows are.
     """
-    first = next(iter(dataset))
+    rows = first_rows(dataset, 1)
+    if not rows:
+        raise UserError(f"source '{origin}' has no rows")
+    (first,) = rows
     if text not in first and IDS in first:
         return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in first])
     wanted = _wanted(text, condition)
@@ -61,6 +64,12 @@ def pick_streamed_columns(
                 "set text_column and condition_column"
             ) from error
     return dataset.map(_rename, fn_kwargs={"wanted": wanted}, remove_columns=list(first))
+
+
+def first_rows(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
+    """The first rows of a stream, in a loader's worker too: plain iteration would see this worker's alone."""
+    columns: dict[str, list[Any]] = next(stream.take(count).iter(count), {})
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _wanted(text: str, condition: str | None) -> dict[str, str]:

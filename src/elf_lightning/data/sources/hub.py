@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from elf_lightning.data.sources.base import Source, file_stamps, with_validation
-from elf_lightning.data.sources.columns import pick_columns, pick_streamed_columns
+from elf_lightning.data.sources.columns import first_rows, pick_columns, pick_streamed_columns
 from elf_lightning.encoders import one_clear_failure
 from elf_lightning.errors import UserError
 
@@ -99,7 +99,7 @@ class HubDataset(Source):
     def _held_out(self, stream: IterableDataset) -> list[dict[str, Any]]:
         """The first rows of a stream, which are not trained on."""
         with self._reading(self.train_split):
-            return list(stream.take(self.streamed_validation_rows))
+            return first_rows(stream, self.streamed_validation_rows)
 
     def _load(self, split: str, streaming: bool) -> Any:
         from datasets import load_dataset
