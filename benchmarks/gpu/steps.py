@@ -66,7 +66,9 @@ class StepLoss(nn.Module):
 
     def forward(self, batch: LatentBatch, draws: Draws) -> Tensor:
         """The loss of a micro-batch, ()."""
-        with torch.autocast(batch.latents.device.type, torch.bfloat16, enabled=self.mixed):
+        device = batch.latents.device.type
+        # Without a cache, as Lightning has it.
+        with torch.autocast(device, torch.bfloat16, enabled=self.mixed, cache_enabled=False):
             return self.objective(self.network, batch, draws).total
 
 

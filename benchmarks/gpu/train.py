@@ -4,8 +4,8 @@
 
 Every step begins with token ids: a frozen encoder of T5-small's size with random weights embeds them, as the
 product does. MFU is the network's work by formula (`elf_lightning.network.flops`; neither encoder nor what is
-recomputed counts) over the device's peak in bfloat16 (`elf_lightning.network.peaks`). The most telling cases
-come first; what there is no time for, or no memory, is told.
+recomputed counts) over the device's peak in bfloat16 (`elf_lightning.network.peaks`). Beside it stands the plain
+way of `benchmarks.plain`. The most telling cases come first; what there is no time for, or no memory, is told.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def measured(case: Case, encoder: PretrainedEncoder, device: torch.device, round
         "flops": step.flops(),
         "mfu": None if peak is None else step.flops() / seconds / peak,
         "peak_bytes": memory,
-        "parts_seconds": step.parts(rounds) if not case.checkpointing else {},
+        "parts_seconds": {} if case.checkpointing or case.plain else step.parts(rounds),
     }
 
 
@@ -64,10 +64,19 @@ def matmul_flops(device: torch.device) -> float:
     return 2 * n**3 / min(timed(lambda: a @ b, device) for _ in range(10))
 
 
+def with_ratios(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cases with their speed against the plain way compiled, at the same size and rows."""
+    plain = {(line["size"], line["rows"]): line for line in found if line["plain"] and line["compiled"]}
+    for line in found:
+        baseline = plain.get((line["size"], line["rows"]))
+        line["times_plain"] = baseline and line["tokens_per_second"] / baseline["tokens_per_second"]
+    return found
+
+
 def speed_table(found: list[dict[str, Any]]) -> Table:
     """One line for each case."""
     table = Table("case", title="Training")
-    for heading in ("tokens/s", "ms", "MFU", "peak GiB"):
+    for heading in ("tokens/s", "ms", "MFU", "times plain, compiled", "peak GiB"):
         table.add_column(heading, justify="right")
     for line in found:
         memory, mfu = line["peak_bytes"], line["mfu"]
@@ -76,6 +85,7 @@ def speed_table(found: list[dict[str, Any]]) -> Table:
             f"{line['tokens_per_second']:,.0f}",
             f"{1e3 * line['step_seconds']:.1f}",
             "" if mfu is None else f"{mfu:.1%}",
+            "" if line["times_plain"] is None else f"{line['times_plain']:.2f}",
             "" if memory is None else f"{memory / 2**30:.1f}",
         )
     return table
@@ -98,7 +108,7 @@ def all_measured(
     """What is found of each case that there is time for; what fails is noted."""
     limit = torch.inf
     for case in cases(options.size, options.rows or SIZES[options.size].batch_size):
-        grown = case.size == options.size and not case.checkpointing
+        grown = case.size == options.size and not case.checkpointing and not case.plain
         if (options.eager_only and case.compiled) or (grown and case.rows >= limit):
             continue
         if not budget.allows(case.name, COMPILING_SECONDS if case.compiled else 5.0):
@@ -124,7 +134,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         encoder = random_encoder(SIZES[options.size], folder, device)
     most = matmul_flops(device)
-    found = list(all_measured(options, encoder, device, budget))
+    found = with_ratios(list(all_measured(options, encoder, device, budget)))
     results = {"matmul_flops": most, "cases": found, "left_out": budget.left_out}
     told = f"a large product in bfloat16: {most / 1e12:.1f} TFLOP/s"
     report([speed_table(found), parts_table(found), told, budget.told()], results, options)

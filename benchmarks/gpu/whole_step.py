@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.steps import Average, MadeUpRows, Training
-from benchmarks.rounds import timed
+from benchmarks.rounds import alternate
 from benchmarks.sizes import SIZES, Size
+from benchmarks.train_parts import parts
+from benchmarks.train_step import PlainTraining, ProductTraining
 from elf_lightning.batch import LatentBatch
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.objectives import ELFObjective, StepKey
-from elf_lightning.optim import Muon
-
-OBJECTIVE = ELFObjective()
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class Case:
         compiled: through `torch.compile`.
         checkpointing: recompute blocks in the backward pass.
         matmul: precision of what stays in float32: `high` is TF32, `highest` is none of it.
+        plain: the obvious way, `benchmarks.plain`.
     """
 
     size: str
@@ -38,11 +35,13 @@ class Case:
     compiled: bool = True
     checkpointing: bool = False
     matmul: str = "high"
+    plain: bool = False
 
     @property
     def name(self) -> str:
         """As tables have it."""
-        how = ["compiled" if self.compiled else "eager"]
+        how = ["plain"] if self.plain else []
+        how += ["compiled" if self.compiled else "eager"]
         how += ["checkpointing"] if self.checkpointing else []
         how += ["no TF32"] if self.matmul == "highest" else []
         return f"{self.size}, {self.rows} rows, {', '.join(how)}"
@@ -51,10 +50,14 @@ class Case:
 def cases(size: str, rows: int) -> Iterator[Case]:
     """Those that count most first."""
     yield Case(size, rows)
+    yield Case(size, rows, plain=True)
     yield Case(size, rows, compiled=False)
+    yield Case(size, rows, compiled=False, plain=True)
     yield Case(size, rows, checkpointing=True)
     yield Case(size, rows, matmul="highest")
-    for factor in (0.25, 0.5, 2, 4, 8):
+    yield Case(size, rows // 4)
+    yield Case(size, rows // 4, plain=True)  # all logits of more rows may not fit
+    for factor in (0.5, 2, 4, 8):
         yield Case(size, int(rows * factor))
     yield Case(size, rows, compiled=False, checkpointing=True)
     for factor in (4, 8):
@@ -91,71 +94,46 @@ class Step:
         torch.set_float32_matmul_precision(case.matmul)
         size = SIZES[case.size]
         shape = replace(size.shape, gradient_checkpointing=case.checkpointing)
-        self.network = replace(size, shape=shape).network(device)
-        self.mixed = device.type == "cuda"
-        self.training = Training(self.network, OBJECTIVE, Muon(), rows=case.rows, mixed=self.mixed)
-        self.average = Average(self.network, 0.9999)
+        kind = PlainTraining if case.plain else ProductTraining
+        own = replace(size, shape=shape, batch_size=case.rows)
+        self.training = kind(own, device, mixed=device.type == "cuda")
         self.encoder, self.device = encoder, device
-        self.rows = MadeUpRows(size, device)(case.rows)
+        self.rows = self.training.batch
         if case.compiled:
             torch.compiler.reset()
-            self.network.compile()
+            self.compile(case.plain)
+
+    def compile(self, plain: bool) -> None:
+        """The product's way, or the whole loss of the plain one."""
+        if plain:
+            self.training.loss = torch.compile(self.training.loss)  # type: ignore[method-assign]
+        else:
+            self.training.network.compile()
 
     def __call__(self) -> Tensor:
         """From ids to averaged weights; the loss."""
-        loss = self.training(self.encoded())
-        self.average.update()
-        return loss
+        self.training.batch = self.encoded()
+        return self.training()
 
     @torch.no_grad()
     def encoded(self) -> LatentBatch:
         """The batch with the encoder's latents."""
         ids = self.rows.input_ids
         mask = torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
-        with self._precision():
+        with self.training.precision():
             latents = self.encoder(ids, mask)
         return replace(self.rows, latents=latents.float())
 
     def flops(self) -> float:
-        """The network's work in a step, on average of the draws."""
+        """The work that a step needs, on average of the draws, whichever way it is done."""
         rows, length = self.rows.input_ids.shape
-        decode = OBJECTIVE.decode_probability * rows
-        self_cond = OBJECTIVE.self_cond_probability * (rows - decode)
-        return training_step_flops(self.network, rows, length, decode, self_cond)
+        objective = self.training.objective
+        decode = objective.decode_probability * rows
+        self_cond = objective.self_cond_probability * (rows - decode)
+        return training_step_flops(self.training.network, rows, length, decode, self_cond)
 
     def parts(self, rounds: int) -> dict[str, float]:
         """Median seconds of each part alone."""
-        draws = OBJECTIVE.draw(self.rows.latents.shape, StepKey(0, 0, 0), self.device)
-        plain = draws.with_counts(draws.num_decode, 0)
-        own = self.rows.latents[: draws.num_self_cond]
-        t, guidance = draws.t[: len(own)], draws.guidance[: len(own)]
-
-        def self_conditioning() -> None:
-            with torch.no_grad(), self._precision():
-                for _ in range(2):
-                    self.network.denoise(own, t, guidance, own)
-
-        def forward() -> Tensor:
-            return self.training.loss(self.rows, plain)  # type: ignore[no-any-return]
-
-        def forward_and_backward() -> None:
-            forward().backward()  # type: ignore[no-untyped-call]
-
-        ways: dict[str, Callable[[], object]] = {
-            "encode": self.encoded,
-            "two forwards without gradient": self_conditioning,
-            "forward, heads, loss": forward,
-            "that and backward": forward_and_backward,
-            "clipping and optimizer": self.training.update,
-            "average": self.average.update,
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(rounds + 1):
-            for name, way in ways.items():
-                lasted = timed(way, self.device)
-                if number:
-                    seconds[name].append(lasted)
-        return {name: median(values) for name, values in seconds.items()}
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
+        ways = {"encode": self.encoded, **parts(self.training)}
+        lasted = alternate(ways, rounds, self.device)
+        return {name: lasted.time(name).median for name in ways}
