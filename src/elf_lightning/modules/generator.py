@@ -33,7 +33,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     Args:
         bundle: weights, sizes and decoding state.
         device: where to sample; a GPU if there is one, by default.
-        compile: sample through `torch.compile`: worth its first minute from a few hundred texts on.
+        compile: sample through `torch.compile`, which pays for itself over many batches.
 
     Raises:
         UserError: for a device that is not there.
