@@ -4,8 +4,9 @@
 
 Every step begins with token ids: a frozen encoder of T5-small's size with random weights embeds them, as the
 product does. MFU is the network's work by formula (`elf_lightning.network.flops`; neither encoder nor what is
-recomputed counts) over the device's peak in bfloat16 (`elf_lightning.network.peaks`). Beside it stands the plain
-way of `benchmarks.plain`. The most telling cases come first; what there is no time for, or no memory, is told.
+recomputed counts) over the device's peak in bfloat16 (`elf_lightning.network.peaks`). Beside it stands the
+plain way of `benchmarks.plain`. The most telling cases come first; what there is no time for, or no memory, is
+told.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.gpu.budget import Budget, gpu_arguments
 from benchmarks.gpu.whole_step import Case, Step, cases, random_encoder
+from benchmarks.peak import measured_peak
 from benchmarks.rounds import report, timed
 from benchmarks.sizes import SIZES
 from elf_lightning.encoders import PretrainedEncoder
@@ -30,7 +32,6 @@ from elf_lightning.network.peaks import device_peak
 COMPILING_SECONDS = 60.0
 WARMUP_STEPS = 4
 """Rows fall otherwise in each step: compiled code settles after a few."""
-MATMUL_SIZE = 8192
 
 
 def measured(case: Case, encoder: PretrainedEncoder, device: torch.device, rounds: int) -> dict[str, Any]:
@@ -55,13 +56,6 @@ def measured(case: Case, encoder: PretrainedEncoder, device: torch.device, round
         "peak_bytes": memory,
         "parts_seconds": {} if case.checkpointing or case.plain else step.parts(rounds),
     }
-
-
-def matmul_flops(device: torch.device) -> float:
-    """FLOPs a second of one large product in bfloat16: what this machine gives at most."""
-    n = MATMUL_SIZE if device.type == "cuda" else 256
-    a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
-    return 2 * n**3 / min(timed(lambda: a @ b, device) for _ in range(10))
 
 
 def with_ratios(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -133,9 +127,9 @@ def main() -> None:
     budget, device = Budget(options.minutes), torch.device(options.device)
     with TemporaryDirectory() as folder:
         encoder = random_encoder(SIZES[options.size], folder, device)
-    most = matmul_flops(device)
+    most = measured_peak(device, torch.bfloat16)
     found = with_ratios(list(all_measured(options, encoder, device, budget)))
-    results = {"matmul_flops": most, "cases": found, "left_out": budget.left_out}
+    results = {"measured_peak_flops": most, "cases": found, "left_out": budget.left_out}
     told = f"a large product in bfloat16: {most / 1e12:.1f} TFLOP/s"
     report([speed_table(found), parts_table(found), told, budget.told()], results, options)
 
