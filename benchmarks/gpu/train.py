@@ -5,7 +5,7 @@
 Every step begins with token ids: a frozen encoder of T5-small's size with random weights embeds them, as the
 product does. MFU is the network's work by formula (`elf_lightning.network.flops`; neither encoder nor what is
 recomputed counts) over the device's peak in bfloat16 (`elf_lightning.network.peaks`). Beside it stands the
-plain way of `benchmarks.plain`. The most telling cases come first; what there is no time or memory for is told.
+plain way of `benchmarks.plain`. The most telling cases come first; what lacks time or memory is told.
 """
 
 from __future__ import annotations
