@@ -66,9 +66,8 @@ class LatentsStore:
             if unfinished is None:
                 return
             splits = {name: self._at(unfinished, name) for name in self.preparation.splits()}
-            require_space(
-                unfinished, sum(file.num_bytes for split in splits.values() for file in split.files)
-            )
+            num_bytes = sum(file.num_bytes for split in splits.values() for file in split.files)
+            require_space(self.preparation.cache_dir, num_bytes)
             embedder = Embedder(self.encoder, moments)
             for name, latents in splits.items():
                 self._write(embedder, name, latents.plain, device, drop=False)
