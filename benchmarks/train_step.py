@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from rich.table import Table
@@ -26,7 +25,7 @@ from benchmarks.sizes import SIZES, Size
 from benchmarks.train_parts import parts
 from elf_lightning.batch import LatentBatch
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.objectives import ELFObjective, StepKey
+from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon
 
 LEARNING_RATE, EMA_DECAY, CLIP = 1e-3, 0.999, 1.0
@@ -60,13 +59,18 @@ class ProductTraining:
             self.batch.latents.shape, StepKey(0, 0, self.step), self.batch.latents.device
         )
         self.step += 1
-        with self.precision():
-            loss = self.loss(draws)
         self.network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.backward(draws)
         self.clip()
         self.move()
         self.average()
+        return loss
+
+    def backward(self, draws: Draws) -> Tensor:
+        """The loss, (), whose gradient the parameters have then."""
+        with self.precision():
+            loss = self.loss(draws)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     @contextmanager
@@ -78,7 +82,7 @@ class ProductTraining:
         ):
             yield
 
-    def loss(self, draws: Any) -> Tensor:
+    def loss(self, draws: Draws) -> Tensor:
         """With its graph, ()."""
         return self.objective(self.network, self.batch, draws).total
 
@@ -104,7 +108,7 @@ class PlainTraining(ProductTraining):
         self.plain_average = PlainAverage(self.network, EMA_DECAY)
         self.averages = self.plain_average.averages
 
-    def loss(self, draws: Any) -> Tensor:
+    def loss(self, draws: Draws) -> Tensor:
         """All rows through everything."""
         return plain_loss(self.objective, self.network, self.batch, draws)[0]
 

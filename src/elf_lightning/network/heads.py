@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from elf_lightning.network.layers import RMSNorm
 from elf_lightning.network.precision import full_precision
 
+CHUNK_LOGITS = 2**24
+"""Logits that training holds at a time, 64 MiB; at least those of one position."""
+
 
 class LatentHead(nn.Module):
     """Hidden states to the estimate of the clean latents, `x_hat`."""

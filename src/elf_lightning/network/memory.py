@@ -19,6 +19,7 @@ the compute type (a = 2). Compilation needs less than all this.
 from __future__ import annotations
 
 from elf_lightning.network.elf import ELFNetwork
+from elf_lightning.network.heads import CHUNK_LOGITS
 
 
 def activation_bytes(
@@ -43,15 +44,17 @@ def activation_bytes(
 
 
 def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) -> int:
-    """What lies outside the blocks, in float32: projections, both heads, and logits four times over.
+    """What lies outside the blocks, in float32: projections, both heads, and a chunk of logits, twice.
 
-    The four are the logits, their gradient by way of the right token, the softmax, and their sum.
+    The two are the logits and their softmax, which turns into their gradient.
     """
     hidden, latent = network.shape.hidden_size, network.latent_size
-    each = 4 * (2 * latent + network.shape.bottleneck_size + 2 * hidden)
+    each = 4 * (3 * latent + network.shape.bottleneck_size + 2 * hidden)
     denoise = 4 * (hidden + 3 * latent)
-    decode = 4 * (2 * latent + 4 * network.vocab_size)
-    return round(length * (rows * each + (rows - decode_rows) * denoise + decode_rows * decode))
+    decode = 4 * 2 * latent
+    logits = min(length * decode_rows, max(1, CHUNK_LOGITS // network.vocab_size)) * network.vocab_size
+    positions = rows * each + (rows - decode_rows) * denoise + decode_rows * decode
+    return round(length * positions + 2 * 4 * logits)
 
 
 def _position_bytes(network: ELFNetwork, compute: int, fused: bool) -> int:

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elf_lightning.network import ELFNetwork, full_precision
-
-CHUNK_LOGITS = 2**24
-"""Logits held at a time, 64 MiB; at least those of one position."""
+from elf_lightning.network.heads import CHUNK_LOGITS
 
 
 def token_cross_entropy(

@@ -1,0 +1,118 @@
+"""Peak memory of a training step's losses and gradients, by formula and as measured.
+
+Gradients grow while activations are let go, so that the sum of all parts lies above the peak where a batch is
+small.
+
+    python -m benchmarks.memory --size elf-b --batch 1 --json memory.json
+    python -m benchmarks.memory --size elf-b --batch 16 --device cuda --precision bf16
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import UntypedStorage
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.rounds import arguments, report
+from benchmarks.sizes import SIZES, Size
+from benchmarks.train_step import ProductTraining
+from elf_lightning.network.memory import activation_bytes, head_bytes
+from elf_lightning.objectives import StepKey
+
+
+class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes that results of operators have held at a time; what was there before does not count."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._seen: weakref.WeakSet[UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {id(leaf.untyped_storage()) for leaf in _tensors((args, kwargs))}
+        result = func(*args, **kwargs or {})
+        for tensor in _tensors(result):
+            storage = tensor.untyped_storage()
+            if id(storage) not in known and storage not in self._seen:
+                self._seen.add(storage)
+                self.live += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage.nbytes())
+        self.peak = max(self.peak, self.live)
+        return result
+
+    def _freed(self, size: int) -> None:
+        self.live -= size
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def formula_bytes(training: ProductTraining, decode_rows: int) -> dict[str, int]:
+    """What the step needs besides the batch and the network, by what it is for."""
+    network, device = training.network, training.batch.latents.device
+    rows, length = training.batch.input_ids.shape
+    return {
+        "activations": activation_bytes(
+            network, rows, length, 2 if training.mixed else 4, fused=device.type == "cuda"
+        ),
+        "heads": head_bytes(network, rows, length, decode_rows),
+        "gradients": sum(4 * p.numel() for p in network.parameters()),
+    }
+
+
+def measured_bytes(training: ProductTraining, decode_rows: int, self_cond_rows: int) -> int:
+    """Peak of one step's losses and gradients, beyond what was there before."""
+    x = training.batch.latents
+    draws = training.objective.draw(x.shape, StepKey(0, 0, 0), x.device)
+    draws = draws.with_counts(decode_rows, self_cond_rows)
+    if x.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.memory_allocated(x.device)
+        training.backward(draws)
+        peak_bytes: int = torch.cuda.max_memory_allocated(x.device)
+        return peak_bytes - before
+    with PeakBytes() as peak:
+        training.backward(draws)
+    return peak.peak
+
+
+def compare(size: Size, device: torch.device, mixed: bool) -> tuple[int, dict[str, int]]:
+    """Measured bytes, and those of the formula; a fifth of the rows decodes, two fifths self-condition."""
+    training = ProductTraining(size, device, mixed)
+    decode = round(0.2 * size.batch_size)
+    return measured_bytes(training, decode, round(0.4 * size.batch_size)), formula_bytes(training, decode)
+
+
+def main() -> None:
+    """Measures, prints and writes what the command line asks for."""
+    parser = arguments(__doc__, size="elf-b")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    options = parser.parse_args()
+    size = replace(SIZES[options.size], batch_size=options.batch)
+    table = Table("", title=f"Memory of losses and gradients, {options.size}, {options.batch} rows, MB")
+    record = {}
+    for checkpointing in (False, True):
+        shape = replace(size.shape, gradient_checkpointing=checkpointing)
+        measured, formula = compare(
+            replace(size, shape=shape), torch.device(options.device), options.precision == "bf16"
+        )
+        name = "with gradient checkpointing" if checkpointing else "without"
+        record[name] = {"measured": measured, **formula}
+        if not checkpointing:
+            for heading in (*formula, "by formula", "measured"):
+                table.add_column(heading, justify="right")
+        numbers = (*formula.values(), sum(formula.values()), measured)
+        table.add_row(name, *(f"{number / 1e6:,.0f}" for number in numbers))
+    report([table], {"size": options.size, "rows": options.batch, "bytes": record}, options)
+
+
+if __name__ == "__main__":
+    main()
