@@ -164,3 +164,30 @@ def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_t5: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Makes the settings of a small run on `lines.txt` in the working folder, changed at dotted names."""
+
+    def settings(changes: dict[str, Any]) -> dict[str, Any]:
+        run: dict[str, Any] = {
+            "data": {
+                "source": {"class_path": "TextFiles", "init_args": {"path": "lines.txt", "document": "line"}},
+                "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
+                "max_length": 8,
+                "batch_size": 4,
+                "cache_dir": "cache",
+            },
+            "model": {"network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8}},
+            "trainer": {"accelerator": "cpu", "log_every_n_steps": 1, "enable_progress_bar": False},
+        }
+        for name, value in changes.items():
+            *groups, last = name.split(".")
+            place = run
+            for group in groups:
+                place = place.setdefault(group, {})
+            place[last] = value
+        return run
+
+    return settings

@@ -265,38 +265,31 @@ def test_a_module_that_writes_nothing_is_told(small: Any, tmp_path: Path) -> Non
 
 
 def test_both_come_from_yaml(
-    small: Any, tmp_path: Path, tiny_t5: str, tiny_judge: str, monkeypatch: pytest.MonkeyPatch
+    small: Any,
+    tmp_path: Path,
+    tiny_run: Callable[..., dict[str, Any]],
+    tiny_judge: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small.write_lines(tmp_path)
-    config = {
-        "name": "yaml",
-        "data": {
-            "source": {"class_path": "TextFiles", "init_args": {"path": "lines.txt", "document": "line"}},
-            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
-            "max_length": 8,
-            "batch_size": 4,
-            "cache_dir": "cache",
-        },
-        "model": {"network": {"hidden_size": 16, "depth": 2, "num_heads": 2}, "sampling": {"steps": 2}},
-        "trainer": {
-            "accelerator": "cpu",
-            "max_steps": 2,
-            "limit_val_batches": 0,
-            "enable_progress_bar": False,
-            "callbacks": [
-                {"class_path": "SampleLogger", "init_args": {"every_n_steps": 2, "settings": {"steps": 3}}},
-                {
-                    "class_path": "GenerativePerplexityCallback",
-                    "init_args": {
-                        "every_n_steps": 2,
-                        "num_samples": 4,
-                        "judge": {"name": tiny_judge, "context_length": 32},
-                    },
-                },
-            ],
-        },
+    perplexity = {
+        "every_n_steps": 2,
+        "num_samples": 4,
+        "judge": {"name": tiny_judge, "context_length": 32},
     }
+    config = tiny_run(
+        {
+            "name": "yaml",
+            "model.sampling.steps": 2,
+            "trainer.max_steps": 2,
+            "trainer.limit_val_batches": 0,
+            "trainer.callbacks": [
+                {"class_path": "SampleLogger", "init_args": {"every_n_steps": 2, "settings": {"steps": 3}}},
+                {"class_path": "GenerativePerplexityCallback", "init_args": perplexity},
+            ],
+        }
+    )
     Path("config.yaml").write_text(json.dumps(config))
     assert main(["fit", "--config", "config.yaml"]) == 0
     assert len(Path("runs/yaml/samples/step-0000002.jsonl").read_text().splitlines()) == 4

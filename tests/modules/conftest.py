@@ -25,40 +25,24 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def config(run_folder: None, tiny_t5: str) -> Path:
+def config(run_folder: None, tiny_run: Callable[..., dict[str, Any]]) -> Path:
     """A small run's complete configuration: 45 rows to train on, all of them full."""
     words = random.Random(0)
     lines = [" ".join(words.choices(WORDS.split(), k=7)) for _ in range(55)]
     Path("lines.txt").write_text("\n".join(lines))
-    network = {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8}
-    settings = {
-        "name": "run",
-        "data": {
-            "source": {
-                "class_path": "TextFiles",
-                "init_args": {"path": "lines.txt", "document": "line", "held_out_fraction": 0.17},
-            },
-            "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5}},
-            "max_length": 8,
-            "batch_size": 4,
-            "cache_dir": "cache",
-        },
-        "model": {
-            "network": network,
-            "optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
-            "schedule": {"warmup_steps": 2, "decay": "cosine"},
-            "sampling": {"steps": 2},
-        },
-        "trainer": {
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            "log_every_n_steps": 1,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "logger": {"class_path": "run_hooks.LineLogger", "init_args": {"path": "log.jsonl"}},
-            "callbacks": [{"class_path": "EMA", "init_args": {"decay": 0.9}}],
-        },
-    }
+    settings = tiny_run(
+        {
+            "name": "run",
+            "data.source.init_args.held_out_fraction": 0.17,
+            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.schedule": {"warmup_steps": 2, "decay": "cosine"},
+            "model.sampling.steps": 2,
+            "trainer.max_epochs": 2,
+            "trainer.enable_model_summary": False,
+            "trainer.logger": {"class_path": "run_hooks.LineLogger", "init_args": {"path": "log.jsonl"}},
+            "trainer.callbacks": [{"class_path": "EMA", "init_args": {"decay": 0.9}}],
+        }
+    )
     path = Path("config.yaml")
     path.write_text(json.dumps(settings))
     return path

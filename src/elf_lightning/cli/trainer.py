@@ -284,7 +284,6 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
             auto_configure_optimizers=False,
             args=with_files(arguments),
             trainer_defaults={
-                "use_distributed_sampler": False,
                 "callbacks": [RunSummary(), Throughput(), CollapseWatch()],
             },
         )
