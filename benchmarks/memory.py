@@ -31,7 +31,8 @@ class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
+        self.live: int = 0
+        self.peak: int = 0
         self._seen: weakref.WeakSet[UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -80,7 +81,7 @@ def measured_bytes(training: ProductTraining, decode_rows: int, self_cond_rows: 
         return peak_bytes - before
     with PeakBytes() as peak:
         training.backward(draws)
-    return peak.peak
+    return int(peak.peak)
 
 
 def compare(size: Size, device: torch.device, mixed: bool) -> tuple[int, dict[str, int]]:
