@@ -18,8 +18,13 @@ class _TensorRecord:
         """The same record with `function` applied to every tensor."""
         return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The record on `device`; Lightning's and torch's transfer hooks call this."""
+    def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
+        """The record on `device`; Lightning's and torch's transfer hooks call this.
+
+        Copies to a GPU do not wait by default: Lightning asks for that with bare tensors alone.
+        """
+        if non_blocking is None:
+            non_blocking = torch.device(device).type == "cuda"
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
