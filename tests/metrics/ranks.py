@@ -96,7 +96,7 @@ def main() -> None:
         values[name] = every_metric(judge, None if count is None else share)
     dist.barrier()
     print(json.dumps(values), flush=True)
-    # All is said. How gloo's threads end with the interpreter is not under test, and now and then it is badly.
+    # All is said. How gloo's threads end with the interpreter is not under test; now and then it is badly.
     os._exit(0)
 
 

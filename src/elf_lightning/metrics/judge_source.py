@@ -54,9 +54,7 @@ def locate(name: str, cache: Path | None = None) -> str:
     try:
         package = distribution(EMBEDDED_JUDGE)
     except PackageNotFoundError as error:
-        raise UserError(
-            f"the judge {name!r} needs a package; run `{INSTALL_EMBEDDED}`"
-        ) from error
+        raise UserError(f"the judge {name!r} needs a package; run `{INSTALL_EMBEDDED}`") from error
     cache = cache or Path(HF_HOME) / "elf_lightning" / "judges"
     folder = cache / f"{EMBEDDED_JUDGE}-{package.version}"
     if not folder.exists():
