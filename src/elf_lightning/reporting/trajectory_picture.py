@@ -15,7 +15,7 @@ SHADES = 5
 STYLE = """
   text { font: 13px ui-monospace, Menlo, Consolas, monospace }
   .card { fill: #fbfcfe; stroke: #d8dee9 } .time { font-weight: 600 }
-  .time, .ink { fill: #1d2430 } .quiet { fill: #8a94a6 }
+  .time, .ink { fill: #1d2430 } .quiet { fill: #667085 }
   .s0 { fill: #b9d4ff } .s1 { fill: #c9cdfa } .s2 { fill: #d9c7f5 }
   .s3 { fill: #eccbc8 } .s4 { fill: #ffd09a }
   @media (prefers-color-scheme: dark) {
