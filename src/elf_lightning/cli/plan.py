@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.run_summary import print_plan
-from elf_lightning.cli.trainer import StandInTrainer, run_trainer
+from elf_lightning.cli.stand_in import StandInTrainer
+from elf_lightning.cli.trainer import run_trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elf_lightning.cli.trainer import StandInTrainer, run_trainer
+from elf_lightning.cli.stand_in import StandInTrainer
+from elf_lightning.cli.trainer import run_trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 

@@ -14,8 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
-from elf_lightning.checkpoints.locate import locate
-from elf_lightning.checkpoints.torch_file import read_torch_file
+from elf_lightning.cli.checkpoint_file import checkpoint_file
 from elf_lightning.cli.config import with_files
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
@@ -25,9 +24,6 @@ from elf_lightning.modules.elf import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
-
-LIGHTNINGS_OWN = ("best", "last", "hpc")
-"""Words with which Lightning looks for a checkpoint itself."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """What networks and losses are made for."""
@@ -127,8 +123,8 @@ class ELFCLI(LightningCLI):
                     f"{command} without --ckpt_path would use random weights; give a checkpoint or a "
                     "run's folder, such as --ckpt_path runs/<name>, or weights as --model.init_from"
                 )
-        elif path not in LIGHTNINGS_OWN:
-            config.ckpt_path = _checkpoint_file(path, resumes=command == "fit")
+        else:
+            config.ckpt_path = checkpoint_file(path, resumes=command == "fit")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer.
@@ -150,36 +146,6 @@ class ELFCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse a run that cannot be before other processes are started, which would all complain."""
         plan_run(self.model, self.datamodule, self.trainer)
-
-
-def _checkpoint_file(path: str, resumes: bool) -> str:
-    """The file that `path` means, after a look at whether it can be used."""
-    if not Path(path).exists():
-        raise UserError(
-            f"--ckpt_path {path}: there is no such file; checkpoints lie in runs/<name>/checkpoints"
-        )
-    file = locate(path)
-    if Path(path).is_dir():
-        # By its link, which Lightning then renews: another name would stay, and the link with it.
-        links = (link for link in file.parent.glob("last*.ckpt") if link.exists() and link.samefile(file))
-        file = min(links, default=file)
-    if file.is_dir():
-        raise UserError(f"--ckpt_path {path}: it holds weights alone; give them as --model.init_from {path}")
-    try:
-        content = read_torch_file(file)
-    except UserError as error:
-        raise UserError(f"--ckpt_path {file}: {error}") from error
-    if not content.keys() >= {"elf", "state_dict"}:
-        raise UserError(
-            f"--ckpt_path {file}: it was not written by a run of elf_lightning; if it holds weights in "
-            f"another format, give them as --model.init_from {file}"
-        )
-    if resumes and "optimizer_states" not in content:
-        raise UserError(
-            f"--ckpt_path {file}: it holds weights alone, so training cannot go on from it; begin a new run "
-            f"from them with --model.init_from {file}"
-        )
-    return str(file)
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
@@ -224,36 +190,6 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
-
-
-class StandInTrainer(Trainer):
-    """A Trainer that takes all settings of `fit` and does something else with them."""
-
-    def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
-        """What is done in place of training."""
-        raise NotImplementedError
-
-    def fit(  # type: ignore[override]
-        self,
-        model: ELFModule,
-        train_dataloaders: Any = None,
-        val_dataloaders: Any = None,
-        datamodule: ELFDataModule | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Do `stand_in`; see `Trainer.fit` for the arguments.
-
-        Args:
-            model: what would be trained.
-            train_dataloaders: not used.
-            val_dataloaders: not used.
-            datamodule: what it would be trained on.
-            ckpt_path: not used.
-            weights_only: not used.
-        """
-        assert datamodule is not None
-        self.stand_in(model, datamodule)
 
 
 def run(arguments: Sequence[str]) -> None:
