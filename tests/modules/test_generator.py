@@ -231,9 +231,9 @@ def test_repetition_control_once_measured_travels_with_the_model(model: ELF, tmp
 
 
 def test_lone_text_to_measure_on_is_one_prompt(conditional: ELF) -> None:
-    one = conditional.measure_repetition(7, prompts="the cat")
-    assert one.equal(conditional.measure_repetition(7, prompts=["the cat"]))
-    assert not one.equal(conditional.measure_repetition(7, prompts=["the cat", "the dog"]))
+    one = conditional.measure_repetition(24, prompts="the cat")
+    assert one.equal(conditional.measure_repetition(24, prompts=["the cat"]))
+    assert not one.equal(conditional.measure_repetition(24, prompts=["the cat", "the dog"]))
     assert "needs prompts" in complaint(conditional.measure_repetition)
 
 

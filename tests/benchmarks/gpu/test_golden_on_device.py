@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def test_golden_files_replay_and_precisions_agree(
     golden_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["--device", "cpu", "--size", "tiny", "--eager-only", "--steps", "30"]
+    words = ["--device", "cpu", "--size", "tiny", "--eager-only", "--steps", "8"]
     result = tmp_path / "golden.json"
     monkeypatch.setattr(
         sys, "argv", ["golden", *words, "--golden-dir", str(golden_dir), "--json", str(result)]
@@ -31,7 +31,7 @@ def test_golden_files_replay_and_precisions_agree(
     assert written["passed"]
     assert len(written["eager"]) == 9
     assert max(written["eager"].values()) < 5e-5
-    assert len(written["losses"]["float32"]) == 30
+    assert len(written["losses"]["float32"]) == 8
     assert written["losses"]["float32"] != written["losses"]["bf16-mixed"]
     assert any(entry.startswith("collate") for entry in written["left_out"])
 
