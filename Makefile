@@ -59,7 +59,7 @@ bench: install ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.sample --size quickstart --json benchmarks/results/sample-quickstart.json
 	$(BIN)/python -m benchmarks.loader --size quickstart --json benchmarks/results/loader-quickstart.json
 	$(BIN)/python -m benchmarks.startup --json benchmarks/results/startup.json
-	$(BIN)/python -m benchmarks.memory --size elf-b --batch 1 --json benchmarks/results/memory-elf-b.json
+	$(BIN)/python -m benchmarks.memory --size elf-b --batch 2 --json benchmarks/results/memory-elf-b.json
 
 lint: install ## check style and layers
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 Gradients grow while activations are let go, so that the sum of all parts lies above the peak where a batch is
 small.
 
-    python -m benchmarks.memory --size elf-b --batch 1 --json memory.json
+    python -m benchmarks.memory --size elf-b --batch 2 --json memory.json
     python -m benchmarks.memory --size elf-b --batch 16 --device cuda --precision bf16
 """
 
@@ -85,16 +85,21 @@ def measured_bytes(training: ProductTraining, decode_rows: int, self_cond_rows: 
 
 
 def compare(size: Size, device: torch.device, mixed: bool) -> tuple[int, dict[str, int]]:
-    """Measured bytes, and those of the formula; a fifth of the rows decodes, two fifths self-condition."""
+    """Measured bytes, and those of the formula.
+
+    A fifth of the rows decodes and two fifths self-condition, a row of each at least if there are two.
+    """
     training = ProductTraining(size, device, mixed)
-    decode = round(0.2 * size.batch_size)
-    return measured_bytes(training, decode, round(0.4 * size.batch_size)), formula_bytes(training, decode)
+    rows = size.batch_size
+    decode = max(1, round(0.2 * rows))
+    self_cond = min(rows - decode, max(1, round(0.4 * rows)))
+    return measured_bytes(training, decode, self_cond), formula_bytes(training, decode)
 
 
 def main() -> None:
     """Measures, prints and writes what the command line asks for."""
     parser = arguments(__doc__, size="elf-b")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     options = parser.parse_args()
     size = replace(SIZES[options.size], batch_size=options.batch)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.plain_network import plain_backbone_flops, plain_hidden
+from benchmarks.plain_network import plain_backbone_flops, plain_hidden, untrained_flops
 from elf_lightning.batch import LatentBatch
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import latent_head_flops, token_head_flops
@@ -78,7 +78,7 @@ def plain_flops(network: ELFNetwork, rows: int, length: int) -> int:
     Twice forward, and once forward and backward (twice as much), with both heads on all rows.
     """
     forward = plain_backbone_flops(network, length) + latent_head_flops(network, length)
-    return 5 * rows * (forward + token_head_flops(network, length))
+    return rows * (5 * (forward + token_head_flops(network, length)) - untrained_flops(network, length))
 
 
 class PlainStep:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.attention import Attention
 from elf_lightning.network.flops import backbone_flops
+from elf_lightning.network.layers import ScalarEmbedding
 
 
 def plain_hidden(
@@ -38,6 +39,14 @@ def plain_backbone_flops(network: ELFNetwork, length: int) -> int:
     size, bottleneck = network.latent_size, network.shape.bottleneck_size
     merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.shape.self_conditioning else 0
     return backbone_flops(network, length) + merge
+
+
+def untrained_flops(network: ELFNetwork, length: int) -> int:
+    """Of the gradients of inputs that nobody trains, a row: they are not taken."""
+    shape, size = network.shape, network.latent_size
+    enter = 4 * length * size**2 if shape.self_conditioning else 2 * length * size * shape.bottleneck_size
+    embedded = 1 if network.prefix.guidance is None else 2
+    return enter + 4 * ScalarEmbedding.num_frequencies * shape.hidden_size * embedded
 
 
 def rms_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:

@@ -13,5 +13,5 @@ source .venv/bin/activate
 
 # Lightning reads ranks and addresses from SLURM's own variables. `last.ckpt` is there from the first validation on.
 last=runs/elf_105m/checkpoints/last.ckpt
-srun elf fit --config elf_105m --trainer.num_nodes 2 --trainer.devices 8 \
+srun elf fit --config elf_105m --data data/openwebtext_raw --trainer.num_nodes 2 --trainer.devices 8 \
     $([ -e "$last" ] && echo --ckpt_path "$last")

@@ -1,4 +1,4 @@
-"""Measurements that need a GPU, each in one call. README.md beside this file says how to run them."""
+"""Measurements that need a GPU, each as one script. README.md beside this file says how to run them."""
 
 from importlib.util import find_spec
 

@@ -3,7 +3,7 @@
     python -m benchmarks.gpu.pack_inputs --output .cache/gpu
 
 Encoder and corpus are those of the package registry (`requirements-embedded.txt`); weights are kept in
-float16. Pure-Python packages that the other machine lacks come along in `site`.
+float16. Pure-Python packages that the machine with the GPU lacks come along in `site`.
 """
 
 from __future__ import annotations

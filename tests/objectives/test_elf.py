@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from elf_lightning.batch import LatentBatch
 from elf_lightning.checkpoints.official import official_name, to_official
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork, NetworkShape
-from elf_lightning.objectives import Draws, ELFObjective, StepKey
+from elf_lightning.objectives import Draws, ELFObjective, StepKey, token_loss
 
 CPU = torch.device("cpu")
 
@@ -81,6 +82,26 @@ def test_golden_train_uncond(golden: Callable[[str], Any], golden_network: ELFNe
 
 def test_golden_train_cond(golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
     replay(golden("train_cond"), ELFObjective(decode_noise_scale=1.0), "eos", golden_network)
+
+
+@pytest.fixture
+def fast_network(golden_network: ELFNetwork, monkeypatch: pytest.MonkeyPatch) -> ELFNetwork:
+    """The recorded network, compiled, its token loss taking five positions at a time."""
+    torch.compiler.reset()
+    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 5 * golden_network.vocab_size)
+    network = copy.deepcopy(golden_network)
+    network.compile(backend="aot_eager")
+    return network
+
+
+def test_golden_train_uncond_compiled_in_chunks(
+    golden: Callable[[str], Any], fast_network: ELFNetwork
+) -> None:
+    replay(golden("train_uncond"), ELFObjective(decode_noise_scale=5.0), "pad", fast_network)
+
+
+def test_golden_train_cond_compiled_in_chunks(golden: Callable[[str], Any], fast_network: ELFNetwork) -> None:
+    replay(golden("train_cond"), ELFObjective(decode_noise_scale=1.0), "eos", fast_network)
 
 
 def tiny_network() -> ELFNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,11 +37,11 @@ def prompt_of(run: dict[str, Tensor]) -> LatentPromptBatch:
 
 
 @torch.no_grad()
-def replay(run: Any, network: ELFNetwork) -> None:
+def replay(run: Any, network: ELFNetwork, compiled: bool = False) -> None:
     times = run["in/t_steps"].tolist()
     settings = settings_of(run.settings, times)
     path = RectifiedPath(float(run.settings["noise_scale"]), float(run.settings["t_eps"]))
-    sampler = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)
+    sampler = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0, compile=compiled)
     field = sampler._field(prompt_of(run), None, times)
     noise = iter(path.noise_scale * run.get("in/unit_noise", torch.empty(0)))
     z_steps, x_steps = [], []
@@ -63,6 +64,14 @@ def replay(run: Any, network: ELFNetwork) -> None:
 @pytest.fixture
 def run_golden(golden: Callable[[str], Any], golden_network: ELFNetwork) -> Callable[[str], None]:
     return lambda stem: replay(golden(stem), golden_network)
+
+
+def test_golden_sample_cond_cfg_compiled(
+    golden: Callable[[str], Any], golden_network: ELFNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    replay(golden("sample_cond_cfg"), golden_network, compiled=True)
 
 
 def test_golden_sample_ode(run_golden: Callable[[str], None]) -> None:

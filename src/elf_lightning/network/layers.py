@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from elf_lightning.network.precision import full_precision
 
@@ -42,6 +43,7 @@ class _RMSNormOnCPU(torch.autograd.Function):
         return unit * weight
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of `x` and weight."""
         unit, scale, weight = ctx.saved_tensors

@@ -64,10 +64,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             hits[rows] = (guess == right).squeeze(1)
             shares = logits.softmax(1)
             # The best token's share is never too small for a logarithm.
-            errors[rows] = (best - shares.gather(1, guess).log() - logits.gather(1, right)).squeeze(1)
+            # Logits first: where the guess is right they cancel exactly.
+            behind = best - logits.gather(1, right)
+            errors[rows] = (behind - shares.gather(1, guess).log()).squeeze(1)
             if train:
                 shares.scatter_add_(1, right, torch.full_like(best, -1))
                 _accumulate(gradients, rows, shares, x, weight, weights)
+            del logits, shares  # before the next chunk's are made
         ctx.gradients = gradients
         ctx.mark_non_differentiable(hits)
         return (errors * counting).sum(), hits

@@ -81,7 +81,10 @@ class SavedDataset(Source):
             with one_clear_failure():
                 return Path(snapshot_download(self.path, repo_type="dataset", revision=self.revision))
         except HFValidationError as error:
-            raise UserError(f"source path '{self.path}': there is no such folder") from error
+            raise UserError(
+                f"source path '{self.path}': there is no such folder; "
+                "give one written by save_to_disk, or a Hub id"
+            ) from error
         except OSError as error:
             raise unreachable(self.path, error) from error
 
