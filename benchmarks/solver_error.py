@@ -102,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     show(lines, Console())
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps([asdict(line) for line in lines], indent=2))
 
 
