@@ -13,20 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.plain_network import plain_backbone_flops, plain_hidden, untrained_flops
+from benchmarks.plain_network import both_heads, plain_backbone_flops, untrained_flops
 from elf_lightning.batch import LatentBatch
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import latent_head_flops, token_head_flops
 from elf_lightning.objectives import Draws, ELFObjective
 from elf_lightning.optim.newton_schulz import COEFFICIENTS, EPS, ITERATIONS
-
-
-def plain_estimate(
-    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Both heads on all rows: estimates (B, S, C) and logits (B, S, V)."""
-    hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
-    return network.latent_head(hidden), network.token_head(hidden)
 
 
 def plain_loss(
@@ -47,16 +39,16 @@ def plain_loss(
     target = path.velocity(x, z, t)
     off = torch.zeros_like(t)
     with torch.no_grad():
-        first, _ = plain_estimate(network, z, t, w, off, clean)
+        first, _ = both_heads(network, z, t, w, off, clean)
         first = torch.where(known, clean, first)
-        second, _ = plain_estimate(network, z, t, w, off, first)
+        second, _ = both_heads(network, z, t, w, off, first)
         # At known positions, where no loss is taken, the target may be anything.
         shift = path.velocity(second, z, t) - path.velocity(first, z, t)
         target = torch.where(conditioned, target + (1 - 1 / w[:, None, None]) * shift, target)
     mix = draws.decode_mix[..., None]
     mixed = mix * x + (1 - mix) * objective.decode_noise_scale * draws.decode_noise
     gate = decodes[:, 0, 0].float()
-    x_hat, logits = plain_estimate(
+    x_hat, logits = both_heads(
         network,
         torch.where(decodes, mixed, z),
         torch.where(gate > 0, 1.0, t),

@@ -34,6 +34,14 @@ def plain_hidden(
     return h[:, length:]
 
 
+def both_heads(
+    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Estimate (B, S, C) and logits (B, S, V), whichever is wanted."""
+    hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
+    return network.latent_head(hidden), network.token_head(hidden)
+
+
 def plain_backbone_flops(network: ELFNetwork, length: int) -> int:
     """Of `plain_hidden`, a row forward: it merges and then narrows, where the network does both at once."""
     size, bottleneck = network.latent_size, network.shape.bottleneck_size

@@ -12,20 +12,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from benchmarks.plain_network import plain_backbone_flops, plain_hidden
+from benchmarks.plain_network import both_heads, plain_backbone_flops, plain_hidden
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import latent_head_flops, token_head_flops
 from elf_lightning.sampling import SamplingSettings
-
-
-def both_heads(
-    network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Estimate (B, S, C) and logits (B, S, V), whichever is wanted."""
-    hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
-    return network.latent_head(hidden), network.token_head(hidden)
 
 
 def one_head(

@@ -19,7 +19,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.plain_sampling import both_heads, one_head, plain_flops, plain_sample
+from benchmarks.plain_network import both_heads
+from benchmarks.plain_sampling import one_head, plain_flops, plain_sample
 from benchmarks.rounds import Rounds, alternate, arguments, report
 from benchmarks.sizes import SIZES, Size
 from elf_lightning.batch import LatentPromptBatch
