@@ -35,6 +35,8 @@ CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "s
 SEEDS = ("data.seed", "model.seed")
 """They are that of `seed_everything` where they are not given."""
 
+SMALLEST = torch.finfo(torch.float32).smallest_normal
+
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
 
@@ -193,6 +195,22 @@ def one_line_errors() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Calculate with zero in place of denormal numbers in this thread, and in those that it starts.
+
+    Moments of weights without a gradient fade into denormal numbers, with which a CPU calculates so slowly
+    that a small network's steps take twice as long after some minutes. Torch starts its threads with its
+    first large operation, so this must come before. The old state comes back for callers from Python.
+    """
+    were_flushed = bool(torch.tensor(SMALLEST).mul(0.5) == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(were_flushed)
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run a Trainer command, such as `["fit", "--config", "conf/quickstart.yaml"]`.
 
@@ -208,11 +226,8 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
     Raises:
         UserError: for settings that cannot be used.
     """
-    # Before torch starts its threads. Moments of weights without a gradient fade into denormal numbers, with
-    # which a CPU calculates so slowly that a small network's steps take twice as long after some minutes.
-    torch.set_flush_denormal(True)
     quiet_lightning()
-    with one_line_errors():
+    with one_line_errors(), flushed_denormals():
         ELFCLI(
             arguments[0],
             model_class=ELFModule,
