@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from transformers import AutoTokenizer
 
 from elf_lightning.checkpoints import ModelBundle
 from elf_lightning.network import ELFNetwork, NetworkShape
 
 LENGTH, SIZE = 12, 16
+WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
 
 
 def save_checkpoint(bundle: ModelBundle, path: Path) -> Path:
@@ -77,3 +79,31 @@ def save_run(bundle: ModelBundle, tmp_path: Path) -> Callable[..., str]:
 def run_folder(save_run: Callable[..., str]) -> str:
     """A run's folder with the model in it."""
     return save_run()
+
+
+@pytest.fixture
+def write_config(
+    tmp_path: Path, tiny_run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Writes a small, complete configuration, changed at dotted names, and works in its folder."""
+    monkeypatch.chdir(tmp_path)
+    words = WORDS.split()
+    lines = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+
+    def write(**changes: Any) -> str:
+        own: dict[str, Any] = {
+            "name": "tiny",
+            "data.source.init_args.held_out_fraction": 0.2,
+            "data.num_predict_rows": 5,
+            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.sampling.steps": 3,
+            "trainer.max_steps": 6,
+            "trainer.val_check_interval": 3,
+        }
+        given = {name.replace("__", "."): value for name, value in changes.items()}
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(tiny_run(own | given)), encoding="utf-8")
+        return str(path)
+
+    return write

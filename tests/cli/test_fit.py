@@ -15,36 +15,6 @@ import yaml
 
 from elf_lightning.cli import main
 
-WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
-
-
-@pytest.fixture
-def write_config(
-    tmp_path: Path, tiny_run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
-    """Writes a small, complete configuration, changed at dotted names, and works in its folder."""
-    monkeypatch.chdir(tmp_path)
-    words = WORDS.split()
-    lines = [" ".join(words[(i * 7 + j * 3) % len(words)] for j in range(30)) for i in range(40)]
-    (tmp_path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
-
-    def write(**changes: Any) -> str:
-        own: dict[str, Any] = {
-            "name": "tiny",
-            "data.source.init_args.held_out_fraction": 0.2,
-            "data.num_predict_rows": 5,
-            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
-            "model.sampling.steps": 3,
-            "trainer.max_steps": 6,
-            "trainer.val_check_interval": 3,
-        }
-        given = {name.replace("__", "."): value for name, value in changes.items()}
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(tiny_run(own | given)), encoding="utf-8")
-        return str(path)
-
-    return write
-
 
 def logged(column: str) -> list[float]:
     """The values of a column of the newest CSV log."""
@@ -97,7 +67,7 @@ def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callabl
     rows = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
     assert all(set(row) == {"index", "seed", "text", "tokens"} for row in rows)
-    assert all(set(row["text"].split()) <= {*WORDS.split(), "<unk>"} or row["text"] for row in rows)
+    assert any(row["text"] for row in rows)
 
 
 def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> None:

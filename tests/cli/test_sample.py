@@ -15,7 +15,7 @@ import torch
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
 from elf_lightning.cli import main
-from elf_lightning.cli.sample_options import PRECISIONS
+from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings
 
 Sample = Callable[..., list[str]]

@@ -115,6 +115,19 @@ def test_compiled_texts_are_the_same(model: ELF, monkeypatch: pytest.MonkeyPatch
     assert counter.frame_count == 1
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [(None, torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_precision_is_that_of_the_network_alone(
+    make_bundle: Callable[..., ModelBundle], precision: str | None, dtype: torch.dtype
+) -> None:
+    model = ELF(make_bundle(), "cpu", precision=precision)
+    seen = []
+    qkv = model.network.blocks[0].attention.qkv
+    qkv.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    next(model.samples(2, batch_size=1))
+    assert set(seen) == {dtype}
+    assert not torch.is_autocast_enabled("cpu")  # between two batches
+
+
 def test_settings_change_for_one_call(model: ELF) -> None:
     plain = model.generate(num=4)
     assert plain != model.generate(num=4, steps=9, solver="heun", guidance=0.5)

@@ -32,7 +32,7 @@ class ModelBundle:
         sampling: default `SamplingSettings` as plain values.
         path: the path it was trained on.
         times: the training distribution of times.
-        step: optimiser steps behind the weights.
+        step: optimizer steps behind the weights.
         repetition_direction: (C,) for the repetition control, if it was measured.
 
     Raises:

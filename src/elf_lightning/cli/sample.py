@@ -18,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.cli.sample_options import PRECISIONS, UNPROMPTED, sample_parser
+from elf_lightning.cli.sample_options import UNPROMPTED, sample_parser
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, trajectory_page, trajectory_picture
 from elf_lightning.sampling import SamplingSettings
@@ -112,6 +112,8 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
             options.checkpoint,
             device=options.device,
             averaged=not options.last_weights,
+            compile=options.compile,
+            precision=options.precision,
             max_length=options.max_length,
             max_condition_length=options.max_condition_length,
         )
@@ -140,7 +142,7 @@ def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
         "checkpoint": str(options.checkpoint),
         "model": f"{parameters / 1e6:.1f}M parameters, {bundle.step} training steps",
         "sampling": f"seed {options.seed}, {', '.join(in_force)}",
-        "machine": f"{model.device}, {options.precision}",
+        "machine": f"{model.device}, {model.precision}{', compiled' if model.compile else ''}",
     }
 
 
@@ -148,18 +150,12 @@ def _samples(
     model: ELF, options: argparse.Namespace, num: int, prompts: list[str] | None, aside: Console
 ) -> Iterator[Sample]:
     """The samples, with a bar for the steps on the way."""
-    import torch
-
     given = _given_settings(options)
     settings = model.changed_settings(**given)
     steps = settings.steps if settings.times is None else len(settings.times) - 1
     rows = len(model.rows.plans(num, prompts, options.infill))
     kept = range(steps - 1, -1, -ceil(steps / MOST_STAGES)) if options.trajectory else ()
-    dtype = PRECISIONS[options.precision]
-    with (
-        torch.autocast(model.device.type, getattr(torch, dtype) if dtype else None, enabled=bool(dtype)),
-        Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress,
-    ):
+    with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
         def bar(title: str, rows: int) -> Callable[[object], None]:
             task = progress.add_task(title, total=ceil(rows / options.batch_size) * steps)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 
 from elf_lightning.cli.options import OneLineParser, add_reading, add_settings, positive, writable
+from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling.settings import USUAL_TRAJECTORIES, SamplingSettings
 
 UNPROMPTED = 8
 """Texts without `--num` where there is nothing to answer or fill in."""
-PRECISIONS = {"32-true": None, "bf16-mixed": "bfloat16", "16-mixed": "float16"}
-"""The Trainer's names -> torch's."""
 
 
 def sample_parser() -> argparse.ArgumentParser:
@@ -92,7 +91,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="32-true",
-        help="as the Trainer calls it (default: 32-true)",
+        help="as the Trainer calls it (default: bf16-mixed on a GPU that computes in it, else 32-true)",
+    )
+    machine.add_argument(
+        "--compile",
+        action="store_true",
+        help="sample through torch.compile; the first batch takes a minute or more longer, the others less",
     )
     add_reading(machine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentError, Namespace
@@ -15,27 +15,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
+from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.cli.checkpoint_file import checkpoint_file
 from elf_lightning.cli.config import with_files
-from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.modules import ELFModule
 from elf_lightning.modules.elf import SIZES_FROM_DATA
+from elf_lightning.modules.quiet import quiet_lightning
+from elf_lightning.precision import PRECISIONS
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-"""What networks and losses are made for."""
 
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation and at the end, and a link to it, `last.ckpt`."""
 
 SEEDS = ("data.seed", "model.seed")
 """They are that of `seed_everything` where they are not given."""
-
-SMALLEST = torch.finfo(torch.float32).smallest_normal
 
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
@@ -77,9 +74,16 @@ class ELFCLI(LightningCLI):
         return super().init_parser(**kwargs | {"exit_on_error": False})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `--name`, the links between data and model, and the default callbacks."""
+        """Add the settings of a whole run, the links between data and model, and the default callbacks."""
         parser.add_argument(
             "--name", type=str, default="elf", help="name of the run; its folder is runs/<name>"
+        )
+        parser.add_argument(
+            "--float32_matmul_precision",
+            type=Literal["highest", "high", "medium"],
+            default="highest",
+            help="of what stays in float32, heads and Newton-Schulz for example; on a GPU `high` is TF32, "
+            "which is several times as fast (torch.set_float32_matmul_precision)",
         )
         for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
@@ -128,6 +132,11 @@ class ELFCLI(LightningCLI):
                 )
         else:
             config.ckpt_path = checkpoint_file(path, resumes=command == "fit")
+
+    def instantiate_classes(self) -> None:
+        """Make everything, with products in the precision asked for from here on."""
+        torch.set_float32_matmul_precision(self.config[self.subcommand].float32_matmul_precision)
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the Trainer.
@@ -195,22 +204,6 @@ def one_line_errors() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Calculate with zero in place of denormal numbers in this thread, and in those that it starts.
-
-    Moments of weights without a gradient fade into denormal numbers, with which a CPU calculates so slowly
-    that a small network's steps take twice as long after some minutes. Torch starts its threads with its
-    first large operation, so this must come before. The old state comes back for callers from Python.
-    """
-    were_flushed = bool(torch.tensor(SMALLEST).mul(0.5) == 0)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(were_flushed)
-
-
 def run(arguments: Sequence[str]) -> None:
     """Run a Trainer command, such as `["fit", "--config", "conf/quickstart.yaml"]`.
 
@@ -227,7 +220,7 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
         UserError: for settings that cannot be used.
     """
     quiet_lightning()
-    with one_line_errors(), flushed_denormals():
+    with one_line_errors(), arithmetic_of_a_command():
         ELFCLI(
             arguments[0],
             model_class=ELFModule,

@@ -159,7 +159,7 @@ def check_streaming(source: Source, restrict_vocabulary: bool, cache_latents: bo
 
 
 def accumulation(global_batch_size: int | None, batch_size: int, world_size: int) -> int:
-    """Micro-batches an optimiser step; 1 where no global batch is given.
+    """Micro-batches an optimizer step; 1 where no global batch is given.
 
     Raises:
         UserError: if the global batch is no whole number of micro-batches.

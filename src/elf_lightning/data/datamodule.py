@@ -41,7 +41,7 @@ class ELFDataModule(ResumableDataModule):
         bucket_step: put training rows of like length together, and make a batch only as wide as its longest
             row, rounded up to a multiple of this; None makes every batch `max_length` wide.
         batch_size: rows a device and micro-batch.
-        global_batch_size: rows an optimiser step, over all devices and accumulated micro-batches; None
+        global_batch_size: rows an optimizer step, over all devices and accumulated micro-batches; None
             leaves accumulation to the Trainer.
         num_workers: processes that read batches.
         seed: of the order of rows and of label drop.

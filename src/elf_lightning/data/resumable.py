@@ -20,7 +20,7 @@ class ResumableDataModule(LightningDataModule):
 
     Args:
         batch_size: rows a device and micro-batch.
-        global_batch_size: rows an optimiser step, over all devices and accumulated micro-batches; None
+        global_batch_size: rows an optimizer step, over all devices and accumulated micro-batches; None
             leaves accumulation to the Trainer.
     """
 
@@ -45,7 +45,7 @@ class ResumableDataModule(LightningDataModule):
             self.trainer.accumulate_grad_batches = needed
 
     def accumulation(self, world_size: int) -> int:
-        """Micro-batches an optimiser step; 1 without `global_batch_size`.
+        """Micro-batches an optimizer step; 1 without `global_batch_size`.
 
         Raises:
             UserError: if `global_batch_size` is no whole number of micro-batches.

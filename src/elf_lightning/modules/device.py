@@ -1,10 +1,11 @@
-"""Where a model runs."""
+"""Where a model runs, and in which precision."""
 
 from __future__ import annotations
 
 import torch
 
 from elf_lightning.errors import UserError
+from elf_lightning.precision import PRECISIONS
 
 
 def usable_device(name: torch.device | str) -> torch.device:
@@ -22,3 +23,27 @@ def usable_device(name: torch.device | str) -> torch.device:
             f"device '{name}' cannot be used ({reason}); give cpu, or one that is there"
         ) from error
     return probe.device
+
+
+def usable_precision(name: str | None, device: torch.device) -> str:
+    """The precision called `name`; without a name, bfloat16 on a GPU that computes in it, else float32.
+
+    Args:
+        name: of `PRECISIONS`.
+        device: from `usable_device`.
+
+    Raises:
+        UserError: if it is not known.
+    """
+    if name is None:
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if fast else "32-true"
+    if name not in PRECISIONS:
+        raise UserError(f"precision '{name}' is not known; choose one of {', '.join(PRECISIONS)}")
+    return name
+
+
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """A context in which a network computes in one of `PRECISIONS`."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, getattr(torch, dtype) if dtype else None, enabled=dtype is not None)

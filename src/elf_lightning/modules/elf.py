@@ -209,7 +209,7 @@ class ELFModule(GuardedModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimiser, stepped by Lightning, and its schedule, which advances every step."""
+        """One optimizer, stepped by Lightning, and its schedule, which advances every step."""
         trainer = self.trainer
         data = self._datamodule()
         if data is None:

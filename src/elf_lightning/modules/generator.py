@@ -17,7 +17,7 @@ from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_
 from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.data import Detokenizer
 from elf_lightning.errors import UserError
-from elf_lightning.modules.device import usable_device
+from elf_lightning.modules.device import computing_in, usable_device, usable_precision
 from elf_lightning.modules.prompting import RowMaker
 from elf_lightning.modules.samples import Sample, samples_of
 from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
@@ -34,9 +34,10 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         bundle: weights, sizes and decoding state.
         device: where to sample; a GPU if there is one, by default.
         compile: sample through `torch.compile`, which pays for itself over many batches.
+        precision: of `PRECISIONS`; by default `bf16-mixed` on a GPU that computes in it, else `32-true`.
 
     Raises:
-        UserError: for a device that is not there.
+        UserError: for a device that is not there, or a precision that is not known.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -44,11 +45,16 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return object.__new__(cls)
 
     def __init__(
-        self, bundle: ModelBundle, device: torch.device | str | None = None, compile: bool = False
+        self,
+        bundle: ModelBundle,
+        device: torch.device | str | None = None,
+        compile: bool = False,
+        precision: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.compile = compile
         self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.precision = usable_precision(precision, self.device)
         self.network = bundle.network().to(self.device)
         self.settings = _settings(bundle)
         self.repetition_direction = bundle.repetition_direction
@@ -61,6 +67,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         device: torch.device | str | None = None,
         averaged: bool = True,
         compile: bool = False,
+        precision: str | None = None,
         max_length: int | None = None,
         max_condition_length: int | None = None,
         **download: Any,
@@ -72,6 +79,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             device: where to sample; a GPU if there is one, by default.
             averaged: take the averaged weights where there are two kinds.
             compile: sample through `torch.compile`.
+            precision: as for `ELF`.
             max_length: longest row, for official checkpoints, which do not say; 1024 by default.
             max_condition_length: longest prompt, for official checkpoints of text-to-text models.
             download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
@@ -80,7 +88,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             UserError: one line that says what is wrong with the file, or why it cannot be had.
         """
         name = pretrained_model_name_or_path
-        return cls(load_model(name, averaged, max_length, max_condition_length, **download), device, compile)
+        bundle = load_model(name, averaged, max_length, max_condition_length, **download)
+        return cls(bundle, device, compile, precision)
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -177,7 +186,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         sampler = self.sampler(**settings)
         plans = self.rows.plans(num, prompts, infill)
         for prompt, fixed in self.rows.batches(plans, batch_size, self.device):
-            result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
+            with computing_in(self.precision, self.device):
+                result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
             indices = prompt.index.tolist()
             yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)
 
@@ -244,7 +254,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         each = self.rows.plans(1, prompts)
         plans = (each * ceil(num / len(each)))[:num]
         batches = (prompt for prompt, _ in self.rows.batches(plans, batch_size, self.device))
-        self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
+        with computing_in(self.precision, self.device):
+            self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
         return self.repetition_direction
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:

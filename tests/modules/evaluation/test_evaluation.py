@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,15 @@ def test_what_is_done_is_not_done_again(
     assert len(read("metrics.jsonl")) == 6
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """As in a terminal: a shell's background commands, and all that they start, do not heed SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
 def test_a_killed_evaluation_goes_on(
     kill: signal.Signals,

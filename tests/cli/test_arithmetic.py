@@ -1,0 +1,52 @@
+"""How a Trainer command calculates, and how its caller does afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from elf_lightning.cli import main, trainer
+from elf_lightning.cli.arithmetic import arithmetic_of_a_command
+from elf_lightning.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _usual_arithmetic() -> Iterator[None]:
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+def denormals_are_flushed() -> bool:
+    return bool(torch.tensor(torch.finfo(torch.float32).smallest_normal).mul(0.5) == 0)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_flushed_for_a_command_alone(before: bool) -> None:
+    torch.set_flush_denormal(before)
+    with contextlib.suppress(UserError), arithmetic_of_a_command():
+        assert denormals_are_flushed()
+        raise UserError("a mistake")
+    assert denormals_are_flushed() is before
+
+
+def test_a_command_has_its_own_arithmetic(
+    write_config: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, str]] = []
+
+    class Watched(Trainer):
+        def fit(self, model: LightningModule, *args: Any, **kwargs: Any) -> None:
+            seen.append((denormals_are_flushed(), torch.get_float32_matmul_precision()))
+
+    monkeypatch.setattr(trainer, "Trainer", Watched)
+    assert main(["fit", "--config", write_config(), "--float32_matmul_precision", "high"]) == 0
+    assert main(["fit", "--config", write_config()]) == 0
+    assert seen == [(True, "high"), (True, "highest")]
+    assert not denormals_are_flushed()
+    assert torch.get_float32_matmul_precision() == "highest"
