@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,11 +25,9 @@ from rich.table import Table
 
 from benchmarks.rounds import Rounds, Spread, alternate, arguments, report
 from benchmarks.sizes import SIZES, Size
-from elf_lightning.batch import LatentBatch
+from benchmarks.train_step import ProductTraining
 from elf_lightning.data import ELFDataModule, SavedDataset
 from elf_lightning.encoders import TokenTableEncoder
-from elf_lightning.objectives import ELFObjective, StepKey
-from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
 
 TRAINING = "training"
 STATUS = Path("/proc/self/status")
@@ -68,21 +65,11 @@ def data_module(folder: Path, size: Size, workers: int = 0, cache_latents: bool 
 
 def training_step(size: Size) -> Callable[[], int]:
     """Makes a step on random latents; returns the tokens that it took."""
-    network, objective = size.network(), ELFObjective()
-    optimizer = MuonWithNesterovAdam(muon_parameter_groups(network), lr=1e-3)
-    ids = torch.randint(size.vocabulary_size, (size.batch_size, size.max_length))
-    everywhere = torch.ones_like(ids, dtype=torch.bool)
-    latents = torch.randn(*ids.shape, size.latent_size)
-    batch = LatentBatch(ids, everywhere, ~everywhere, everywhere, ~everywhere[:, 0], latents)
-    steps = count()
+    training = ProductTraining(size, torch.device("cpu"))
 
     def step() -> int:
-        draws = objective.draw(latents.shape, StepKey(0, 0, next(steps)), latents.device)
-        objective(network, batch, draws).total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return ids.numel()
+        training()
+        return training.batch.input_ids.numel()
 
     return step
 

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.plain import PlainStep
+from benchmarks.plain import PlainStep, plain_newton_schulz_flops
 from benchmarks.rounds import alternate, arguments, report, rounds_table
 from benchmarks.sizes import SIZES, Size
 from elf_lightning.network import ELFNetwork
 from elf_lightning.optim import Muon
+from elf_lightning.optim.groups import split_parameters
+from elf_lightning.optim.newton_schulz import flops
 
 LEARNING_RATE = 1e-3
+
+
+def optimizer_flops(network: ELFNetwork) -> dict[str, int]:
+    """FLOPs of the matrix products in a step, by formula: those of Newton-Schulz, in both ways."""
+    matrices, _ = split_parameters(network)
+    shapes = [matrix.shape for matrix in matrices.values()]
+    return {
+        "product": sum(flops(*shape) for shape in shapes),
+        "plain": sum(plain_newton_schulz_flops(*shape) for shape in shapes),
+    }
 
 
 def with_gradients(size: Size, device: str) -> ELFNetwork:
@@ -40,9 +52,11 @@ def main() -> None:
     )
     rounds = alternate({"plain": plain, "product": product}, options.rounds, device)
     parameters = sum(p.numel() for p in product_network.parameters())
+    spent = optimizer_flops(product_network)
+    title = f"One optimizer step, {options.size}, {parameters:,} parameters"
     report(
-        [rounds_table(f"One optimizer step, {options.size}, {parameters:,} parameters", rounds, "plain")],
-        {"size": options.size, "parameters": parameters, "steps": rounds.record("plain")},
+        [rounds_table(title, rounds, "plain", spent)],
+        {"size": options.size, "parameters": parameters, "flops": spent, "steps": rounds.record("plain")},
         options,
     )
 

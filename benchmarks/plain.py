@@ -114,6 +114,12 @@ def plain_newton_schulz(matrix: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
+def plain_newton_schulz_flops(rows: int, columns: int) -> int:
+    """Matrix products of `plain_newton_schulz` on one matrix."""
+    short, long = sorted((rows, columns))
+    return ITERATIONS * (4 * short**2 * long + 2 * short**3)
+
+
 class PlainAverage:
     """The running average of a network's weights, one parameter after the other."""
 

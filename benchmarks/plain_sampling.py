@@ -23,9 +23,9 @@ from elf_lightning.sampling import SamplingSettings
 def one_head(
     network: ELFNetwork, z: Tensor, t: Tensor, guidance: Tensor, gate: Tensor, self_cond: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same with the token head at the end alone, when all rows decode."""
+    """The estimate (B, S, C) alone, and what the token head would take, (B, S, H)."""
     hidden = plain_hidden(network, z, t, guidance, gate, self_cond)
-    return network.latent_head(hidden), network.token_head(hidden) if gate[0] else hidden
+    return network.latent_head(hidden), hidden
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def plain_sample(
         prompt: B rows.
         times: of the steps.
         noise: draws (B, S, C) of the path's standard deviation.
-        forward: `both_heads` or `one_head`.
+        forward: of the steps, `both_heads` or `one_head`; decoding takes both.
     """
     known = prompt.condition_mask[..., None]
     ones = torch.ones(len(prompt), device=prompt.latents.device)
@@ -66,7 +66,7 @@ def plain_sample(
             estimate = without + settings.cfg_scale * (estimate - without)
         x_hat = torch.where(known, prompt.latents, estimate)
         z = z + (t_next - t) * path.velocity(x_hat, z, t * ones)
-    _, logits = forward(network, z, ones, guidance, ones, torch.zeros_like(z))
+    _, logits = both_heads(network, z, ones, guidance, ones, torch.zeros_like(z))
     tokens = logits.argmax(-1)
     lengths = prompt.condition_mask.sum(dim=1).tolist()
     cut = [torch.cat([row[length:], 0 * row[:length]]) for row, length in zip(tokens, lengths, strict=True)]

@@ -48,6 +48,10 @@ class Rounds:
         """Seconds that a way takes."""
         return Spread.of(self.seconds[way])
 
+    def milliseconds(self, way: str) -> Spread:
+        """The same in milliseconds."""
+        return Spread.of([1e3 * one for one in self.seconds[way]])
+
     def ratio(self, way: str, baseline: str) -> Spread:
         """How many times as fast as `baseline` a way is, from the ratio within each round."""
         pairs = zip(self.seconds[baseline], self.seconds[way], strict=True)
@@ -95,13 +99,18 @@ def timed(way: Way, device: torch.device | str = "cpu") -> float:
     return perf_counter() - start
 
 
-def rounds_table(title: str, rounds: Rounds, baseline: str) -> Table:
-    """One line for each way: its median time, and how many times as fast as `baseline` it is."""
+def rounds_table(
+    title: str, rounds: Rounds, baseline: str, flops: Mapping[str, float] | None = None
+) -> Table:
+    """One line for each way: its median time, how many times as fast as `baseline`, and FLOPs if known."""
     table = Table("", title=title)
-    for heading in ("ms", f"times {baseline}"):
+    for heading in ("ms", f"times {baseline}", *(() if flops is None else ("GFLOPs", "GFLOP/s"))):
         table.add_column(heading, justify="right")
     for way in rounds.seconds:
-        table.add_row(way, f"{1e3 * rounds.time(way).median:.3f}", str(rounds.ratio(way, baseline)))
+        median = rounds.time(way).median
+        counted = () if flops is None else (flops[way] / 1e9, flops[way] / median / 1e9)
+        numbers = (f"{number:,.1f}" for number in counted)
+        table.add_row(way, f"{1e3 * median:.3f}", str(rounds.ratio(way, baseline)), *numbers)
     return table
 
 

@@ -19,6 +19,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.peak import measured_peak
 from benchmarks.plain_network import both_heads
 from benchmarks.plain_sampling import one_head, plain_flops, plain_sample
 from benchmarks.rounds import Rounds, alternate, arguments, report
@@ -119,10 +120,10 @@ def differences(ways: dict[str, Way], exact: bool) -> dict[str, dict[str, float]
     return differing
 
 
-def case_table(title: str, case: Case, rounds: Rounds) -> Table:
-    """One line for each way."""
+def case_table(title: str, case: Case, rounds: Rounds, peak: float) -> Table:
+    """One line for each way; `peak` in FLOPs a second."""
     table = Table("", title=title)
-    for heading in ("ms a step", "tokens/s", "times plain", "bound", "GFLOP/s"):
+    for heading in ("ms a step", "tokens/s", "times plain", "bound", "of the peak"):
         table.add_column(heading, justify="right")
     rows, length = case.prompt.condition_mask.shape
     for way in rounds.seconds:
@@ -133,25 +134,28 @@ def case_table(title: str, case: Case, rounds: Rounds) -> Table:
             f"{rows * length / seconds:,.0f}",
             str(rounds.ratio(way, PLAIN)),
             f"{case.flops(PLAIN) / flops:.2f}",
-            f"{flops / seconds / 1e9:,.0f}",
+            f"{flops / seconds / peak:.1%}",
         )
     return table
 
 
-def measure(options: argparse.Namespace) -> tuple[list[Table], dict[str, Any]]:
+def measure(options: argparse.Namespace) -> tuple[list[Table | str], dict[str, Any]]:
     """Tables and records of all kinds of sampling."""
-    size, tables, records = SIZES[options.size], [], {}
+    size, records = SIZES[options.size], {}
+    tables: list[Table | str] = []
     rows = options.rows or size.batch_size
+    peak = measured_peak(options.device, torch.bfloat16 if options.bf16 else torch.float32)
     for kind in KINDS:
         case = Case.of(size, kind, rows, options.steps, options.device)
         ways = case.ways(options.compile)
         differing = differences(ways, exact=not options.bf16)
         rounds = alternate(ways, options.rounds, options.device)
         title = f"Sampling {kind}: {options.size}, {rows} rows of {size.max_length}, {options.steps} steps"
-        tables.append(case_table(title, case, rounds))
+        tables.append(case_table(title, case, rounds, peak))
         flops = {way: case.flops(way) for way in ways}
         records[kind] = {**rounds.record(PLAIN), "flops": flops, "differences": differing}
-    return tables, {"rows": rows, "steps": options.steps, "bf16": options.bf16, **records}
+    tables.append(f"peak measured: {peak / 1e9:,.0f} GFLOP/s")
+    return tables, {"rows": rows, "peak": peak, "steps": options.steps, "bf16": options.bf16, **records}
 
 
 def main() -> None:

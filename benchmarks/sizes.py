@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from elf_lightning.network import PRESETS, ELFNetwork, NetworkShape
+from elf_lightning.objectives import ELFObjective
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Size:
         vocabulary_size: V.
         max_length: S, positions of a row.
         batch_size: rows of a micro-batch.
+        encoder_layers: of the encoder that makes the latents.
+        objective: what is trained; stateless.
     """
 
     shape: NetworkShape
@@ -26,6 +29,8 @@ class Size:
     vocabulary_size: int
     max_length: int
     batch_size: int
+    encoder_layers: int = 6
+    objective: ELFObjective = ELFObjective()
 
     def network(self, device: torch.device | str = "cpu", seed: int = 0) -> ELFNetwork:
         """A network of this size; equal seeds give equal weights.
@@ -55,6 +60,7 @@ SIZES = {
         vocabulary_size=200,
         max_length=16,
         batch_size=8,
+        encoder_layers=1,
     ),
     "quickstart": Size(
         NetworkShape(
@@ -69,6 +75,8 @@ SIZES = {
         vocabulary_size=7_713,
         max_length=64,
         batch_size=32,
+        encoder_layers=4,
+        objective=ELFObjective(decode_probability=0.25, decode_noise_scale=2.0),
     ),
     "elf-b": _published("elf-b", 64),
     "elf-m": _published("elf-m", 32),

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from benchmarks.batches import encoded
+from benchmarks.rounds import Rounds, Way, alternate
+from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.objectives import StepKey
 from elf_lightning.objectives.token_loss import token_cross_entropy
 
@@ -15,10 +18,26 @@ if TYPE_CHECKING:
     from benchmarks.train_step import ProductTraining
 
 
-def parts(training: ProductTraining) -> dict[str, Callable[[], object]]:
-    """Draws, two forward passes without gradient, the pass with gradient, heads, backward, and what follows.
+ENCODE = "encode"
+FORWARD = "forward pass with gradient"
+BACKWARD = "its backward pass"
+BOTH = f"{FORWARD}, and backward"
+HEAD = "token head and loss, with gradient"
 
-    Encoding is not here: it is the DataModule's, done once where latents are cached.
+
+def timed_parts(training: ProductTraining, encoder: PretrainedEncoder, rounds: int) -> Rounds:
+    """Times of all parts. The backward pass alone is what remains of both without the forward pass."""
+    device = training.batch.latents.device
+    seconds = alternate(parts(training, encoder), rounds, device).seconds
+    both = zip(seconds[BOTH], seconds[FORWARD], strict=True)
+    seconds[BOTH] = [whole - forward for whole, forward in both]
+    return Rounds({BACKWARD if name == BOTH else name: lasted for name, lasted in seconds.items()})
+
+
+def parts(training: ProductTraining, encoder: PretrainedEncoder) -> dict[str, Way]:
+    """Encoding, draws, the network's passes, heads, backward, and what follows, each with its inputs ready.
+
+    The DataModule encodes; only once, where latents are cached.
     """
     network, batch, objective = training.network, training.batch, training.objective
     x = batch.latents
@@ -49,15 +68,20 @@ def parts(training: ProductTraining) -> dict[str, Callable[[], object]]:
             x_hat: Tensor = network.latent_head(hidden[first:])
         return x_hat.sum()
 
-    def backward(loss: Callable[[], Tensor]) -> Callable[[], None]:
+    def encode() -> None:
+        with training.precision():
+            encoded(encoder, batch)
+
+    def backward(loss: Callable[[], Tensor]) -> Way:
         return lambda: loss().backward()  # type: ignore[no-untyped-call]
 
     return {
+        ENCODE: encode,
         "draws": lambda: objective.draw(x.shape, StepKey(0, 0, 0), x.device),
         "two forward passes without gradient": without_gradient,
-        "forward pass with gradient": main_forward,
-        "the same and backward": backward(main_forward),
-        "token head and loss, with gradient": backward(token_head),
+        FORWARD: main_forward,
+        BOTH: backward(main_forward),
+        HEAD: backward(token_head),
         "latent head, with gradient": backward(latent_head),
         "clipping": training.clip,
         "optimizer": training.move,

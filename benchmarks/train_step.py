@@ -13,31 +13,24 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.batches import made_up_batch, random_encoder
+from benchmarks.optimizer import optimizer_flops
 from benchmarks.peak import measured_peak
 from benchmarks.plain import PlainAverage, PlainStep, plain_flops, plain_loss
 from benchmarks.rounds import Rounds, alternate, arguments, report, rounds_table
 from benchmarks.sizes import SIZES, Size
-from benchmarks.train_parts import parts
-from elf_lightning.batch import LatentBatch
+from benchmarks.train_parts import timed_parts
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.objectives import Draws, ELFObjective, StepKey
+from elf_lightning.objectives import Draws, StepKey
 from elf_lightning.optim import Muon
 
 LEARNING_RATE, EMA_DECAY, CLIP = 1e-3, 0.999, 1.0
-
-
-def made_up_batch(size: Size, rows: int, device: torch.device) -> LatentBatch:
-    """Unconditional rows of random pieces and latents, without padding."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(size.vocabulary_size, (rows, size.max_length), generator=generator)
-    latents = torch.randn(rows, size.max_length, size.latent_size, generator=generator)
-    on = torch.ones_like(ids, dtype=torch.bool)
-    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents).to(device)
 
 
 class ProductTraining:
@@ -45,7 +38,7 @@ class ProductTraining:
 
     def __init__(self, size: Size, device: torch.device, mixed: bool = False) -> None:
         self.network = size.network(device)
-        self.objective = ELFObjective()
+        self.objective = size.objective
         self.batch = made_up_batch(size, size.batch_size, device)
         self.mixed = mixed
         self.step = 0
@@ -126,27 +119,35 @@ class PlainTraining(ProductTraining):
 
 
 def flops_table(training: ProductTraining, rounds: Rounds, peak: float) -> tuple[Table, dict[str, float]]:
-    """FLOPs by formula of both ways, and how much of the measured peak they amount to."""
+    """FLOPs by formula of both ways, and how much of the measured peak they amount to.
+
+    MFU counts what losses and gradients need alone; what is computed, the optimizer's products too.
+    """
     rows, length = training.batch.input_ids.shape
     decode = training.objective.decode_probability * rows
     self_cond = training.objective.self_cond_probability * (rows - decode)
     needed = training_step_flops(training.network, rows, length, decode, self_cond)
     spent = {"product": needed, "plain": float(plain_flops(training.network, rows, length))}
-    table = Table(
-        "", title=f"FLOPs of the losses and their gradients; peak measured: {peak / 1e9:,.0f} GFLOP/s"
-    )
-    for heading in ("GFLOPs", "tokens/s", "MFU (needed FLOPs)", "computed, of the peak"):
+    moved = optimizer_flops(training.network)
+    table = Table("", title=f"GFLOPs; peak measured: {peak / 1e9:,.0f} GFLOP/s")
+    for heading in ("losses, gradients", "optimizer", "tokens/s", "MFU", "computed, of the peak"):
         table.add_column(heading, justify="right")
     record = {"peak": peak}
     for way, flops in spent.items():
-        seconds = rounds.time(way).median
-        record |= {f"{way}_flops": flops, f"{way}_mfu": needed / seconds / peak}
+        seconds, of_peak = rounds.time(way).median, (flops + moved[way]) / rounds.time(way).median / peak
+        record |= {
+            f"{way}_flops": flops,
+            f"{way}_optimizer_flops": moved[way],
+            f"{way}_mfu": needed / seconds / peak,
+            f"{way}_of_peak": of_peak,
+        }
         table.add_row(
             way,
             f"{flops / 1e9:,.1f}",
+            f"{moved[way] / 1e9:,.1f}",
             f"{rows * length / seconds:,.0f}",
             f"{needed / seconds / peak:.1%}",
-            f"{flops / seconds / peak:.1%}",
+            f"{of_peak:.1%}",
         )
     return table, record
 
@@ -162,14 +163,15 @@ def main() -> None:
         product.network.compile()
     torch.testing.assert_close(product(), plain(), rtol=2e-2 if mixed else 1e-4, atol=1e-5)
     rounds = alternate({"plain": plain, "product": product}, options.rounds, device, warmup=2)
-    by_part = alternate(parts(product), options.rounds, device)
+    with TemporaryDirectory() as folder:
+        by_part = timed_parts(product, random_encoder(size, folder, device), options.rounds)
     peak = measured_peak(device, torch.bfloat16 if mixed else torch.float32)
     flops, record = flops_table(product, rounds, peak)
     title = f"A training step, {options.size}, {size.batch_size} rows of {size.max_length}"
     by_part_table = Table("part of the product's step", title=title)
     by_part_table.add_column("ms", justify="right")
     for name in by_part.seconds:
-        by_part_table.add_row(name, f"{1e3 * by_part.time(name).median:.2f}")
+        by_part_table.add_row(name, str(by_part.milliseconds(name)))
     report(
         [rounds_table(title, rounds, "plain"), by_part_table, flops],
         {

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.gpu.steps import full_rows
+from benchmarks.batches import full_rows
 from elf_lightning.batch import LatentBatch
 from elf_lightning.encoders import PretrainedEncoder, read_tokenizer
 from elf_lightning.flow import seeded_generator

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.batches import full_rows
 from benchmarks.sizes import Size
 from elf_lightning.batch import LatentBatch
 from elf_lightning.flow import seeded_generator
@@ -18,12 +19,6 @@ from elf_lightning.optim import Muon, Schedule, scaled_learning_rate
 
 CLIP = 1.0
 """Largest norm of a gradient."""
-
-
-def full_rows(ids: Tensor, latents: Tensor) -> LatentBatch:
-    """Unconditional rows (B, S) without padding, with their latents (B, S, C)."""
-    on = torch.ones_like(ids, dtype=torch.bool)
-    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents)
 
 
 class MadeUpRows:

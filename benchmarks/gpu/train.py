@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from benchmarks.batches import random_encoder
 from benchmarks.gpu.budget import Budget, gpu_arguments
-from benchmarks.gpu.whole_step import Case, Step, cases, random_encoder
+from benchmarks.gpu.whole_step import Case, Step, cases
 from benchmarks.peak import measured_peak
 from benchmarks.rounds import report, timed
 from benchmarks.sizes import SIZES

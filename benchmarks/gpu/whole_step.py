@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmarks.rounds import alternate
-from benchmarks.sizes import SIZES, Size
-from benchmarks.train_parts import parts
+from benchmarks.batches import encoded
+from benchmarks.sizes import SIZES
+from benchmarks.train_parts import timed_parts
 from benchmarks.train_step import PlainTraining, ProductTraining
-from elf_lightning.batch import LatentBatch
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.network.flops import training_step_flops
 
@@ -68,19 +67,6 @@ def cases(size: str, rows: int) -> Iterator[Case]:
                 yield Case(larger, SIZES[larger].batch_size, checkpointing=checkpointing)
 
 
-def random_encoder(size: Size, folder: str, device: torch.device) -> PretrainedEncoder:
-    """An encoder with random weights: T5-small's sizes where the latents are as large."""
-    from transformers import T5Config, T5EncoderModel
-
-    heads = max(1, size.latent_size // 64)
-    config = T5Config(
-        vocab_size=size.vocabulary_size, d_model=size.latent_size, d_kv=64, num_heads=heads,
-        d_ff=4 * size.latent_size, num_layers=6 if heads > 1 else 1,
-    )  # fmt: skip
-    T5EncoderModel(config).save_pretrained(folder)
-    return PretrainedEncoder(folder).load().to(device)
-
-
 class Step:
     """A whole training step from token ids, and its parts.
 
@@ -112,17 +98,9 @@ class Step:
 
     def __call__(self) -> Tensor:
         """From ids to averaged weights; the loss."""
-        self.training.batch = self.encoded()
-        return self.training()
-
-    @torch.no_grad()
-    def encoded(self) -> LatentBatch:
-        """The batch with the encoder's latents."""
-        ids = self.rows.input_ids
-        mask = torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
         with self.training.precision():
-            latents = self.encoder(ids, mask)
-        return replace(self.rows, latents=latents.float())
+            self.training.batch = encoded(self.encoder, self.rows)
+        return self.training()
 
     def flops(self) -> float:
         """The work that a step needs, on average of the draws, whichever way it is done."""
@@ -134,6 +112,5 @@ class Step:
 
     def parts(self, rounds: int) -> dict[str, float]:
         """Median seconds of each part alone."""
-        ways = {"encode": self.encoded, **parts(self.training)}
-        lasted = alternate(ways, rounds, self.device)
-        return {name: lasted.time(name).median for name in ways}
+        lasted = timed_parts(self.training, self.encoder, rounds)
+        return {name: lasted.time(name).median for name in lasted.seconds}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.batches import made_up_batch
 from benchmarks.plain import plain_flops, plain_loss
 from benchmarks.sizes import SIZES
-from benchmarks.train_step import PlainTraining, ProductTraining, made_up_batch
+from benchmarks.train_step import PlainTraining, ProductTraining
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode

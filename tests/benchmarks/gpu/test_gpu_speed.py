@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.batches import random_encoder
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.profile_step import STEP, Span, gaps, largest, waits
 from benchmarks.gpu.profile_step import main as profile_main
@@ -17,7 +18,7 @@ from benchmarks.gpu.sample import main as sample_main
 from benchmarks.gpu.steps import MadeUpRows, Training
 from benchmarks.gpu.train import main as train_main
 from benchmarks.gpu.train import measured, with_ratios
-from benchmarks.gpu.whole_step import Case, cases, random_encoder
+from benchmarks.gpu.whole_step import Case, cases
 from benchmarks.sizes import SIZES
 
 from elf_lightning.network.flops import training_step_flops
