@@ -32,7 +32,9 @@ def random_encoder(size: Size, folder: str, device: torch.device) -> PretrainedE
     With 512 latents and 6 layers it is T5-small.
     """
     from transformers import T5Config, T5EncoderModel
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     config = T5Config(
         vocab_size=size.vocabulary_size, d_model=size.latent_size, d_kv=64, num_layers=size.encoder_layers,
         num_heads=max(1, size.latent_size // 64), d_ff=4 * size.latent_size,
