@@ -63,9 +63,9 @@ def data_module(folder: Path, size: Size, workers: int = 0, cache_latents: bool 
     return data
 
 
-def training_step(size: Size) -> Callable[[], int]:
+def training_step(size: Size, device: torch.device) -> Callable[[], int]:
     """Makes a step on random latents; returns the tokens that it took."""
-    training = ProductTraining(size, torch.device("cpu"))
+    training = ProductTraining(size, device)
 
     def step() -> int:
         training()
@@ -121,12 +121,12 @@ def memory(size: Size, rows: int) -> dict[str, int]:
     return measured
 
 
-def speed(size: Size, rows: int, rounds: int) -> tuple[Rounds, dict[str, int]]:
+def speed(size: Size, rows: int, rounds: int, device: torch.device) -> tuple[Rounds, dict[str, int]]:
     """Seconds of all ways, training the first, and the tokens of each."""
     with corpus(size, rows) as folder:
-        ways = {TRAINING: training_step(size), **reading(folder, size)}
+        ways = {TRAINING: training_step(size, device), **reading(folder, size)}
         tokens = {name: way() for name, way in ways.items()}
-        return alternate(ways, rounds), tokens
+        return alternate(ways, rounds, device), tokens
 
 
 def speed_table(rounds: Rounds, tokens: dict[str, int]) -> tuple[Table, dict[str, Any]]:
@@ -166,7 +166,7 @@ def main() -> None:
     disable_progress_bars()
     options = options_of()
     size = SIZES[options.size]
-    table, records = speed_table(*speed(size, options.rows, options.rounds))
+    table, records = speed_table(*speed(size, options.rows, options.rounds, torch.device(options.device)))
     measured = memory(size, options.rows)
     tables = [table, *([memory_table(measured)] if measured else [])]
     report(tables, {"size": options.size, "speed": records, "memory": measured}, options)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.sizes import SIZES
+from elf_lightning.cli.options import positive
 
 Way = Callable[[], object]
 
@@ -133,7 +134,7 @@ def arguments(description: str | None, size: str = "quickstart", rounds: int = 7
     )
     parser.add_argument("--size", choices=SIZES, default=size)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--rounds", type=int, default=rounds, help="times that each way is measured")
+    parser.add_argument("--rounds", type=positive, default=rounds, help="times that each way is measured")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     return parser
 

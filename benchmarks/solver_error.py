@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     try:
-        model = ELF.from_pretrained(options.checkpoint)
+        model = ELF.from_pretrained(options.checkpoint, precision="32-true")
         lines = measure(model, options.rows, options.seed, options.reference_steps, options.calls)
     except UserError as error:
         sys.exit(str(error))

@@ -12,11 +12,13 @@ from elf_lightning.precision import PRECISIONS
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize(("supported", "usual"), [(True, "bf16-mixed"), (False, "32-true")])
+@pytest.mark.parametrize(
+    ("capability", "usual"), [((9, 0), "bf16-mixed"), ((8, 0), "bf16-mixed"), ((7, 5), "32-true")]
+)
 def test_gpus_that_compute_in_bfloat16_do_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, supported: bool, usual: str
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], usual: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert usable_precision(None, GPU) == usual
     assert usable_precision("32-true", GPU) == "32-true"
     assert usable_precision(None, CPU) == "32-true"

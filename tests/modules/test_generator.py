@@ -110,7 +110,7 @@ def test_compiled_texts_are_the_same(model: ELF, monkeypatch: pytest.MonkeyPatch
     torch.compiler.reset()
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-    compiled = ELF(model.bundle, compile=True)
+    compiled = ELF(model.bundle, "cpu", compile=True)
     assert compiled.generate(3, seed=1) == model.generate(3, seed=1)
     assert counter.frame_count == 1
 

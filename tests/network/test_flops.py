@@ -38,7 +38,7 @@ def test_forward(shape: NetworkShape) -> None:
         with FlopCounterMode(display=False) as denoise:
             network.denoise(z, ones, ones, z)
         with FlopCounterMode(display=False) as decode:
-            network.decode(z, ones)
+            network.recover(z, ones)
     backbone = backbone_flops(network, LENGTH)
     once = merging_flops(network)
     assert denoise.get_total_flops() == once + 3 * (backbone + latent_head_flops(network, LENGTH))

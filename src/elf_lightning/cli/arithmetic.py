@@ -12,13 +12,14 @@ SMALLEST = torch.finfo(torch.float32).smallest_normal
 
 @contextmanager
 def arithmetic_of_a_command() -> Iterator[None]:
-    """Calculate with zero in place of denormal numbers in this thread and in those that it starts.
+    """Calculate with zero in place of denormal numbers in this thread and in those that it starts first.
 
     Moments of weights without a gradient fade into denormal numbers, with which a CPU calculates so slowly
     that a small network's steps take twice as long after some minutes. Torch starts its threads with its
     first large operation, so this must come before.
 
-    How a caller from Python calculated before, the precision of matrix products included, is so again after.
+    After it the calling thread has its own way of calculating again, the precision of matrix products
+    included. Threads that were there before are not touched, and those started here keep to zeros.
     """
     were_flushed = bool(torch.tensor(SMALLEST).mul(0.5) == 0)
     matmul_precision = torch.get_float32_matmul_precision()

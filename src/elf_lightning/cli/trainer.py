@@ -80,10 +80,10 @@ class ELFCLI(LightningCLI):
         )
         parser.add_argument(
             "--float32_matmul_precision",
-            type=Literal["highest", "high", "medium"],
-            default="highest",
+            type=Literal["highest", "high", "medium"] | None,
+            default=None,
             help="of what stays in float32, heads and Newton-Schulz for example; on a GPU `high` is TF32, "
-            "which is several times as fast (torch.set_float32_matmul_precision)",
+            "faster and of ten bits (torch.set_float32_matmul_precision; left as it is by default)",
         )
         for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
@@ -135,7 +135,8 @@ class ELFCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make everything, with products in the precision asked for from here on."""
-        torch.set_float32_matmul_precision(self.config[self.subcommand].float32_matmul_precision)
+        if precision := self.config[self.subcommand].float32_matmul_precision:
+            torch.set_float32_matmul_precision(precision)
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
 from elf_lightning.precision import PRECISIONS
+
+BFLOAT16 = (8, 0)
+"""Compute capability of the first GPUs that compute in bfloat16."""
 
 
 def usable_device(name: torch.device | str) -> torch.device:
@@ -18,9 +21,8 @@ def usable_device(name: torch.device | str) -> torch.device:
         probe = torch.zeros((), device=name)
         probe.item()
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"device '{name}' cannot be used ({reason}); give cpu, or one that is there"
+            f"device '{name}' cannot be used ({first_line(error)}); give cpu, or one that is there"
         ) from error
     return probe.device
 
@@ -36,7 +38,7 @@ def usable_precision(name: str | None, device: torch.device) -> str:
         UserError: if it is not known.
     """
     if name is None:
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16
         return "bf16-mixed" if fast else "32-true"
     if name not in PRECISIONS:
         raise UserError(f"precision '{name}' is not known; choose one of {', '.join(PRECISIONS)}")

@@ -132,7 +132,7 @@ class ELFModule(GuardedModule):
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
-        recovered = self.network.decode(batch.latents, draws.guidance).argmax(-1)
+        recovered = self.network.recover(batch.latents, draws.guidance)
         self.held_out.update(losses, recovered, batch)
         self.log_dict(self.held_out.named())
 

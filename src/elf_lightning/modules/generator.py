@@ -185,8 +185,9 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         sampler = self.sampler(**settings)
         plans = self.rows.plans(num, prompts, infill)
-        for prompt, fixed in self.rows.batches(plans, batch_size, self.device):
+        for start in range(0, len(plans), batch_size):
             with computing_in(self.precision, self.device):
+                prompt, fixed = self.rows.batch(plans[start : start + batch_size], start, self.device)
                 result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
             indices = prompt.index.tolist()
             yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)

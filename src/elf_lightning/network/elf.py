@@ -158,8 +158,8 @@ class ELFNetwork(nn.Module):
         hidden = self(z, t, guidance, torch.zeros_like(t), self_cond, attention_mask)
         return self.latent_head(hidden)  # type: ignore[no-any-return]
 
-    def decode(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Token logits (B, S, V) for latents (B, S, C) at t=1 without self-conditioning."""
+    def recover(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The most likely tokens (B, S) for latents (B, S, C) at t=1, without self-conditioning."""
         ones = torch.ones_like(guidance)
         hidden = self(z, ones, guidance, ones, torch.zeros_like(z), attention_mask)
-        return self.token_head(hidden)  # type: ignore[no-any-return]
+        return self.token_head.most_likely(hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from elf_lightning.network.layers import RMSNorm
 from elf_lightning.network.precision import full_precision
 
 CHUNK_LOGITS = 2**24
-"""Logits that training holds at a time, 64 MiB; at least those of one position."""
+"""Logits that training and validation hold at a time, 64 MiB; at least those of one position."""
 
 
 class LatentHead(nn.Module):
@@ -43,3 +44,9 @@ class TokenHead(nn.Module):
         """Hidden states (B, S, H) -> logits (B, S, V) in float32."""
         with full_precision(hidden):
             return self.unembed(self.features(hidden))  # type: ignore[no-any-return]
+
+    def most_likely(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, S, H) -> ids (B, S) of the largest logits, of which few are there at a time."""
+        positions = max(1, CHUNK_LOGITS // self.unembed.out_features)
+        ids = [self(some).argmax(-1) for some in torch.split(hidden.flatten(0, 1), positions)]
+        return torch.cat(ids).view(hidden.shape[:2])
