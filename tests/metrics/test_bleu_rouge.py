@@ -80,9 +80,12 @@ def test_rouge_is_rouge_scores_with_its_stemmer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "module"), [(Bleu, "sacrebleu.metrics"), (Rouge, "rouge_score.rouge_scorer")]
+    ("metric", "module", "package"),
+    [(Bleu, "sacrebleu.metrics", "sacrebleu"), (Rouge, "rouge_score.rouge_scorer", "rouge_score")],
 )
-def test_a_missing_package_is_named(metric: type, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(
+    metric: type, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf"{module} is missing .*; pip install 'elf-lightning\[eval\]'"):
+    with pytest.raises(UserError, match=rf"{module} is missing .*; pip install {package}$"):
         metric()

@@ -8,7 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -102,8 +102,7 @@ def _downloaded(name: str, **download: Any) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES, **download))
     except unreachable as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"checkpoint '{name}' is neither a file or folder here, nor could it be had from the "
-            f"Hugging Face Hub ({reason}); check the path, or the id and the connection"
+            f"Hugging Face Hub ({first_line(error)}); check the path, or the id and the connection"
         ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elf_lightning.errors import INSTALL_EMBEDDED, UserError
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -54,9 +54,8 @@ def weights_stamp(name_or_path: str) -> list[list[Any]]:
 
 def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
     """The error for a model part that neither the disk nor the Hub gave, in one line."""
-    reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
     return UserError(
-        f"{what} '{name_or_path}' could not be read ({reason}); "
+        f"{what} '{name_or_path}' could not be read ({first_line(cause)}); "
         "give a local folder, or a Hub id with the network reachable or the model already downloaded"
     )
 

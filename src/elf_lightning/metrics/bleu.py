@@ -49,7 +49,7 @@ class Bleu(TextMetric):
         self, lowercase: bool = False, effective_order: bool = False, tokenize: str = "13a", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        metrics = import_optional("sacrebleu.metrics", "eval")
+        metrics = import_optional("sacrebleu.metrics", "sacrebleu")
         self.bleu = metrics.BLEU(
             lowercase=lowercase, effective_order=effective_order, tokenize=tokenize, force=True
         )

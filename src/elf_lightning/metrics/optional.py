@@ -8,8 +8,8 @@ from types import ModuleType
 from elf_lightning.errors import UserError
 
 
-def import_optional(module: str, extra: str) -> ModuleType:
-    """The module `module`, which the optional dependencies `extra` of this package bring.
+def import_optional(module: str, package: str) -> ModuleType:
+    """The module `module`, which `package` brings, an optional dependency of this one.
 
     Raises:
         UserError: if it is not installed.
@@ -17,4 +17,4 @@ def import_optional(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UserError(f"{module} is missing ({error}); pip install 'elf-lightning[{extra}]'") from error
+        raise UserError(f"{module} is missing ({error}); pip install {package}") from error

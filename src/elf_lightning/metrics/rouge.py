@@ -31,7 +31,7 @@ class Rouge(TextMetric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        rouge_scorer = import_optional("rouge_score.rouge_scorer", "eval")
+        rouge_scorer = import_optional("rouge_score.rouge_scorer", "rouge_score")
         self.scorer = rouge_scorer.RougeScorer(list(VARIANTS), use_stemmer=True)
         self.add_sum("f1", torch.float64, (len(VARIANTS),))
 

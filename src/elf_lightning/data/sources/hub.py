@@ -12,7 +12,7 @@ import numpy as np
 from elf_lightning.data.sources.base import Source, file_stamps, with_validation
 from elf_lightning.data.sources.columns import first_rows, pick_columns, pick_streamed_columns
 from elf_lightning.encoders import one_clear_failure
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, IterableDataset
@@ -122,16 +122,12 @@ class HubDataset(Source):
             raise self._unreadable(split, error) from error
 
     def _unreadable(self, split: str, cause: BaseException) -> UserError:
-        return UserError(f"source '{self.path}', split '{split}' could not be read: {_first_line(cause)}")
+        return UserError(f"source '{self.path}', split '{split}' could not be read: {first_line(cause)}")
 
 
 def unreachable(path: str, cause: Exception) -> UserError:
     """The error for a data set that neither the disk nor the Hub gave."""
     return UserError(
-        f"source '{path}' could not be reached ({_first_line(cause)}); download it where there is a network, "
+        f"source '{path}' could not be reached ({first_line(cause)}); download it where there is a network, "
         "and point source.path at the local copy (SavedDataset for a folder written by save_to_disk)"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
