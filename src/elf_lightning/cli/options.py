@@ -81,7 +81,12 @@ def add_reading(parser: argparse._ActionsContainer) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number above 0, for `type=`."""
+    """A whole number above 0, for `type=`.
+
+    Raises:
+        ArgumentTypeError: for a number below 1; argparse makes a message of it, and of a ValueError.
+        ValueError: for what is no whole number.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is too few, it must be at least 1")
@@ -89,7 +94,11 @@ def positive(text: str) -> int:
 
 
 def writable(text: str) -> Path:
-    """A file that can be written, for `type=`; its folder is made."""
+    """A file that can be written, for `type=`; its folder is made.
+
+    Raises:
+        ArgumentTypeError: if it cannot be written; argparse makes a message of it.
+    """
     path = Path(text)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

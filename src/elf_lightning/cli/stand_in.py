@@ -14,7 +14,11 @@ class StandInTrainer(Trainer):
     """A Trainer that takes all settings of `fit` and does something else with them."""
 
     def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
-        """What is done in place of training."""
+        """What is done in place of training.
+
+        Raises:
+            NotImplementedError: here; a subclass defines it.
+        """
         raise NotImplementedError
 
     def fit(  # type: ignore[override]

@@ -176,7 +176,11 @@ class Preparation:
         return sorted(path.name for path in self.folder.iterdir())
 
     def rows(self, split: str) -> Rows:
-        """The prepared rows of a split."""
+        """The prepared rows of a split.
+
+        Raises:
+            UserError: if it has not enough tokens for one packed row.
+        """
         dataset = self._open(split)
         if not self._packed:
             return DocumentRows(dataset)

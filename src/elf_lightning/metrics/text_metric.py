@@ -73,7 +73,11 @@ class SampleMean(TextMetric):
         self.per_sample = torch.empty(0, dtype=torch.float64)
 
     def measure(self, texts: Sequence[str]) -> list[float]:
-        """One number for each text, NaN where there is none."""
+        """One number for each text, NaN where there is none.
+
+        Raises:
+            NotImplementedError: here; a subclass defines it.
+        """
         raise NotImplementedError
 
     def update(self, texts: Sequence[str]) -> None:

@@ -209,7 +209,11 @@ class ELFModule(GuardedModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimizer, stepped by Lightning, and its schedule, which advances every step."""
+        """One optimizer, stepped by Lightning, and its schedule, which advances every step.
+
+        Raises:
+            UserError: without an ELFDataModule, or for a schedule that does not fit the run.
+        """
         trainer = self.trainer
         data = self._datamodule()
         if data is None:

@@ -79,7 +79,11 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         self.sharded = sharded
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, whose steps are counted from now on."""
+        """Adds a group, whose steps are counted from now on.
+
+        Raises:
+            UserError: if a Muon group holds something other than matrices.
+        """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         if group["use_muon"] and any(p.ndim != 2 for p in group["params"]):

@@ -69,7 +69,11 @@ class Muon(OptimizerSettings):
             )
 
     def build(self, network: nn.Module, learning_rate: float) -> MuonWithNesterovAdam:
-        """See `OptimizerSettings.build`."""
+        """See `OptimizerSettings.build`.
+
+        Raises:
+            UserError: the network has nothing to train.
+        """
         groups = muon_parameter_groups(network)
         for group in groups:
             if group["use_muon"]:
@@ -105,7 +109,11 @@ class AdamW(OptimizerSettings):
         _check_adam(self.betas, self.eps, self.weight_decay)
 
     def build(self, network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-        """See `OptimizerSettings.build`."""
+        """See `OptimizerSettings.build`.
+
+        Raises:
+            UserError: the network has nothing to train.
+        """
         matrices, others = split_parameters(network)
         if not matrices and not others:
             raise UserError("the network has no trainable parameter: nothing for an optimizer to do")

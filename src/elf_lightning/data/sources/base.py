@@ -41,7 +41,11 @@ class Source(ABC):
         """Plain values that change when the content does: prepared rows are kept under them."""
 
     def stream(self, epoch: int, seed: int) -> IterableDataset:
-        """The training examples of a streamed source, in this epoch's order."""
+        """The training examples of a streamed source, in this epoch's order.
+
+        Raises:
+            NotImplementedError: for a source that is prepared on disk.
+        """
         raise NotImplementedError(f"{type(self).__name__} is prepared on disk, not streamed")
 
 

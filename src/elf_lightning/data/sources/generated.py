@@ -23,6 +23,7 @@ def dataset_of(
 
     Raises:
         UserError: the one that `read` raised, or if there is no row at all.
+        DatasetGenerationError: for anything else that `read` raised.
     """
     from datasets import Dataset, Features
     from datasets.exceptions import DatasetGenerationError
