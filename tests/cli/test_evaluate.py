@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_the_newest_checkpoint_is_evaluated_as_it_was_trained(
         "SDE 3 steps, gamma 1.5, w 1",
         "SDE 3 steps, gamma 1.5, w 2",
     ]
+
+
+def test_without_a_name_runs_without_configuration_are_passed_over(
+    train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("mine")
+    (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
+    # As a notebook leaves it: newer, a Trainer's checkpoint alone.
+    Path("runs/notebook").mkdir()
+    shutil.copy(saved, "runs/notebook/model.ckpt")
+    capsys.readouterr()
+    assert main(["eval"]) == 0
+    assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
+    assert Path("runs/mine/report.html").is_file()
+
+    # Named, it is evaluated with the configuration that is given.
+    assert main(["eval", "--checkpoint", "runs/notebook", "--config=config.yaml"]) == 0
+    assert len(rows("notebook/samples.jsonl")) == 8
 
 
 def test_without_a_checkpoint_it_says_what_to_run(

@@ -13,7 +13,8 @@ from elf_lightning.errors import UserError
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """The repository's `conf/`, or the copy of it in an installed package."""
 
-FILE_OPTIONS = ("--config", "-c", "--data")
+CONFIG_OPTIONS = ("--config", "-c")
+FILE_OPTIONS = (*CONFIG_OPTIONS, "--data")
 """Options of Trainer commands that take a configuration's file."""
 
 
@@ -41,6 +42,11 @@ def with_files(words: Sequence[str]) -> list[str]:
         elif place + 1 < len(words):
             resolved[place + 1] = _file(option, words[place + 1])
     return resolved
+
+
+def gives_configuration(words: Sequence[str]) -> bool:
+    """Whether the words of a Trainer command name a configuration, as `--config FILE` or `--config=FILE`."""
+    return any(word.partition("=")[0] in CONFIG_OPTIONS for word in words)
 
 
 def _file(option: str, value: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elf_lightning.checkpoints.locate import newest_checkpoint
+from elf_lightning.cli.config import gives_configuration
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import UserError
 
@@ -26,7 +27,8 @@ def _parser() -> OneLineParser:
         "--checkpoint",
         type=Path,
         metavar="WHERE",
-        help="a file, or a run's folder for the newest in it (default: runs)",
+        help="a file, or a run's folder for the newest in it (default: the newest under runs/ that has a "
+        "configuration)",
     )
     return parser
 
@@ -47,7 +49,7 @@ def run(arguments: Sequence[str]) -> None:
     trainer.run(
         [
             "test",
-            *_own_configuration(folder, given="--config" in others),
+            *_own_configuration(folder, given=gives_configuration(others)),
             *others,
             *("--ckpt_path", str(checkpoint)),
             *("--trainer.default_root_dir", str(folder)),
@@ -57,11 +59,19 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _checkpoint(given: Path | None) -> Path:
-    if given is not None and given.is_file():
-        return given
-    if given is None and not list(RUNS.rglob("*.ckpt")):
+    if given is None:
+        return _newest()
+    return given if given.is_file() else newest_checkpoint(given)
+
+
+def _newest() -> Path:
+    """The newest checkpoint under runs/, of a run that kept its configuration if there is one."""
+    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
+    if not folders:
         raise UserError("there is no checkpoint under runs/ yet; train one first with `make quickstart`")
-    return newest_checkpoint(given or RUNS)
+    configured = [folder for folder in folders if _configurations(folder)]
+    newest = map(newest_checkpoint, configured or folders)
+    return max(newest, key=lambda path: path.stat().st_mtime_ns)
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -69,9 +79,13 @@ def run_folder(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
+def _configurations(folder: Path) -> list[Path]:
+    """Those that a run saved in its folder, the newest last."""
+    return sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def _own_configuration(folder: Path, given: bool) -> list[str]:
-    """The newest configuration that a run saved in its folder."""
-    saved = sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
+    saved = _configurations(folder)
     if not saved and not given:
         raise UserError(f"{folder} holds no config.yaml of its run; give one with --config conf/….yaml")
     return ["--config", str(saved[-1])] if saved else []
