@@ -20,6 +20,19 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {command} " in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("plan", "Rows that are not prepared yet are prepared first"), ("prepare", "with --embed, write")],
+)
+def test_commands_in_place_of_fit_say_what_they_do(
+    command: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "\n  fit " in capsys.readouterr().err

@@ -14,7 +14,10 @@ from elf_lightning.errors import UserError
 
 COMMANDS = {
     "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
-    "plan": ("elf_lightning.cli.plan", "what fit with these options would do: steps, rates, memory"),
+    "plan": (
+        "elf_lightning.cli.plan",
+        "steps, rates and memory of fit with these options; prepares its rows first",
+    ),
     "prepare": (
         "elf_lightning.cli.prepare",
         "tokenise fit's corpus now; with --embed, write its latents too",

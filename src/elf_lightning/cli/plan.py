@@ -1,4 +1,4 @@
-"""`elf plan`: what `elf fit` with the same settings would do, without doing it."""
+"""`elf plan`: what `elf fit` with the same settings would do once the rows are prepared."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from elf_lightning.cli.trainer import run_trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 
+DESCRIPTION = (
+    "What `elf fit` with these options would do: steps, rates and memory. Rows that are not prepared yet are "
+    "prepared first, since the steps follow from their number: a corpus may be downloaded, and is tokenised."
+)
+
 
 class PlanningTrainer(StandInTrainer):
     """A Trainer that says what it would do."""
 
     def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
-        """Print the plan of a run; rows are prepared if they are not there, and not embedded."""
+        """Print the plan of a run; rows that are not there are prepared, and not embedded."""
         print_plan(plan_run(model, datamodule, self))
 
 
@@ -26,4 +31,4 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: for settings that cannot be used.
     """
-    run_trainer(["fit", *arguments[1:]], PlanningTrainer)
+    run_trainer(["fit", *arguments[1:]], PlanningTrainer, DESCRIPTION)

@@ -10,6 +10,10 @@ from elf_lightning.data import ELFDataModule
 from elf_lightning.modules import ELFModule
 
 EMBED = "--embed"
+DESCRIPTION = (
+    "What `elf fit` with these options does to the data before it trains: tokenise the corpus and, with "
+    "--embed, write its latents too."
+)
 
 
 class PreparingTrainer(StandInTrainer):
@@ -38,4 +42,4 @@ def run(arguments: Sequence[str]) -> None:
     """
     options = [word for word in arguments[1:] if word != EMBED]
     embed = str(EMBED in arguments).lower()
-    run_trainer(["fit", *options, "--data.cache_latents", embed], PreparingTrainer)
+    run_trainer(["fit", *options, "--data.cache_latents", embed], PreparingTrainer, DESCRIPTION)

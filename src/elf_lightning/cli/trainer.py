@@ -191,6 +191,7 @@ def one_line_errors() -> Iterator[None]:
 
     Raises:
         UserError: in place of ArgumentError and MisconfigurationException, or the one behind a ValueError.
+        ValueError: one that has nothing to do with settings, as it is.
     """
     try:
         yield
@@ -214,8 +215,15 @@ def run(arguments: Sequence[str]) -> None:
     run_trainer(arguments, Trainer)
 
 
-def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
+def run_trainer(
+    arguments: Sequence[str], trainer_class: type[Trainer], description: str | None = None
+) -> None:
     """`run` with a Trainer of another class.
+
+    Args:
+        arguments: as for `run`.
+        trainer_class: does what the command asks for.
+        description: what `--help` says that it does; the first line of the method's docstring by default.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -231,6 +239,7 @@ def run_trainer(arguments: Sequence[str], trainer_class: type[Trainer]) -> None:
             trainer_class=trainer_class,
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            parser_kwargs={arguments[0]: {"description": description}} if description else None,
             args=with_files(arguments),
             trainer_defaults={
                 "callbacks": [RunSummary(), Throughput(), CollapseWatch()],
