@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from elf_lightning.reporting import TextPath, settled_steps, trajectory_page, trajectory_picture
+from elf_lightning.reporting import TextPath, settled_steps, shown_steps, trajectory_page, trajectory_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -61,6 +61,19 @@ def test_token_that_came_and_went_settles_when_it_came_back() -> None:
 
 def test_single_time_settles_everything() -> None:
     assert settled_steps([[4, 5]]) == [0, 0]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 64, 65, 1000])
+def test_shown_steps_are_spaced_evenly_up_to_the_last(steps: int) -> None:
+    shown = shown_steps(steps)
+    assert shown[0] == steps - 1
+    assert min(steps, 32) <= len(shown) <= 64
+
+
+def test_path_has_the_pieces_of_all_its_times() -> None:
+    path = TextPath.of("text 0", TOKENS, lambda row: [f" {token}" for token in row])
+    assert path.pieces[1] == [" 1", " 2", " 7", " 9"]
+    assert len(path.pieces) == len(TOKENS)
 
 
 def test_page_holds_times_pieces_and_settling() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
+
+from elf_lightning.ranks import gathered
 
 Row = dict[str, Any]
 
@@ -42,7 +43,7 @@ class SampleWriter(BasePredictionWriter):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather the rows of all ranks, each once, and write them from the first."""
-        by_index = {row["index"]: row for rows in _gather(self._rows) for row in rows}
+        by_index = {row["index"]: row for row in gathered(self._rows)}
         self._rows = []
         if trainer.is_global_zero:
             output = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
@@ -50,11 +51,3 @@ class SampleWriter(BasePredictionWriter):
             lines = (json.dumps(by_index[index], ensure_ascii=False) for index in sorted(by_index))
             output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             rank_zero_info(f"{len(by_index)} samples in {output}")
-
-
-def _gather(rows: list[Row]) -> list[list[Row]]:
-    if not torch.distributed.is_initialized():
-        return [rows]
-    gathered: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(gathered, rows)
-    return gathered

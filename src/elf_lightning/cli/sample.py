@@ -20,15 +20,13 @@ from rich.text import Text
 
 from elf_lightning.cli.sample_options import UNPROMPTED, sample_parser
 from elf_lightning.errors import UserError
-from elf_lightning.reporting import TextPath, trajectory_page, trajectory_picture
+from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
 from elf_lightning.sampling import SamplingSettings
 
 if TYPE_CHECKING:
     from elf_lightning.modules.generator import ELF
     from elf_lightning.modules.samples import Sample
 
-MOST_STAGES = 64
-"""Times on a trajectory's page at most, since each costs a decoding."""
 PICTURE_WIDTH = 100
 """Columns of `--screenshot`."""
 
@@ -61,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
             _append(sample, options.output)
         if sample.stages:
             times = [stage.time for stage in sample.stages]
-            paths.append(_path(sample, name, model))
+            paths.append(TextPath.of(name, sample.stage_tokens, model.detokenizer.pieces))
     if options.trajectory:
         if options.trajectory.suffix == ".svg":
             page = trajectory_picture(times, paths[0])
@@ -152,9 +150,9 @@ def _samples(
     """The samples, with a bar for the steps on the way."""
     given = _given_settings(options)
     settings = model.changed_settings(**given)
-    steps = settings.steps if settings.times is None else len(settings.times) - 1
+    steps = settings.num_steps
     rows = len(model.rows.plans(num, prompts, options.infill))
-    kept = range(steps - 1, -1, -ceil(steps / MOST_STAGES)) if options.trajectory else ()
+    kept = shown_steps(steps) if options.trajectory else ()
     with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
         def bar(title: str, rows: int) -> Callable[[object], None]:
@@ -198,8 +196,3 @@ def _append(sample: Sample, output: Path) -> None:
     """Add a line; the first sample, once it is there, replaces what was in the file."""
     with output.open("a" if sample.index else "w", encoding="utf-8") as file:
         file.write(json.dumps(sample.record(), ensure_ascii=False) + "\n")
-
-
-def _path(sample: Sample, name: str, model: ELF) -> TextPath:
-    tokens = [stage.tokens for stage in sample.stages]
-    return TextPath(name, tokens, [model.detokenizer.pieces(row) for row in tokens])

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -19,11 +17,10 @@ from elf_lightning.data.examples import CollatePrompts, EmptyRows
 from elf_lightning.errors import UserError
 from elf_lightning.modules.samples import Sample, samples_of
 from elf_lightning.network import ELFNetwork
+from elf_lightning.ranks import gathered
 from elf_lightning.sampling import Sampler, SamplingSettings
 from elf_lightning.sampling.repetition import direction_between, trajectory_means
 from elf_lightning.sampling.settings import MEASURING_SEED
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -165,12 +162,3 @@ class TextGenerator:
         embedded = self.data.on_after_batch_transfer(prompts, 0)
         assert isinstance(embedded, LatentPromptBatch)
         return embedded
-
-
-def gathered(items: list[T]) -> list[T]:
-    """The items of all ranks, in their order; every rank gets them all."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return items
-    shares: list[list[T]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(shares, items)
-    return [item for share in shares for item in share]

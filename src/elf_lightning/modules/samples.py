@@ -49,6 +49,11 @@ class Sample:
     tokens: list[int]
     stages: tuple[Stage, ...] = ()
 
+    @property
+    def stage_tokens(self) -> list[list[int]]:
+        """The ids at each stage, padding included."""
+        return [stage.tokens for stage in self.stages]
+
     def record(self) -> dict[str, Any]:
         """A line of a sample file, in plain types: `index, seed, text, tokens`."""
         return {"index": self.index, "seed": self.seed, "text": self.text, "tokens": self.tokens}

@@ -4,7 +4,7 @@ from elf_lightning.reporting.curves import Curve, read_curves
 from elf_lightning.reporting.report import Report, Specimen, report_page
 from elf_lightning.reporting.scores import COLUMNS, Column, Estimate, Kind, Scores, pareto_optimal
 from elf_lightning.reporting.table import score_table
-from elf_lightning.reporting.trajectory import TextPath, settled_steps, trajectory_page
+from elf_lightning.reporting.trajectory import TextPath, settled_steps, shown_steps, trajectory_page
 from elf_lightning.reporting.trajectory_picture import trajectory_picture
 from elf_lightning.reporting.verdict import Finding, closest_to_real, verdict
 
@@ -25,6 +25,7 @@ __all__ = [
     "report_page",
     "score_table",
     "settled_steps",
+    "shown_steps",
     "trajectory_page",
     "trajectory_picture",
     "verdict",

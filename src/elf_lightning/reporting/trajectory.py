@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Self
 
 from elf_lightning.reporting.page import page
+
+MOST_TIMES = 64
+"""Times on a page at most, since each costs a decoding."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,24 @@ class TextPath:
     name: str
     tokens: Sequence[Sequence[int]]
     pieces: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(
+        cls, name: str, tokens: Sequence[list[int]], pieces_of: Callable[[list[int]], Sequence[str]]
+    ) -> Self:
+        """A path whose pieces a tokenizer tells.
+
+        Args:
+            name: what the page calls it.
+            tokens: (K, S) token ids.
+            pieces_of: (S,) token ids -> what each adds to the text.
+        """
+        return cls(name, tokens, [pieces_of(row) for row in tokens])
+
+
+def shown_steps(steps: int) -> range:
+    """Which of a sampler's `steps` a page shows, counted from 0: evenly spaced ones, the last among them."""
+    return range(steps - 1, -1, -ceil(steps / MOST_TIMES))
 
 
 def settled_steps(tokens: Sequence[Sequence[int]]) -> list[int]:

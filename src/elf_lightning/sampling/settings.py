@@ -71,6 +71,11 @@ class SamplingSettings:
         if self.times is not None:
             _check_times(self.times)
 
+    @property
+    def num_steps(self) -> int:
+        """Solver steps: `steps`, or those between the `times`."""
+        return self.steps if self.times is None else len(self.times) - 1
+
     @classmethod
     def text_to_text(cls) -> Self:
         """The published settings for translation and summarisation."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 
 from elf_lightning.modules.evaluation.run import Evaluation
 from elf_lightning.reporting import (
@@ -13,13 +12,12 @@ from elf_lightning.reporting import (
     Specimen,
     TextPath,
     closest_to_real,
+    shown_steps,
     trajectory_page,
 )
 
 SPECIMENS, PATHS = 6, 3
 """Texts on the report: to read, and to see emerge."""
-MOST_STAGES = 64
-"""Times at which emerging texts are shown, at most: each costs a decoding."""
 
 
 def report_of(
@@ -64,14 +62,11 @@ def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
 
 def _trajectory(evaluation: Evaluation, name: str) -> str:
     way, generator = evaluation.ways[name], evaluation.generator
-    steps = way.steps if way.times is None else len(way.times) - 1
-    kept = range(steps - 1, -1, -ceil(steps / MOST_STAGES))
     indices = range(min(PATHS, evaluation.num_samples))
-    samples = generator.trajectory(indices, evaluation.settings.seeds[0], way, kept)
-    paths = []
-    for sample in samples:
-        tokens = [stage.tokens for stage in sample.stages]
-        pieces = [generator.detokenizer.pieces(row) for row in tokens]
-        paths.append(TextPath(f"text {sample.index}", tokens, pieces))
+    samples = generator.trajectory(indices, evaluation.settings.seeds[0], way, shown_steps(way.num_steps))
+    paths = [
+        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.detokenizer.pieces)
+        for sample in samples
+    ]
     times = [stage.time for stage in samples[0].stages]
     return trajectory_page("How texts emerge", {"sampling": name}, times, paths)
