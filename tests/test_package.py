@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -9,8 +10,19 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from elf_lightning import __version__
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_version_is_told_alike_everywhere() -> None:
+    """The package's own is read from the source when it is built."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"elf_lightning-([\d.]+)-py3", readme)) == {__version__}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +44,7 @@ def test_both_packages_are_complete(packages: Path) -> None:
     pages = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*.html")}
     assert code | shipped | pages | {"elf_lightning/py.typed"} <= in_wheel
     assert not [name for name in in_wheel if not name.startswith("elf_lightning")]
+    assert wheel.name == f"elf_lightning-{__version__}-py3-none-any.whl"
     with tarfile.open(source) as archive:
         in_source = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "constraints.txt", "requirements-embedded.txt", "conf/quickstart.yaml"} <= in_source

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from elf_lightning.cli import main
+from elf_lightning.data import ELFDataModule
+from elf_lightning.errors import UserError
 from elf_lightning.network import PRESETS
 
 CONF = Path(__file__).parents[2] / "conf"
 RUNS = sorted(CONF.glob("*.yaml"))
+DATA = sorted((CONF / "data").glob("*.yaml"))
 PAPER = {
     "elf_105m": ("elf-b", 5, 32, 1.5),
     "elf_342m": ("elf-m", 4, 64, 1.0),
@@ -32,6 +36,13 @@ def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, A
     return dict(yaml.safe_load(capsys.readouterr().out))
 
 
+def parse_data(file: Path, *more: str) -> tuple[ArgumentParser, Any]:
+    """A parser for the DataModule alone, and what it makes of the file and other words."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ELFDataModule, "data")
+    return parser, parser.parse_args(["--data", str(file), *more])
+
+
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_every_run_is_understood(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = print_config(capsys, "--config", str(file))
@@ -39,11 +50,35 @@ def test_every_run_is_understood(file: Path, capsys: pytest.CaptureFixture[str])
     assert any(callback["class_path"].endswith("EMA") for callback in config["trainer"]["callbacks"])
 
 
-@pytest.mark.parametrize("file", sorted((CONF / "data").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.stem)
 def test_every_data_set_fits_a_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = print_config(capsys, "--config", str(CONF / "elf_105m.yaml"), "--data", str(file))
+    data = print_config(capsys, "--config", str(CONF / "elf_105m.yaml"), "--data", str(file))["data"]
     source = yaml.safe_load(file.read_text())["source"]
-    assert config["data"]["source"]["init_args"]["path"] == source["init_args"]["path"]
+    assert data["source"]["init_args"]["path"] == source["init_args"]["path"]
+    assert data["encoder"]["init_args"]["name_or_path"] == "google-t5/t5-small"
+    assert (data["latent_mean"], data["latent_std"], data["global_batch_size"]) == (0.0, 0.2, 512)
+
+
+@pytest.mark.parametrize("corpus", ["openwebtext", "openwebtext_raw"])
+@pytest.mark.parametrize(("name", "rows"), [("elf_105m", 64), ("elf_342m", 32), ("elf_652m", 16)])
+def test_a_corpus_leaves_a_size_the_rows_that_its_device_holds(
+    name: str, rows: int, corpus: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert print_config(capsys, "--config", name)["data"]["batch_size"] == rows
+    config = print_config(capsys, "--config", name, "--data", f"data/{corpus}")
+    assert config["data"]["batch_size"] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [("openwebtext", (1024, None)), ("wmt14_de_en", (128, 64)), ("xsum", (1088, 1024))],
+)
+def test_lengths_are_the_papers(name: str, lengths: tuple[int, int | None]) -> None:
+    _, config = parse_data(CONF / "data" / f"{name}.yaml")
+    assert (config.data.max_length, config.data.max_condition_length) == lengths
+    paired = lengths[1] is not None
+    assert config.data.pad_mode == ("eos" if paired else "pad")
+    assert config.data.label_drop_probability == (0.1 if paired else 0.0)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -75,10 +110,44 @@ def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert (sampling["solver"], sampling["steps"], sampling["gamma"]) == ("sde", steps, gamma)
     assert sampling["guidance"] == 3.0
     assert (trainer["precision"], trainer["max_epochs"], trainer["devices"]) == ("bf16-mixed", epochs, "auto")
-    assert trainer["strategy"]["class_path"].endswith("DDPStrategy")
-    assert trainer["strategy"]["init_args"]["find_unused_parameters"] is False
     assert trainer["gradient_clip_val"] == 1.0
     assert trainer["callbacks"][0]["init_args"]["decay"] == 0.9999
+
+
+@pytest.mark.parametrize("name", [file.stem for file in RUNS if file.stem.startswith("elf_")])
+def test_the_papers_runs_take_every_device_as_ddp_is_meant(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its short name, which stands for the settings that `tests/modules/test_ddp.py` sees in force."""
+    trainer = print_config(capsys, "--config", name)["trainer"]
+    assert (trainer["accelerator"], trainer["devices"], trainer["strategy"]) == ("auto", "auto", "ddp")
+
+
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.stem)
+def test_without_the_hub_the_encoder_is_one_clear_line(file: Path) -> None:
+    parser, config = parse_data(file)
+    with pytest.raises(UserError, match=r"'google-t5/t5-small' could not be read.*local folder") as error:
+        parser.instantiate(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", DATA, ids=lambda file: file.stem)
+def test_without_the_hub_the_source_is_one_clear_line(file: Path, tiny_t5: str, tmp_path: Path) -> None:
+    parser, config = parse_data(
+        file, "--data.encoder.init_args.name_or_path", tiny_t5, "--data.cache_dir", str(tmp_path)
+    )
+    data = parser.instantiate(config).data
+    path = config.data.source.init_args.path
+    # The official pre-tokenised rows are expected in a folder here, not on the Hub.
+    told = (
+        "there is no such folder; give one written by save_to_disk, or a Hub id"
+        if path.startswith("./")
+        else "could not be reached.*point source.path at the local copy"
+    )
+    with pytest.raises(UserError, match=told) as error:
+        data.prepare_data()
+    assert path in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_without_the_hub_the_papers_run_ends_with_one_line(tmp_path: Path) -> None:

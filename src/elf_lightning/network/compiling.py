@@ -1,0 +1,55 @@
+"""What `torch.compile` needs: something that builds what it writes, and room for all graphs of a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from inspect import signature
+from typing import Any
+
+import torch
+
+from elf_lightning.errors import UserError
+
+MOST_GRAPHS = 64
+"""Of one function: to train, to validate and to sample, with and without gradient and autocast, for the first
+number of rows, for one row, for any number. Torch's own limit is 8; past it everything runs uncompiled."""
+USUAL_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+"""What torch calls where the environment has no `CXX`; `g++` on all other systems."""
+
+
+def require_compiler(setting: str, device: torch.device) -> None:
+    """Refuse to compile where nothing can build what `torch.compile` writes.
+
+    Args:
+        setting: what asks for it, as the user writes it.
+        device: where the network will run.
+
+    Raises:
+        UserError: without a C++ compiler on a CPU, or without Triton on a GPU.
+    """
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")
+    if device.type == "cpu":
+        compiler = os.environ.get("CXX") or USUAL_COMPILERS.get(sys.platform, "g++")
+        if shutil.which(compiler) is None:
+            raise UserError(
+                f"{setting} needs a C++ compiler on a CPU, and there is no '{compiler}': install it, name "
+                f"another in the environment variable CXX, or leave {setting} out"
+            )
+
+
+def room_for_graphs() -> dict[str, Any]:
+    """Arguments for `torch.compile` that let it keep `MOST_GRAPHS` graphs, or more if it may already.
+
+    Older torch knows no such argument and is told once for the whole process.
+    """
+    from torch._dynamo import config  # takes a second, and only those wait for it who compile
+
+    most = max(config.recompile_limit, MOST_GRAPHS)
+    if "recompile_limit" in signature(torch.compile).parameters:
+        return {"recompile_limit": most}
+    config.recompile_limit = most
+    return {}

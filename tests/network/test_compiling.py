@@ -1,0 +1,80 @@
+"""Whoever asks for what cannot be compiled is told at once."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+from elf_lightning.errors import UserError
+from elf_lightning.flow import LogitNormal, RectifiedPath
+from elf_lightning.modules import ELFModule
+from elf_lightning.network import ELFNetwork, NetworkShape, compiling
+from elf_lightning.network.compiling import MOST_GRAPHS, require_compiler, room_for_graphs
+from elf_lightning.sampling import Sampler, SamplingSettings
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SHAPE = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
+
+
+def test_a_cpu_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", sys.executable)
+    require_compiler("compile", CPU)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        UserError, match=r"^compile needs a C\+\+ compiler on a CPU, and there is no 'no-such-c"
+    ):
+        require_compiler("compile", CPU)
+
+
+@pytest.mark.parametrize(("platform", "compiler"), [("linux", "g++"), ("darwin", "clang++"), ("win32", "cl")])
+def test_compilers_are_those_that_torch_calls(
+    monkeypatch: pytest.MonkeyPatch, platform: str, compiler: str
+) -> None:
+    looked_for: list[str] = []
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(compiling.shutil, "which", looked_for.append)
+    with pytest.raises(UserError, match="environment variable CXX"):
+        require_compiler("compile", CPU)
+    assert looked_for == [compiler]
+
+
+def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
+    require_compiler("compile", GPU)
+    monkeypatch.setattr(compiling, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^compile needs Triton on a GPU: `pip install triton`, or leave"):
+        require_compiler("compile", GPU)
+
+
+def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^model\.compile needs a C\+\+ compiler"):
+        ELFModule(8, 20, 6, eos_id=1, pad_id=0, network=SHAPE, compile=True)
+    network = ELFNetwork(SHAPE, 8, 20, 6)
+    sampler = partial(
+        Sampler, network, RectifiedPath(), SamplingSettings(), LogitNormal(), eos_id=1, pad_id=0
+    )
+    sampler()
+    with pytest.raises(UserError, match=r"^compile=True needs a C\+\+ compiler"):
+        sampler(compile=True)
+
+
+def test_room_for_graphs_is_never_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = torch._dynamo.config.recompile_limit
+    assert room_for_graphs() == {"recompile_limit": MOST_GRAPHS}
+    assert torch._dynamo.config.recompile_limit == limit
+    with torch._dynamo.config.patch(recompile_limit=1000):
+        assert room_for_graphs() == {"recompile_limit": 1000}
+
+
+def test_older_torch_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, backend: model)
+    with torch._dynamo.config.patch(recompile_limit=8):
+        assert room_for_graphs() == {}
+        assert torch._dynamo.config.recompile_limit == MOST_GRAPHS
