@@ -22,7 +22,7 @@ from elf_lightning.cli import main
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
-NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
+NAMES = sorted(path.name for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))
 TIMEOUT_SECONDS = 600  # of a cell, on a machine that has other things to do as well
 
 TINY = {"BOOK": 66, "STEPS": 4}
