@@ -1,7 +1,7 @@
 """Peak memory of a training step's losses and gradients, by formula and as measured.
 
 Gradients grow while activations are let go, so that the sum of all parts lies above the peak where a batch is
-small.
+small. `whole step` adds weights, their average and the optimizer's moments.
 
     python -m benchmarks.memory --size elf-b --batch 2 --json memory.json
     python -m benchmarks.memory --size elf-b --batch 16 --device cuda --precision bf16
@@ -22,8 +22,10 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.rounds import arguments, report
 from benchmarks.sizes import SIZES, Size
 from benchmarks.train_step import ProductTraining
+from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import StepKey
+from elf_lightning.optim.groups import split_parameters
 
 
 class PeakBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -68,6 +70,12 @@ def formula_bytes(training: ProductTraining, decode_rows: int) -> dict[str, int]
     }
 
 
+def kept_bytes(network: ELFNetwork) -> int:
+    """Weights, their average and the optimizer's moments, which are there between steps too, by formula."""
+    matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
+    return 4 * (2 * (matrices + others) + matrices + 2 * others)
+
+
 def measured_bytes(training: ProductTraining, decode_rows: int, self_cond_rows: int) -> int:
     """Peak of one step's losses and gradients, beyond what was there before."""
     x = training.batch.latents
@@ -85,7 +93,7 @@ def measured_bytes(training: ProductTraining, decode_rows: int, self_cond_rows: 
 
 
 def compare(size: Size, device: torch.device, mixed: bool) -> tuple[int, dict[str, int]]:
-    """Measured bytes, and those of the formula.
+    """Measured bytes of losses and gradients, and those of the formula.
 
     A fifth of the rows decodes and two fifths self-condition, a row of each at least if there are two.
     """
@@ -104,18 +112,19 @@ def main() -> None:
     options = parser.parse_args()
     size = replace(SIZES[options.size], batch_size=options.batch)
     table = Table("", title=f"Memory of losses and gradients, {options.size}, {options.batch} rows, MB")
-    record = {}
+    record, kept = {}, kept_bytes(size.network())
     for checkpointing in (False, True):
         shape = replace(size.shape, gradient_checkpointing=checkpointing)
         measured, formula = compare(
             replace(size, shape=shape), torch.device(options.device), options.precision == "bf16"
         )
         name = "with gradient checkpointing" if checkpointing else "without"
-        record[name] = {"measured": measured, **formula}
+        record[name] = {"measured": measured, **formula, "kept": kept}
         if not checkpointing:
-            for heading in (*formula, "by formula", "measured"):
+            for heading in (*formula, "by formula", "measured", "whole step"):
                 table.add_column(heading, justify="right")
-        numbers = (*formula.values(), sum(formula.values()), measured)
+        sum_of_parts = sum(formula.values())
+        numbers = (*formula.values(), sum_of_parts, measured, sum_of_parts + kept)
         table.add_row(name, *(f"{number / 1e6:,.0f}" for number in numbers))
     report([table], {"size": options.size, "rows": options.batch, "bytes": record}, options)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.peak import measured_peak
 from benchmarks.plain import PlainStep, plain_newton_schulz_flops
 from benchmarks.rounds import alternate, arguments, report, rounds_table
 from benchmarks.sizes import SIZES, Size
@@ -52,11 +53,17 @@ def main() -> None:
     )
     rounds = alternate({"plain": plain, "product": product}, options.rounds, device)
     parameters = sum(p.numel() for p in product_network.parameters())
-    spent = optimizer_flops(product_network)
+    spent, peak = optimizer_flops(product_network), measured_peak(device, torch.float32)
     title = f"One optimizer step, {options.size}, {parameters:,} parameters"
     report(
-        [rounds_table(title, rounds, "plain", spent)],
-        {"size": options.size, "parameters": parameters, "flops": spent, "steps": rounds.record("plain")},
+        [rounds_table(title, rounds, "plain", spent, peak), f"peak measured: {peak / 1e9:,.0f} GFLOP/s"],
+        {
+            "size": options.size,
+            "parameters": parameters,
+            "flops": spent,
+            "peak": peak,
+            "steps": rounds.record("plain"),
+        },
         options,
     )
 

@@ -101,17 +101,26 @@ def timed(way: Way, device: torch.device | str = "cpu") -> float:
 
 
 def rounds_table(
-    title: str, rounds: Rounds, baseline: str, flops: Mapping[str, float] | None = None
+    title: str, rounds: Rounds, baseline: str, flops: Mapping[str, float] | None = None, peak: float = 0.0
 ) -> Table:
-    """One line for each way: its median time, how many times as fast as `baseline`, and FLOPs if known."""
+    """One line for each way: its median time, and how many times as fast as `baseline` it is.
+
+    Args:
+        title: over the table.
+        rounds: what was measured.
+        baseline: a way.
+        flops: of each way, if they are known.
+        peak: FLOPs a second that they are held against.
+    """
     table = Table("", title=title)
-    for heading in ("ms", f"times {baseline}", *(() if flops is None else ("GFLOPs", "GFLOP/s"))):
+    for heading in ("ms", f"times {baseline}", *(() if flops is None else ("GFLOPs", "of the peak"))):
         table.add_column(heading, justify="right")
     for way in rounds.seconds:
         median = rounds.time(way).median
-        counted = () if flops is None else (flops[way] / 1e9, flops[way] / median / 1e9)
-        numbers = (f"{number:,.1f}" for number in counted)
-        table.add_row(way, f"{1e3 * median:.3f}", str(rounds.ratio(way, baseline)), *numbers)
+        row = [way, f"{1e3 * median:.3f}", str(rounds.ratio(way, baseline))]
+        if flops is not None:
+            row += [f"{flops[way] / 1e9:,.1f}", f"{flops[way] / median / peak:.1%}"]
+        table.add_row(*row)
     return table
 
 

@@ -22,6 +22,7 @@ _BIN = Path(sys.executable).parent
 COMMANDS: dict[str, Sequence[str | Path]] = {
     TORCH: (sys.executable, "-c", "import torch"),
     "import elf_lightning": (sys.executable, "-c", "import elf_lightning"),
+    "from elf_lightning import ELF": (sys.executable, "-c", "from elf_lightning import ELF"),
     "elf --help": (_BIN / "elf", "--help"),
     "elf sample --help": (_BIN / "elf", "sample", "--help"),
     "lightning fit --help": (_BIN / "lightning", "fit", "--help"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.checkpoints.official import from_official
 from elf_lightning.network import ELFNetwork, NetworkShape
@@ -32,6 +33,24 @@ class Golden(dict[str, Tensor]):
         """The arrays named `prefix/…`, without the prefix."""
         start = f"{prefix}/"
         return {name.removeprefix(start): value for name, value in self.items() if name.startswith(start)}
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest result of any operator."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **kwargs or {})
+        if isinstance(result, Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@pytest.fixture
+def largest_tensor() -> type[LargestTensor]:
+    """A context that notes the size of the largest tensor made in it."""
+    return LargestTensor
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -40,9 +41,10 @@ def test_published_sizes(preset: str, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("case", ["denoise", "decode", "mixed", "masked", "no_self_cond"])
-def test_golden_network(case: str, golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
-    values = golden("network")
+CASES = ["denoise", "decode", "mixed", "masked", "no_self_cond"]
+
+
+def replay(case: str, values: Any, network: ELFNetwork) -> None:
     z, self_cond = values["x"].chunk(2, dim=-1)
     gate = values["decoder_gate"]
     arguments = {
@@ -58,10 +60,24 @@ def test_golden_network(case: str, golden: Callable[[str], Any], golden_network:
             "decode_gate": torch.zeros_like(gate),
         }
     with torch.no_grad():
-        hidden = golden_network(t=values["t"], guidance=values["self_cond_cfg_scale"], **arguments)
-        assert_close(golden_network.latent_head(hidden), values[f"{case}_out"], atol=1e-5, rtol=1e-4)
+        hidden = network(t=values["t"], guidance=values["self_cond_cfg_scale"], **arguments)
+        assert_close(network.latent_head(hidden), values[f"{case}_out"], atol=1e-5, rtol=1e-4)
         if f"{case}_logits" in values:
-            assert_close(golden_network.token_head(hidden), values[f"{case}_logits"], atol=1e-5, rtol=1e-4)
+            assert_close(network.token_head(hidden), values[f"{case}_logits"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_network(case: str, golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
+    replay(case, golden("network"), golden_network)
+
+
+@pytest.mark.slow
+def test_golden_network_in_compiled_kernels(golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
+    torch.compiler.reset()
+    network = copy.deepcopy(golden_network)
+    network.compile()
+    for case in CASES:
+        replay(case, golden("network"), network)
 
 
 def test_golden_network_bfloat16_keeps_heads_exact(

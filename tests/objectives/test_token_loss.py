@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,25 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.network import ELFNetwork, NetworkShape
 from elf_lightning.objectives import token_loss
-from elf_lightning.objectives.token_loss import token_cross_entropy
+from elf_lightning.objectives.token_loss import token_cross_entropy, without_denormals
 
 VOCABULARY, HIDDEN = 300, 32
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the size of the largest result of any operator."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **kwargs or {})
-        if isinstance(result, Tensor):
-            self.numbers = max(self.numbers, result.numel())
-        return result
 
 
 def network() -> ELFNetwork:
@@ -70,16 +58,27 @@ def test_loss_hits_and_gradients_are_those_of_all_logits(
         assert_close(chunked, reference, rtol=1e-4, atol=1e-6 * reference.abs().max().item())
 
 
-def test_memory_is_bounded_however_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_confident_loss_makes_no_denormal_shares() -> None:
+    sure = (25 * torch.randn(50, VOCABULARY)).softmax(1)
+    smallest = torch.finfo(torch.float32).smallest_normal
+    assert ((sure > 0) & (sure < smallest)).any()
+    flushed = without_denormals(sure.clone())
+    assert not ((flushed > 0) & (flushed < smallest)).any()
+    assert_close(flushed, sure, rtol=0, atol=smallest)
+
+
+def test_memory_is_bounded_however_many_rows(
+    monkeypatch: pytest.MonkeyPatch, largest_tensor: Callable[..., Any]
+) -> None:
     chunk = 40 * VOCABULARY
     monkeypatch.setattr(token_loss, "CHUNK_LOGITS", chunk)
     net, (hidden, ids, counting) = network(), inputs(20)
     assert hidden.numel() < chunk < ids.numel() * VOCABULARY
-    with LargestTensor() as largest:
+    with largest_tensor() as largest:
         error, _ = token_cross_entropy(net, hidden, ids, counting)
         error.backward()
     assert largest.numbers == chunk
-    with LargestTensor() as largest:
+    with largest_tensor() as largest:
         full(net, hidden, ids, counting)
     assert largest.numbers == ids.numel() * VOCABULARY
 

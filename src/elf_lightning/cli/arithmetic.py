@@ -14,9 +14,9 @@ SMALLEST = torch.finfo(torch.float32).smallest_normal
 def arithmetic_of_a_command() -> Iterator[None]:
     """Calculate with zero in place of denormal numbers in this thread and in those that it starts first.
 
-    Moments of weights without a gradient fade into denormal numbers, with which a CPU calculates so slowly
-    that a small network's steps take twice as long after some minutes. Torch starts its threads with its
-    first large operation, so this must come before.
+    What flows through gates that are nearly closed becomes denormal in training, and a CPU calculates with
+    such numbers so slowly that a small network's steps take some percent longer. Torch starts its threads
+    with its first large operation, so this must come before.
 
     After it the calling thread has its own way of calculating again, the precision of matrix products
     included. Threads that were there before are not touched, and those started here keep to zeros.
