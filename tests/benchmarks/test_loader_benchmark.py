@@ -43,7 +43,6 @@ def test_an_epoch_is_read_whole_with_and_without_latents() -> None:
     assert not folder.exists()
 
 
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells")
 MEASURE = """
 import sys, torch
 from benchmarks.loader import anonymous_bytes
@@ -58,6 +57,7 @@ assert anonymous_bytes() - before > size / 2
 """In a process of its own: in this one, earlier tests may have left memory to use again."""
 
 
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells")
 def test_mapped_files_are_no_anonymous_memory(tmp_path: Path) -> None:
     size, file = 50_000_000, tmp_path / "zeros"
     file.write_bytes(bytes(size))
