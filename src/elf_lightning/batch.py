@@ -1,4 +1,4 @@
-"""What travels between the rooms: rows of tokens, and the same rows with their latents."""
+"""What the data give and the networks take: rows of tokens, and the same rows with their latents."""
 
 from __future__ import annotations
 

@@ -13,16 +13,22 @@ from elf_lightning.cli.trainer import ELFCLI
 HEAVY = {"torch", "numpy", "lightning", "torchmetrics", "transformers", "datasets", "huggingface_hub"}
 FOR_TEXTS = {"datasets", "pyarrow", "pandas", "sacrebleu", "rouge_score", "mauve", "gguf", "tensorboard"}
 """Lightning imports torchmetrics, and that transformers; these it leaves to us."""
+FOR_TRAINING = {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} | FOR_TEXTS
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules there are when the code is through."""
+    code = f"import sys\n{code}\nprint('\\nMODULES', *sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return {name.split(".")[0] for name in shown.rpartition("\nMODULES ")[2].split()}
 
 
 def loaded(words: list[str]) -> set[str]:
     """Top-level modules there are when `elf` has shown what it was asked for."""
-    code = (
-        "import sys\nfrom elf_lightning.cli import main\n"
-        f"try:\n    main({words})\nexcept SystemExit:\n    print('\\nMODULES', *sys.modules)"
+    return loaded_by(
+        f"from elf_lightning.cli import main\ntry:\n    status = main({words})\n"
+        "except SystemExit as end:\n    status = end.code\nassert status == 0"
     )
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return {name.split(".")[0] for name in shown.rpartition("\nMODULES ")[2].split()}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["sample", "--help"], ["eval-text", "--help"]])
@@ -33,9 +39,20 @@ def test_help_is_light(words: list[str]) -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    code = "import sys, elf_lightning; print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert not HEAVY & set(shown.split())
+    assert not HEAVY & loaded_by("import elf_lightning")
+
+
+def test_sampling_needs_nothing_of_training(run_folder: str) -> None:
+    texts = ["--prompt", "god said", "--device", "cpu"]
+    modules = loaded(["sample", "--checkpoint", run_folder, *texts])
+    assert {"torch", "transformers"} <= modules
+    assert not FOR_TRAINING & modules
+    modules = loaded_by(
+        "from elf_lightning import ELF\n"
+        f"assert ELF.from_pretrained({run_folder!r}, device='cpu').generate(prompts=['god said'])"
+    )
+    assert "transformers" in modules
+    assert not FOR_TRAINING & modules
 
 
 def test_settings_are_listed_without_what_texts_and_metrics_need() -> None:

@@ -1,19 +1,27 @@
-"""Text -> tokens -> batches of latents."""
+"""Text -> tokens -> batches of latents.
 
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.datamodule import ELFDataModule
-from elf_lightning.data.detokenize import Detokenizer
-from elf_lightning.data.rows import Row
-from elf_lightning.data.sources import (
-    DatasetFiles,
-    HubDataset,
-    JsonLines,
-    KingJamesToWeb,
-    SavedDataset,
-    Source,
-    TextFiles,
-    WebBible,
-)
+The public names are imported on first use: only the DataModule needs Lightning, which takes seconds.
+"""
+
+from typing import TYPE_CHECKING
+
+from elf_lightning.lazy import on_first_use
+
+if TYPE_CHECKING:
+    from elf_lightning.data.collate import Collate
+    from elf_lightning.data.datamodule import ELFDataModule
+    from elf_lightning.data.detokenize import Detokenizer
+    from elf_lightning.data.rows import Row
+    from elf_lightning.data.sources import (
+        DatasetFiles,
+        HubDataset,
+        JsonLines,
+        KingJamesToWeb,
+        SavedDataset,
+        Source,
+        TextFiles,
+        WebBible,
+    )
 
 __all__ = [
     "Collate",
@@ -29,3 +37,23 @@ __all__ = [
     "TextFiles",
     "WebBible",
 ]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "collate": ["Collate"],
+        "datamodule": ["ELFDataModule"],
+        "detokenize": ["Detokenizer"],
+        "rows": ["Row"],
+        "sources": [
+            "DatasetFiles",
+            "HubDataset",
+            "JsonLines",
+            "KingJamesToWeb",
+            "SavedDataset",
+            "Source",
+            "TextFiles",
+            "WebBible",
+        ],
+    },
+)

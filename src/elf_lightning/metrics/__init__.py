@@ -3,8 +3,9 @@
 The public names are imported on first use: torchmetrics pulls in transformers, which takes seconds.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from elf_lightning.lazy import on_first_use
 
 if TYPE_CHECKING:
     from elf_lightning.metrics.accuracy import DecodeAccuracy
@@ -37,27 +38,19 @@ __all__ = [
     "mauve_score",
 ]
 
-_MODULES = {
-    "EMBEDDED_JUDGE": "judge_source",
-    "Bleu": "bleu",
-    "CrossSampleOverlap": "ngrams",
-    "DecodeAccuracy": "accuracy",
-    "DistinctN": "ngrams",
-    "GenerativePerplexity": "perplexity",
-    "Judge": "judge",
-    "JudgeSettings": "judge_settings",
-    "JudgeTokenizer": "judge",
-    "MetricSuite": "suite",
-    "Repetition": "ngrams",
-    "Rouge": "rouge",
-    "TextScores": "judge",
-    "UnigramEntropy": "entropy",
-    "mauve_score": "mauve",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name's module the first time the name is used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "accuracy": ["DecodeAccuracy"],
+        "bleu": ["Bleu"],
+        "entropy": ["UnigramEntropy"],
+        "judge": ["Judge", "JudgeTokenizer", "TextScores"],
+        "judge_settings": ["JudgeSettings"],
+        "judge_source": ["EMBEDDED_JUDGE"],
+        "mauve": ["mauve_score"],
+        "ngrams": ["CrossSampleOverlap", "DistinctN", "Repetition"],
+        "perplexity": ["GenerativePerplexity"],
+        "rouge": ["Rouge"],
+        "suite": ["MetricSuite"],
+    },
+)

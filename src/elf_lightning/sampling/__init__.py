@@ -4,8 +4,9 @@ The public names are imported on first use: the command line needs the settings 
 seconds.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from elf_lightning.lazy import on_first_use
 
 if TYPE_CHECKING:
     from elf_lightning.sampling.field import KnownLatents, LatentField
@@ -46,31 +47,23 @@ __all__ = [
     "time_grid",
 ]
 
-_MODULES = {
-    "ClassifierFreeGuidance": "guidance",
-    "HeunSolver": "solvers",
-    "Infill": "sampler",
-    "KnownLatents": "field",
-    "LatentField": "field",
-    "MultistepSolver": "solvers",
-    "OdeSolver": "solvers",
-    "SampleResult": "sampler",
-    "Sampler": "sampler",
-    "SamplingSettings": "settings",
-    "SdeSolver": "solvers",
-    "Solver": "solvers",
-    "Step": "sampler",
-    "Trajectory": "sampler",
-    "TwoPassGuidance": "guidance",
-    "integrate": "solvers",
-    "make_solver": "solvers",
-    "measure_direction": "repetition",
-    "time_grid": "grid",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name's module the first time the name is used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "field": ["KnownLatents", "LatentField"],
+        "grid": ["time_grid"],
+        "guidance": ["ClassifierFreeGuidance", "TwoPassGuidance"],
+        "repetition": ["measure_direction"],
+        "sampler": ["Infill", "SampleResult", "Sampler", "Step", "Trajectory"],
+        "settings": ["SamplingSettings"],
+        "solvers": [
+            "HeunSolver",
+            "MultistepSolver",
+            "OdeSolver",
+            "SdeSolver",
+            "Solver",
+            "integrate",
+            "make_solver",
+        ],
+    },
+)
