@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
@@ -73,9 +76,46 @@ def test_every_setting_is_an_option_and_has_an_effect(sample: Sample, run_folder
     assert {*settings, "times"} == {field.name for field in fields(SamplingSettings)}
 
 
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[ELF]:
+    """The models that the command has loaded."""
+    models: list[ELF] = []
+    load = ELF.from_pretrained
+
+    def noted(*args: Any, **kwargs: Any) -> ELF:
+        models.append(load(*args, **kwargs))
+        return models[-1]
+
+    monkeypatch.setattr(ELF, "from_pretrained", noted)
+    return models
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_precisions(sample: Sample, precision: str) -> None:
-    assert len(sample("--num", "2", "--precision", precision)) == 2
+def test_precisions(sample: Sample, run_folder: str, loaded: list[ELF], precision: str) -> None:
+    texts = sample("--num", "2", "--precision", precision)
+    (model,) = loaded
+    assert model.precision == precision
+    assert texts == model.generate(2)
+
+
+def test_sampling_may_be_compiled(sample: Sample, loaded: list[ELF], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = sample("--num", "2")
+    torch.compiler.reset()
+    counter = CompileCounter()
+    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    assert sample("--num", "2", "--compile") == plain
+    assert [model.compile for model in loaded] == [False, True]
+    assert counter.frame_count == 1
+
+
+def test_nothing_is_compiled_without_a_compiler(
+    complaint: Complaint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    line = complaint("--compile")
+    assert line.startswith("compile=True (--compile) needs a C++ compiler on a CPU")
+    assert "no 'no-such-compiler'" in line
 
 
 def test_last_weights_are_others(sample: Sample) -> None:

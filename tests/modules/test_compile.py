@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,9 +14,18 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
 
-
 GRAPHS = 6
 """Three to train, of which two without gradient; as many to validate, with the network in eval mode."""
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
+    """`torch.compile` with a backend that runs the graphs as they are and counts them."""
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("eager")
+    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    return counter
 
 
 def checkpoint(name: str) -> dict[str, Any]:
@@ -24,12 +34,8 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 
 def test_a_compiled_run_is_averaged_resumed_and_sampled(
-    fit: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fit: Callable[..., None], counter: CompileCounterWithBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.compiler.reset()
-    counter = CompileCounterWithBackend("eager")
-    # No C++ compiler is needed to see what is compiled.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     short = {"trainer.max_epochs": 1}
     fit("eager", short)
     assert counter.frame_count == 0
@@ -50,3 +56,16 @@ def test_a_compiled_run_is_averaged_resumed_and_sampled(
     capsys.readouterr()
     assert main(["sample", "--checkpoint", "runs/compiled", "--num", "2", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_runs_that_validate_and_sample_stay_compiled(
+    fit: Callable[..., None], counter: CompileCounterWithBackend
+) -> None:
+    """Two networks in a process have more graphs than torch keeps by itself, which would go on eagerly."""
+    texts = {"every_n_steps": 4, "num_samples": 5, "batch_size": 2, "show": False}
+    callbacks = [{"class_path": "EMA"}, {"class_path": "SampleLogger", "init_args": texts}]
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for width in (16, 24):
+            run = {"model.compile": True, "model.network.hidden_size": width, "trainer.callbacks": callbacks}
+            fit(f"width {width}", run)
+    assert counter.frame_count > torch._dynamo.config.recompile_limit, "there was something to see"

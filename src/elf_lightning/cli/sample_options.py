@@ -96,6 +96,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--compile",
         action="store_true",
-        help="sample through torch.compile; the first batch takes a minute or more longer, the others less",
+        help="sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; the first "
+        "batch takes a minute or more longer, the others less",
     )
     add_reading(machine)

@@ -24,6 +24,7 @@ from elf_lightning.modules.resume import settle
 from elf_lightning.modules.samples import samples_of
 from elf_lightning.modules.warm_start import check_latents, warm_start
 from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network.compiling import require_compiler
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
 from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
@@ -56,7 +57,11 @@ class ELFModule(GuardedModule):
         non_finite: what to do about a step whose loss or gradient is not finite: `stop` training, or `skip`
             the step at the price of waiting for the device in every step.
         seed: of initial values, training draws and samples.
-        compile: run the network's blocks through `torch.compile`, which needs a C++ compiler on a CPU.
+        compile: run the network's blocks through `torch.compile`, which needs a C++ compiler on a CPU, Triton
+            on a GPU.
+
+    Raises:
+        UserError: for settings or a checkpoint that cannot be used, or `compile` with nothing that compiles.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class ELFModule(GuardedModule):
         compile: bool = False,
     ) -> None:
         super().__init__(non_finite)
+        if compile:
+            require_compiler("model.compile", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = ELFNetwork(
             network, latent_size, vocab_size, max_length, seeded_generator("initial values", seed)
         )

@@ -20,6 +20,7 @@ from elf_lightning.errors import UserError
 from elf_lightning.modules.device import computing_in, usable_device, usable_precision
 from elf_lightning.modules.prompting import RowMaker
 from elf_lightning.modules.samples import Sample, samples_of
+from elf_lightning.network.compiling import require_compiler
 from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
 from elf_lightning.sampling.settings import MEASURING_SEED, USUAL_TRAJECTORIES
 
@@ -33,11 +34,12 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     Args:
         bundle: weights, sizes and decoding state.
         device: where to sample; a GPU if there is one, by default.
-        compile: sample through `torch.compile`, which pays for itself over many batches.
+        compile: sample through `torch.compile`, which pays for itself over many batches, and needs a C++
+            compiler on a CPU, Triton on a GPU.
         precision: of `PRECISIONS`; by default `bf16-mixed` on a GPU that computes in it, else `32-true`.
 
     Raises:
-        UserError: for a device that is not there, or a precision that is not known.
+        UserError: for a device that is not there, a precision that is not known, or nothing that compiles.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -55,6 +57,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         self.compile = compile
         self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = usable_precision(precision, self.device)
+        if compile:
+            require_compiler("compile=True (--compile)", self.device)
         self.network = bundle.network().to(self.device)
         self.settings = _settings(bundle)
         self.repetition_direction = bundle.repetition_direction

@@ -14,8 +14,9 @@ import torch
 from elf_lightning.errors import UserError
 
 MOST_GRAPHS = 64
-"""Of one function: to train, to validate and to sample, with and without gradient and autocast, for the first
-number of rows, for one row, for any number. Torch's own limit is 8; past it everything runs uncompiled."""
+"""Of one function, in a process. A run that trains, validates and samples makes 8 for its network: with and
+without gradient, for the first number of rows, for one and for any. Torch keeps 8 by itself; past its limit
+everything runs uncompiled, at most with a warning."""
 USUAL_COMPILERS = {"darwin": "clang++", "win32": "cl"}
 """What torch calls where the environment has no `CXX`; `g++` on all other systems."""
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from elf_lightning.errors import UserError
 from elf_lightning.network.attention import rotary_table
 from elf_lightning.network.blocks import Blocks
+from elf_lightning.network.compiling import room_for_graphs
 from elf_lightning.network.conditioning import Prefix
 from elf_lightning.network.heads import LatentHead, TokenHead
 from elf_lightning.network.initialization import initialize
@@ -149,7 +150,7 @@ class ELFNetwork(nn.Module):
         They see the rows gathered in one tensor, so that numbers of rows share a graph; a slice of a batch as
         input would mean graphs for its place in memory too. Arguments as in `torch.compile`.
         """
-        self.blocks.compile(*args, **kwargs)
+        self.blocks.compile(*args, **room_for_graphs() | kwargs)
 
     def denoise(
         self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None

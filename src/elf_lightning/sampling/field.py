@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
+from elf_lightning.network.compiling import room_for_graphs
 
 
 class VelocityField(Protocol):
@@ -47,7 +48,7 @@ class NetworkDenoiser:
         prefixes = network.prefix(t, torch.full_like(t, guidance), torch.zeros_like(t))
         self.prefixes = dict(zip(times, prefixes.split(1), strict=True))
         self.network = network
-        self.estimate = torch.compile(_estimate) if compile else _estimate
+        self.estimate = torch.compile(_estimate, **room_for_graphs()) if compile else _estimate
 
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C); `t` is one of the times."""

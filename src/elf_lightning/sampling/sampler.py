@@ -13,6 +13,7 @@ from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
+from elf_lightning.network.compiling import require_compiler
 from elf_lightning.sampling.decode import decode_tokens, end_at_eos, shift_left
 from elf_lightning.sampling.field import Denoiser, KnownLatents, LatentField, NetworkDenoiser
 from elf_lightning.sampling.grid import time_grid
@@ -101,7 +102,8 @@ class Sampler:
         compile: run the solver's steps through `torch.compile`, which pays for itself over many batches.
 
     Raises:
-        UserError: if repetition is to be controlled without a direction or without self-conditioning.
+        UserError: if repetition is to be controlled without a direction or without self-conditioning, or
+            nothing is there that compiles.
     """
 
     network: ELFNetwork
@@ -114,6 +116,8 @@ class Sampler:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if self.compile:
+            require_compiler("compile=True", self.network.rotary.device)
         if not self.settings.repetition_control:
             return
         if not self.network.shape.self_conditioning:
