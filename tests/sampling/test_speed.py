@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from tests.host_waits import WAYS_TO_WAIT, HostWaits
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import SamplingSettings, make_solver
+from elf_lightning.sampling import Sampler, SamplingSettings, Step, make_solver
 from elf_lightning.sampling.field import NetworkDenoiser
 from elf_lightning.sampling.solvers import visited_times
 
@@ -29,6 +29,7 @@ WAYS: list[dict[str, Any]] = [
 def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
     """`torch.compile` with a backend that runs the graphs as they are and counts them."""
     torch.compiler.reset()
+    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     return counter
@@ -87,33 +88,43 @@ def test_denoiser_is_the_network(make_network: Callable[..., ELFNetwork]) -> Non
     torch.testing.assert_close(denoiser(z, 0.4, self_cond), expected, atol=1e-6, rtol=1e-5)
 
 
-class Operations(TorchDispatchMode):
-    """Counts what is asked of the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.overloadpacket._qualified_op_name] += 1
-        return func(*args, **kwargs or {})
-
-
-WAITING = ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select")
+def waits(sampler: Sampler, prompt: Any, **observed: Any) -> int:
+    """How often the host would wait for the device."""
+    with HostWaits() as host:
+        sampler.sample(prompt, 0, **observed)
+    return host.seen.total()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_steps_do_not_wait_for_the_device(make_sampler: Any, make_prompt: Any, way: Any) -> None:
     """As many values are read back in a run of 20 steps as in one of 2."""
+    short, long = (make_sampler(times=[k / steps for k in range(steps + 1)], **way) for steps in (2, 20))
+    prompt = make_prompt(range(3), [2, 0, 5])
+    assert waits(short, prompt) == waits(long, prompt)
 
-    def reads(steps: int, **observed: Any) -> int:
-        sampler = make_sampler(times=[step / steps for step in range(steps + 1)], **way)
-        with Operations() as operations:
-            sampler.sample(make_prompt(range(3), [2, 0, 5]), 0, **observed)
-        return sum(operations.counts[f"aten::{name}"] for name in WAITING)
 
-    assert reads(2) == reads(20)
-    assert reads(2) + 2 == reads(2, on_step=lambda step: step.latents.sum().item()), "it does count"
+@pytest.mark.parametrize("way", WAYS_TO_WAIT)
+def test_a_step_that_waits_is_seen(make_sampler: Any, make_prompt: Any, way: str) -> None:
+    sampler, prompt = make_sampler(steps=3), make_prompt(range(3), [2, 0, 5])
+    waiting = waits(sampler, prompt, on_step=lambda step: WAYS_TO_WAIT[way](step.latents))
+    assert waiting >= waits(sampler, prompt) + 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("way", WAYS)
+def test_steps_do_not_wait_for_a_gpu(
+    make_sampler: Any, make_prompt: Any, make_network: Callable[..., ELFNetwork], way: Any
+) -> None:
+    """Torch raises where they would, between the first step and the last."""
+    sampler = make_sampler(make_network().cuda(), times=[0, 0.25, 0.5, 0.75, 1], **way)
+
+    def between(step: Step) -> None:
+        torch.cuda.set_sync_debug_mode("error" if step.time < 1 else "default")
+
+    try:
+        sampler.sample(make_prompt(range(3), [2, 0, 5]).to("cuda"), 0, on_step=between)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_the_token_head_waits_for_the_end(
