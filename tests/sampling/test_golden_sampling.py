@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,8 +14,9 @@ from torch import Tensor
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import Sampler, SamplingSettings, integrate, make_solver
-from elf_lightning.sampling.decode import decode_tokens
+from elf_lightning.sampling import Sampler, SamplingSettings, Step
+from elf_lightning.sampling import sampler as sampler_module
+from elf_lightning.sampling.decode import shift_left
 
 
 def settings_of(recorded: dict[str, str], times: list[float]) -> SamplingSettings:
@@ -36,55 +38,64 @@ def prompt_of(run: dict[str, Tensor]) -> LatentPromptBatch:
     )
 
 
-@torch.no_grad()
-def replay(run: Any, network: ELFNetwork, compiled: bool = False) -> None:
-    times = run["in/t_steps"].tolist()
-    settings = settings_of(run.settings, times)
-    path = RectifiedPath(float(run.settings["noise_scale"]), float(run.settings["t_eps"]))
-    sampler = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0, compile=compiled)
-    field = sampler._field(prompt_of(run), None, times)
-    noise = iter(path.noise_scale * run.get("in/unit_noise", torch.empty(0)))
-    z_steps, x_steps = [], []
+class RecordedNoise:
+    """The recorded draws in place of those of the rows' numbers: the start, then one a call."""
 
-    def keep(number: int, t: float, z: Tensor) -> None:
-        z_steps.append(z)
-        x_steps.append(field.x_hat)
+    def __init__(self, run: Any) -> None:
+        more = float(run.settings["noise_scale"]) * run.get("in/unit_noise", torch.empty(0))
+        self.draws = [run["in/z0"], *more]
 
-    start = field.clamp(run["in/z0"])
-    z = integrate(field, start, times, make_solver(settings), lambda: next(noise), keep)
+    def source(self, *_: Any) -> Callable[[], Tensor]:
+        return lambda: self.draws.pop(0)
 
-    torch.testing.assert_close(torch.stack(z_steps), run["out/z_trajectory"], atol=5e-5, rtol=1e-4)
-    torch.testing.assert_close(torch.stack(x_steps), run["out/x_trajectory"], atol=5e-5, rtol=1e-4)
-    torch.testing.assert_close(z, run["out/z_final"], atol=5e-5, rtol=1e-4)
-    generators = [torch.Generator()] * len(z)
-    assert torch.equal(decode_tokens(network, z, settings, generators), run["out/tokens"])
-    assert next(noise, None) is None, "every recorded draw is used"
+
+Replay = Callable[..., None]
 
 
 @pytest.fixture
-def run_golden(golden: Callable[[str], Any], golden_network: ELFNetwork) -> Callable[[str], None]:
-    return lambda stem: replay(golden(stem), golden_network)
-
-
-def test_golden_sample_cond_cfg_compiled(
+def replay(
     golden: Callable[[str], Any], golden_network: ELFNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Replay:
+    """Samples as in a recording, as users do."""
+
+    def sample(stem: str, compiled: bool = False) -> None:
+        run = golden(stem)
+        settings = settings_of(run.settings, run["in/t_steps"].tolist())
+        path = RectifiedPath(float(run.settings["noise_scale"]), float(run.settings["t_eps"]))
+        sampler = Sampler(
+            golden_network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled
+        )
+        noise, prompt, steps = RecordedNoise(run), prompt_of(run), list[Step]()
+        monkeypatch.setattr(sampler_module, "RowNoise", noise.source)
+        result = sampler.sample(prompt, 0, on_step=steps.append)
+
+        close = partial(torch.testing.assert_close, atol=5e-5, rtol=1e-4)
+        close(torch.stack([step.latents for step in steps]), run["out/z_trajectory"])
+        close(torch.stack([step.estimate for step in steps]), run["out/x_trajectory"])
+        close(result.latents, run["out/z_final"])
+        assert torch.equal(result.tokens, shift_left(run["out/tokens"], prompt.condition_mask.sum(1), 0))
+        assert not noise.draws, "every recorded draw is used"
+
+    return sample
+
+
+STEMS = ("sample_ode", "sample_sde", "sample_cond_cfg", "sample_cond_sde")
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_golden_sampling(replay: Replay, stem: str) -> None:
+    replay(stem)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_golden_sampling_compiled(replay: Replay, stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
+    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    replay(golden("sample_cond_cfg"), golden_network, compiled=True)
+    replay(stem, compiled=True)
 
 
-def test_golden_sample_ode(run_golden: Callable[[str], None]) -> None:
-    run_golden("sample_ode")
-
-
-def test_golden_sample_sde(run_golden: Callable[[str], None]) -> None:
-    run_golden("sample_sde")
-
-
-def test_golden_sample_cond_cfg(run_golden: Callable[[str], None]) -> None:
-    run_golden("sample_cond_cfg")
-
-
-def test_golden_sample_cond_sde(run_golden: Callable[[str], None]) -> None:
-    run_golden("sample_cond_sde")
+@pytest.mark.slow
+def test_golden_sample_cond_cfg_in_compiled_kernels(replay: Replay) -> None:
+    torch.compiler.reset()
+    replay("sample_cond_cfg", compiled=True)
