@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,15 @@ def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
     assert mixed["activations"] < plain["activations"]
 
 
+def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> None:
+    deep = replace(SHAPE, depth=8)
+    chosen = ELFModule.for_data(data, network=replace(deep, gradient_checkpointing=True))
+    plan = plan_run(ELFModule.for_data(data, network=deep), data, trainer_of(max_steps=1))
+    checkpointed = plan_run(chosen, data, trainer_of(max_steps=1))
+    assert plan.checkpointed_memory == sum(checkpointed.memory.values()) == checkpointed.checkpointed_memory
+    assert plan.checkpointed_memory < sum(plan.memory.values())
+
+
 def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> None:
     for module in (
         ELFModule.for_data(data, network=SHAPE, optimizer=AdamW()),
@@ -145,17 +155,24 @@ def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> No
         assert plan_run(module, data, trainer).memory["optimizer"] == held
 
 
-def test_a_device_that_is_too_small_is_told() -> None:
+@pytest.mark.parametrize(
+    ("checkpointed", "remedy"),
+    [
+        (10_000_000_000, "a smaller data.batch_size, or model.network.gradient_checkpointing (about 10GB)"),
+        (79_000_000_000, "a smaller data.batch_size"),
+    ],
+)
+def test_a_device_that_is_too_small_is_told(checkpointed: int, remedy: str) -> None:
     plan = RunPlan(
         105_000_000, 8_000_000, 1024, 64, 8, 1, 15_625, 78_125, 7812, 0.002, 0.001, "constant", 5e14,
-        {"weights": 400_000_000, "activations": 80_000_000_000}, 80_000_000_000,
+        {"weights": 400_000_000, "activations": 80_000_000_000}, checkpointed, 80_000_000_000,
     )  # fmt: skip
     texts = [text for _, text in plan.lines()]
     assert "8,000,000 rows of 1,024, 8.19G tokens an epoch" in texts
     assert "512 rows a step: 64 x 8 device(s) x 1 micro-batch(es)" in texts
     assert "15,625 an epoch, 78,125 in all: 5 epoch(s)" in texts
     assert "0.002 (0.001 at 256 rows) after 7,812 steps of warm-up, then constant" in texts
-    assert texts[-1].startswith("which is more than the device has, 80GB: set a smaller data.batch_size")
+    assert texts[-1] == f"which is more than the device has, 80GB: set {remedy}"
 
 
 def test_the_summary_comes_before_the_first_step(

@@ -23,6 +23,8 @@ from elf_lightning.optim.groups import split_parameters
 
 WIDTH = 70
 """Columns for a list, which leave room for a word before it on a terminal of 80."""
+USABLE = 0.95
+"""Share of a device's memory that a plan may fill."""
 
 
 @runtime_checkable
@@ -55,6 +57,7 @@ class RunPlan:
         step_flops: of an optimizer step on all devices.
         memory: bytes a device at the peak of a training step, by what they are for; without what the
             frozen encoder, libraries and fragmentation take.
+        checkpointed_memory: bytes of the same with gradient checkpointing.
         device_memory: bytes that the device has; None for a CPU.
     """
 
@@ -72,6 +75,7 @@ class RunPlan:
     decay: str
     step_flops: float
     memory: dict[str, int]
+    checkpointed_memory: int
     device_memory: int | None
 
     @property
@@ -94,9 +98,12 @@ class RunPlan:
         ]
         parts = (f"{name} {_bytes(size)}" for name, size in self.memory.items())
         result += [("", line) for line in lines(parts, WIDTH)]
-        if self.device_memory is not None and peak > 0.95 * self.device_memory:
+        if self.device_memory is not None and peak > USABLE * self.device_memory:
             has = _bytes(self.device_memory)
-            remedy = "a smaller data.batch_size, or model.network.gradient_checkpointing"
+            remedy = "a smaller data.batch_size"
+            if self.checkpointed_memory <= USABLE * self.device_memory:
+                needs = _bytes(self.checkpointed_memory)
+                remedy += f", or model.network.gradient_checkpointing (about {needs})"
             result.append(("", f"which is more than the device has, {has}: set {remedy}"))
         return result
 
@@ -155,6 +162,7 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
         decay=module.schedule.decay,
         step_flops=module.training_flops(data.batch_size, data.max_length) * devices * accumulation,
         memory=_memory(module, data, trainer),
+        checkpointed_memory=sum(_memory(module, data, trainer, checkpointing=True).values()),
         device_memory=_device_memory(trainer.strategy.root_device),
     )
 
@@ -181,7 +189,9 @@ def _total_steps(trainer: Trainer, steps_per_epoch: int) -> float:
     return min(by_steps, by_epochs)
 
 
-def _memory(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> dict[str, int]:
+def _memory(
+    module: PlannableModule, data: ELFDataModule, trainer: Trainer, checkpointing: bool | None = None
+) -> dict[str, int]:
     network, rows, length = module.network, data.batch_size, data.max_length
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
     averages = 1 if isinstance(module.optimizer, Muon) else 2
@@ -194,7 +204,7 @@ def _memory(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> d
         "gradients": 4 * (matrices + others),
         "optimizer": 4 * (averages * matrices + 2 * others),
         "average": 4 * (matrices + others) * averaged,
-        "activations": activation_bytes(network, rows, length, compute_bytes, fused),
+        "activations": activation_bytes(network, rows, length, compute_bytes, fused, checkpointing),
         "heads": head_bytes(network, rows, length, decode_rows),
     }
     return {name: size for name, size in sizes.items() if size}

@@ -23,7 +23,12 @@ from elf_lightning.network.heads import CHUNK_LOGITS
 
 
 def activation_bytes(
-    network: ELFNetwork, rows: int, length: int, compute_bytes: int = 2, fused: bool = True
+    network: ELFNetwork,
+    rows: int,
+    length: int,
+    compute_bytes: int = 2,
+    fused: bool = True,
+    checkpointing: bool | None = None,
 ) -> int:
     """Activations of the transformer blocks that wait for the backward pass.
 
@@ -34,11 +39,14 @@ def activation_bytes(
         length: text positions of a row, padding included.
         compute_bytes: of a value in the compute type: 2 or 4.
         fused: whether norms are those of a GPU.
+        checkpointing: with gradient checkpointing or without; None for what the network does.
     """
     shape = network.shape
+    if checkpointing is None:
+        checkpointing = shape.gradient_checkpointing
     positions = rows * (length + network.prefix.length)
     block = positions * _position_bytes(network, compute_bytes, fused) + _cast_bytes(network, compute_bytes)
-    if shape.gradient_checkpointing:
+    if checkpointing:
         return block + shape.depth * positions * 4 * shape.hidden_size
     return shape.depth * block
 
