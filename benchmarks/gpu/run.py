@@ -90,7 +90,7 @@ def held_out(corpus: Corpus, network: ELFNetwork) -> dict[str, float]:
     draws = OBJECTIVE.draw(batch.latents.shape, StepKey(0, "held out", 0), batch.latents.device)
     losses = OBJECTIVE.evaluate(network, batch, draws, unknown)
     with torch.no_grad():
-        recovered = network.decode(batch.latents, draws.guidance).argmax(-1)
+        recovered = network.recover(batch.latents, draws.guidance)
     right = (recovered == batch.input_ids) & (batch.input_ids != unknown)
     named = {
         "denoise_loss": losses.denoise,
