@@ -22,7 +22,7 @@ from elf_lightning.network import NetworkShape
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-EVERY, STEPS = 5, 14
+EVERY, STEPS = 5, 15
 Train = Callable[..., None]
 
 ON_THE_HOST = {
