@@ -34,7 +34,7 @@ def require_compiler(setting: str, device: torch.device) -> None:
     if device.type == "cuda" and find_spec("triton") is None:
         raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")
     if device.type == "cpu":
-        compiler = os.environ.get("CXX") or USUAL_COMPILERS.get(sys.platform, "g++")
+        compiler = os.environ.get("CXX", USUAL_COMPILERS.get(sys.platform, "g++"))
         if shutil.which(compiler) is None:
             raise UserError(
                 f"{setting} needs a C++ compiler on a CPU, and there is no '{compiler}': install it, name "
