@@ -54,6 +54,8 @@ test-slow: install ## the checks that take longer
 
 bench: install ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.train_step --size quickstart --rounds 15 --json benchmarks/results/train-step-quickstart.json
+	$(BIN)/python -m benchmarks.fast_paths --size quickstart --json benchmarks/results/fast-paths-quickstart.json
+	$(BIN)/python -m benchmarks.flops --json benchmarks/results/flops.json
 	$(BIN)/python -m benchmarks.optimizer --size quickstart --rounds 15 --json benchmarks/results/optimizer-quickstart.json
 	$(BIN)/python -m benchmarks.optimizer --size elf-b --json benchmarks/results/optimizer-elf-b.json
 	$(BIN)/python -m benchmarks.sample --size quickstart --json benchmarks/results/sample-quickstart.json
