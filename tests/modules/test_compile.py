@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +70,13 @@ def test_runs_that_validate_and_sample_stay_compiled(
             run = {"model.compile": True, "model.network.hidden_size": width, "trainer.callbacks": callbacks}
             fit(f"width {width}", run)
     assert counter.frame_count > torch._dynamo.config.recompile_limit, "there was something to see"
+
+
+def test_a_run_that_nothing_can_compile_does_not_begin(
+    command: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(command("fit", {"name": "refused", "model.compile": True})) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("elf fit: model.compile needs a C++ compiler")
+    assert not Path("runs/refused").exists()
