@@ -97,6 +97,6 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--compile",
         action="store_true",
         help="sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; the first "
-        "batch takes a minute or more longer, the others less",
+        "batch waits for it, up to a minute, the others are faster",
     )
     add_reading(machine)
