@@ -32,6 +32,10 @@ def test_short_names_in_a_fixed_order() -> None:
     ]
 
 
+def test_slow_runs_have_whole_tokens_a_second() -> None:
+    assert short_metrics({"train/tokens_per_second": torch.tensor(257.186)}, "train") == {"tok/s": "257"}
+
+
 def test_lines_break_between_items_only() -> None:
     assert lines(["loss 2.184", "denoise 1.4", "acc 1%"], 24) == ["loss 2.184  denoise 1.4", "acc 1%"]
     assert lines(["much longer than that"], 5) == ["much longer than that"]

@@ -258,9 +258,9 @@ def test_folder_without_checkpoint(tmp_path: Path) -> None:
 
 def test_unreachable_hub(tmp_path: Path) -> None:
     message = complaint("owner/name", cache_dir=tmp_path, endpoint="http://127.0.0.1:9")
-    assert "'owner/name' is neither a file or folder here" in message
+    assert "'owner/name' is neither a file nor a folder here" in message
     offline = complaint("owner/name", cache_dir=tmp_path, local_files_only=True)
-    assert "'owner/name' is neither a file or folder here" in offline
+    assert "'owner/name' is neither a file nor a folder here" in offline
 
 
 def edited(bundle: ModelBundle, **changes: Tensor | None) -> dict[str, Tensor]:

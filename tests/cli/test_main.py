@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -42,6 +43,19 @@ def test_unknown_words_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) 
     assert main(["fot"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("elf: ")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "elf_lightning", "config", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert listing.stdout is not None
+    listing.stdout.close()
+    _, complaint = listing.communicate()
+    assert (listing.returncode, complaint) == (128 + signal.SIGPIPE, "")
 
 
 def test_the_module_is_the_command() -> None:

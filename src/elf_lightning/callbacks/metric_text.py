@@ -67,7 +67,8 @@ def _text(name: str, value: float) -> str:
         return f"{value:.2g}"
     if name == "skipped_steps":
         return f"{value:.0f}"
-    return magnitude(value) if abs(value) >= 1000 else f"{value:.3f}"
+    counted = name == "tokens_per_second" or abs(value) >= 1000
+    return magnitude(value) if counted else f"{value:.3f}"
 
 
 def magnitude(value: float) -> str:

@@ -103,6 +103,6 @@ def _downloaded(name: str, **download: Any) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES, **download))
     except unreachable as error:
         raise UserError(
-            f"checkpoint '{name}' is neither a file or folder here, nor could it be had from the "
+            f"checkpoint '{name}' is neither a file nor a folder here, and could not be had from the "
             f"Hugging Face Hub ({first_line(error)}); check the path, or the id and the connection"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr, or without
-        words, after the help; 130 after Ctrl-C.
+        words, after the help; 130 after Ctrl-C; 141 where nobody reads what is printed, as behind `| head`.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = "elf"
@@ -69,9 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"elf {parsed.command}"
         module, _ = COMMANDS[parsed.command]
         importlib.import_module(module).run(words)
+        sys.stdout.flush()
     except UserError as error:
         print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Python would try once more, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return 0

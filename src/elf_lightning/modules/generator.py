@@ -105,7 +105,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         if not self.bundle.decoding:
             raise UserError(
                 "the checkpoint does not say which tokenizer and encoder it was trained with, so there is no "
-                "turning its tokens into text"
+                "turning its tokens into text; take the run's own checkpoint, or a Hub folder made of that"
             )
         return self.bundle.decoding
 

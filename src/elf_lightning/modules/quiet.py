@@ -11,6 +11,8 @@ def quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # A command that does not train has no use for the callback that saves.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")
     # Its successor is not in the oldest torch that is supported.
     warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
 
