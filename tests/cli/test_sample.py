@@ -338,7 +338,7 @@ def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, 
     (tmp_path / "nothing").mkdir()
     assert "holds no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
     assert "does not exist; give a file" in complaint(checkpoint=tmp_path / "missing.ckpt")
-    assert "nor could it be had from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
+    assert "could not be had from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
     torch.save({"weights": torch.zeros(2)}, cut)
     assert "neither elf_lightning nor the official code wrote it" in complaint(checkpoint=cut)
 
