@@ -113,6 +113,7 @@ def differences(ways: dict[str, Way], exact: bool) -> dict[str, dict[str, float]
         found, chosen = way()
         if exact:
             torch.testing.assert_close(found, latents, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(chosen, tokens)
         differing[name] = {
             "latents": (found - latents).abs().max().item(),
             "tokens": (chosen != tokens).float().mean().item(),

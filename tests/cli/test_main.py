@@ -58,6 +58,15 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (listing.returncode, complaint) == (128 + signal.SIGPIPE, "")
 
 
+def test_other_broken_pipes_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(words: list[str]) -> None:
+        raise BrokenPipeError("of a worker")
+
+    monkeypatch.setattr("elf_lightning.cli.config.run", breaks)
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        main(["config", "list"])
+
+
 def test_the_module_is_the_command() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "elf_lightning", "--version"], capture_output=True, text=True, check=True

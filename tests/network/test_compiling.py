@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
@@ -45,7 +46,12 @@ def test_compilers_are_those_that_torch_calls(
 def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(compiling, "find_spec", lambda name: name)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
     require_compiler("compile", GPU)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match=r"^compile needs a C compiler on a GPU, .* there is no gcc or clang"):
+        require_compiler("compile", GPU)
     monkeypatch.setattr(compiling, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^compile needs Triton on a GPU: `pip install triton`, or leave"):
         require_compiler("compile", GPU)
@@ -53,9 +59,10 @@ def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    module = ELFModule(8, 20, 6, eos_id=1, pad_id=0, network=SHAPE, compile=True)
+    module.trainer = Trainer(accelerator="cpu", logger=False)
     with pytest.raises(UserError, match=r"^model\.compile needs a C\+\+ compiler"):
-        ELFModule(8, 20, 6, eos_id=1, pad_id=0, network=SHAPE, compile=True)
+        module.setup("fit")
     network = ELFNetwork(SHAPE, 8, 20, 6)
     sampler = partial(
         Sampler, network, RectifiedPath(), SamplingSettings(), LogitNormal(), eos_id=1, pad_id=0

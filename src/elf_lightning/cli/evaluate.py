@@ -66,7 +66,7 @@ def _checkpoint(given: Path | None) -> Path:
 
 def _newest() -> Path:
     """The newest checkpoint under runs/, of a run that kept its configuration if there is one."""
-    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
+    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()} - {RUNS}
     if not folders:
         raise UserError("there is no checkpoint under runs/ yet; train one first with `make quickstart`")
     configured = [folder for folder in folders if _configurations(folder)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,9 +59,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr, or without
-        words, after the help; 130 after Ctrl-C; 141 where nobody reads what is printed, as behind `| head`.
+        words, after the help; 130 after Ctrl-C; 141 where nobody reads what is printed, as behind `| head`
+        (1 where rich prints it).
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_has_left():  # a pipe of another kind
+            raise
+        # Python would try once more, and complain, when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _reader_has_left() -> bool:
+    """Whether what is printed goes into a pipe that nobody reads."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _run(words: Sequence[str]) -> int:
     command = "elf"
     if not words:
         _parser().print_help(sys.stderr)
@@ -70,14 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"elf {parsed.command}"
         module, _ = COMMANDS[parsed.command]
         importlib.import_module(module).run(words)
-        sys.stdout.flush()
     except UserError as error:
         print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Python would try once more, and complain, when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     return 0

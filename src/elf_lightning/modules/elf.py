@@ -61,7 +61,7 @@ class ELFModule(GuardedModule):
             on a GPU.
 
     Raises:
-        UserError: for settings or a checkpoint that cannot be used, or `compile` with nothing that compiles.
+        UserError: for settings or a checkpoint that cannot be used.
     """
 
     def __init__(
@@ -84,8 +84,6 @@ class ELFModule(GuardedModule):
         compile: bool = False,
     ) -> None:
         super().__init__(non_finite)
-        if compile:
-            require_compiler("model.compile", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = ELFNetwork(
             network, latent_size, vocab_size, max_length, seeded_generator("initial values", seed)
         )
@@ -103,6 +101,7 @@ class ELFModule(GuardedModule):
         self._decoding: dict[str, Any] = {}
         self._loaded_steps = 0
         self.held_out = HeldOut(unknown_id)
+        self._compiled = compile
         if compile:
             self.network.compile()
 
@@ -110,6 +109,15 @@ class ELFModule(GuardedModule):
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
         """A module with the sizes of `data`; `settings` are this class's other arguments."""
         return cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
+
+    def setup(self, stage: str) -> None:
+        """See whether there is something that compiles for the Trainer's device.
+
+        Raises:
+            UserError: if it is asked for and there is none.
+        """
+        if self._compiled:
+            require_compiler("model.compile", self.trainer.strategy.root_device)
 
     def on_fit_start(self) -> None:
         """See whether the weights to begin with fit the data."""
