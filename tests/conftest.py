@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,18 @@ class LargestTensor(TorchDispatchMode):
 def largest_tensor() -> type[LargestTensor]:
     """A context that notes the size of the largest tensor made in it."""
     return LargestTensor
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`torch.compile` with a backend that runs the graphs as they are and counts them: its `frame_count`."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("eager")
+    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    return counter
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,13 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
 
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
@@ -98,12 +96,8 @@ def test_precisions(sample: Sample, run_folder: str, loaded: list[ELF], precisio
     assert texts == model.generate(2)
 
 
-def test_sampling_may_be_compiled(sample: Sample, loaded: list[ELF], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_may_be_compiled(sample: Sample, loaded: list[ELF], counter: Any) -> None:
     plain = sample("--num", "2")
-    torch.compiler.reset()
-    counter = CompileCounter()
-    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     assert sample("--num", "2", "--compile") == plain
     assert [model.compile for model in loaded] == [False, True]
     assert counter.frame_count == 1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
@@ -19,23 +16,13 @@ GRAPHS = 6
 """Three to train, of which two without gradient; as many to validate, with the network in eval mode."""
 
 
-@pytest.fixture
-def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
-    """`torch.compile` with a backend that runs the graphs as they are and counts them."""
-    torch.compiler.reset()
-    counter = CompileCounterWithBackend("eager")
-    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-    return counter
-
-
 def checkpoint(name: str) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(newest_checkpoint(f"runs/{name}/checkpoints"), weights_only=True)
     return state
 
 
 def test_a_compiled_run_is_averaged_resumed_and_sampled(
-    fit: Callable[..., None], counter: CompileCounterWithBackend, capsys: pytest.CaptureFixture[str]
+    fit: Callable[..., None], counter: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"trainer.max_epochs": 1}
     fit("eager", short)
@@ -59,9 +46,7 @@ def test_a_compiled_run_is_averaged_resumed_and_sampled(
     assert capsys.readouterr().out.strip()
 
 
-def test_runs_that_validate_and_sample_stay_compiled(
-    fit: Callable[..., None], counter: CompileCounterWithBackend
-) -> None:
+def test_runs_that_validate_and_sample_stay_compiled(fit: Callable[..., None], counter: Any) -> None:
     """Two networks in a process have more graphs than torch keeps by itself, which would go on eagerly."""
     texts = {"every_n_steps": 4, "num_samples": 5, "batch_size": 2, "show": False}
     callbacks = [{"class_path": "EMA"}, {"class_path": "SampleLogger", "init_args": texts}]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from tests.host_waits import WAYS_TO_WAIT, HostWaits
 from torch import Tensor
-from torch._dynamo.testing import CompileCounter
 
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Sampler, SamplingSettings, Step, make_solver
@@ -23,16 +20,6 @@ WAYS: list[dict[str, Any]] = [
     {"solver": "heun"},
     {"solver": "ode", "cfg_scale": 2.0},
 ]
-
-
-@pytest.fixture
-def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
-    """`torch.compile` with a backend that runs the graphs as they are and counts them."""
-    torch.compiler.reset()
-    monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
-    counter = CompileCounter()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-    return counter
 
 
 @pytest.mark.parametrize("way", WAYS)
