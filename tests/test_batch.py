@@ -24,3 +24,11 @@ def test_only_copies_to_a_gpu_do_not_wait(device: str, waits: bool, monkeypatch:
     monkeypatch.setattr(torch.Tensor, "to", to)
     assert len(move_data_to_device(batch, torch.device(device))) == 2
     assert moves == [not waits] * 5
+
+
+def test_all_tensors_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    on = torch.zeros(2, 3, dtype=torch.int64)
+    pinned = TokenBatch(on, on, on, on, on[:, 0]).pin_memory()
+    assert isinstance(pinned, TokenBatch)
+    assert all(value.min() == value.max() == 1 for value in vars(pinned).values())

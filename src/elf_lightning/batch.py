@@ -28,7 +28,7 @@ class _TensorRecord:
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The record in page-locked memory, for copies that overlap with compute."""
+        """The record in page-locked memory, from where a GPU copies without the host waiting."""
         return self.map(lambda tensor: tensor.pin_memory())
 
 

@@ -375,3 +375,15 @@ class TestMistakes:
             UserError, match=r"data.batch_size 100 x 1 device\(s\) is more than the 7 training rows"
         ):
             data.train_dataloader()
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_for_a_gpu_are_pinned(
+    device: str, pinned: bool, make_data: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data()
+    data.prepare_data()
+    data.setup("fit")
+    monkeypatch.setattr(ELFDataModule, "_device", lambda data: torch.device(device))
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.predict_dataloader()):
+        assert loader.pin_memory is pinned
