@@ -67,10 +67,12 @@ def _normal(*shape: int, device: torch.device) -> Tensor:
 
 def _with_gradients(way: Callable[[], Tensor], *of: Tensor) -> Callable[[], Any]:
     """The way's result, and the gradients of its product with numbers that are always the same."""
+    example = way().detach()
+    numbers = _normal(*example.shape, device=example.device)
 
     def run() -> Any:
         result = way()
-        return result, torch.autograd.grad(result, of, _normal(*result.shape, device=result.device))
+        return result, torch.autograd.grad(result, of, numbers)
 
     return run
 
