@@ -93,6 +93,21 @@ def test_without_a_name_runs_without_configuration_are_passed_over(
     assert len(rows("notebook/samples.jsonl")) == 8
 
 
+def test_a_checkpoint_that_lies_with_the_runs_has_no_configuration(
+    train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("mine")
+    (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
+    shutil.copy(saved, "runs/newer.ckpt")
+    capsys.readouterr()
+    assert main(["eval"]) == 0
+    assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
+
+    shutil.rmtree("runs/mine")
+    assert main(["eval"]) == 2
+    assert "runs holds no config.yaml of its run; give one with --config" in capsys.readouterr().err
+
+
 def test_without_a_checkpoint_it_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

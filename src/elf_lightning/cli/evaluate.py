@@ -66,10 +66,11 @@ def _checkpoint(given: Path | None) -> Path:
 
 def _newest() -> Path:
     """The newest checkpoint under runs/, of a run that kept its configuration if there is one."""
-    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()} - {RUNS}
+    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
     if not folders:
         raise UserError("there is no checkpoint under runs/ yet; train one first with `make quickstart`")
-    configured = [folder for folder in folders if _configurations(folder)]
+    # One that lies in runs/ itself has no configuration: those below are of other runs.
+    configured = [folder for folder in folders if folder != RUNS and _configurations(folder)]
     newest = map(newest_checkpoint, configured or folders)
     return max(newest, key=lambda path: path.stat().st_mtime_ns)
 
