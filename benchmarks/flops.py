@@ -25,10 +25,8 @@ def counted(name: str) -> dict[str, float]:
     """FLOPs of a training step and of sampling at one size, in the product's way and in plain ones."""
     size = SIZES[name]
     network, rows, length = size.network(), size.batch_size, size.max_length
-    decode = size.objective.decode_probability * rows
-    self_cond = size.objective.self_cond_probability * (rows - decode)
     found = {
-        "training": training_step_flops(network, rows, length, decode, self_cond),
+        "training": training_step_flops(network, rows, length, *size.objective.mean_counts(rows)),
         "training, plain": plain_flops(network, rows, length),
     }
     for kind, passes in (("sampling", 1), ("sampling with CFG", 2)):

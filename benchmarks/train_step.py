@@ -124,9 +124,7 @@ def flops_table(training: ProductTraining, rounds: Rounds, peak: float) -> tuple
     MFU counts what losses and gradients need alone; what is computed, the optimizer's products too.
     """
     rows, length = training.batch.input_ids.shape
-    decode = training.objective.decode_probability * rows
-    self_cond = training.objective.self_cond_probability * (rows - decode)
-    needed = training_step_flops(training.network, rows, length, decode, self_cond)
+    needed = training_step_flops(training.network, rows, length, *training.objective.mean_counts(rows))
     spent = {"product": needed, "plain": float(plain_flops(training.network, rows, length))}
     moved = optimizer_flops(training.network)
     table = Table("", title=f"GFLOPs; peak measured: {peak / 1e9:,.0f} GFLOP/s")
@@ -134,7 +132,8 @@ def flops_table(training: ProductTraining, rounds: Rounds, peak: float) -> tuple
         table.add_column(heading, justify="right")
     record = {"peak": peak}
     for way, flops in spent.items():
-        seconds, of_peak = rounds.time(way).median, (flops + moved[way]) / rounds.time(way).median / peak
+        seconds = rounds.time(way).median
+        of_peak = (flops + moved[way]) / seconds / peak
         record |= {
             f"{way}_flops": flops,
             f"{way}_optimizer_flops": moved[way],

@@ -30,12 +30,11 @@ from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.checkpoints import ModelBundle, save_hub
 from elf_lightning.flow import seeded_generator
 from elf_lightning.network import ELFNetwork, NetworkShape
-from elf_lightning.objectives import ELFObjective, StepKey
+from elf_lightning.objectives import StepKey
 from elf_lightning.optim import Muon, Schedule
 from elf_lightning.sampling import Sampler, SamplingSettings
 
-OBJECTIVE = ELFObjective(decode_probability=0.25, decode_noise_scale=2.0)
-"""As in `conf/quickstart.yaml`."""
+OBJECTIVE = SIZES["quickstart"].objective
 SETTINGS = {
     "sde 32": SamplingSettings(),
     "sde 64": SamplingSettings(steps=64, gamma=1.0),

@@ -105,10 +105,8 @@ class Step:
     def flops(self) -> float:
         """The work that a step needs, on average of the draws, whichever way it is done."""
         rows, length = self.rows.input_ids.shape
-        objective = self.training.objective
-        decode = objective.decode_probability * rows
-        self_cond = objective.self_cond_probability * (rows - decode)
-        return training_step_flops(self.training.network, rows, length, decode, self_cond)
+        counts = self.training.objective.mean_counts(rows)
+        return training_step_flops(self.training.network, rows, length, *counts)
 
     def parts(self, rounds: int) -> dict[str, float]:
         """Median seconds of each part alone."""

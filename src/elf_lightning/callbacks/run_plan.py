@@ -196,7 +196,7 @@ def _memory(
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
     averages = 1 if isinstance(module.optimizer, Muon) else 2
     fused = trainer.strategy.root_device.type == "cuda"
-    decode_rows = module.objective.decode_probability * rows
+    decode_rows, _ = module.objective.mean_counts(rows)
     compute_bytes = 2 if "16" in str(trainer.precision) else 4
     averaged = any(map(_averages_there, trainer.callbacks))  # type: ignore[attr-defined]
     sizes = {

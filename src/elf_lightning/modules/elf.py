@@ -139,9 +139,7 @@ class ELFModule(GuardedModule):
 
     def training_flops(self, rows: int, length: int) -> float:
         """FLOPs of a micro-batch, forward and backward, on the average of the draws."""
-        decode = self.objective.decode_probability * rows
-        self_cond = self.objective.self_cond_probability * (rows - decode)
-        return training_step_flops(self.network, rows, length, decode, self_cond)
+        return training_step_flops(self.network, rows, length, *self.objective.mean_counts(rows))
 
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Losses and decode accuracies of held-out rows, at draws that stay the same for the whole run."""

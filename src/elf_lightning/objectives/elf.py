@@ -75,6 +75,11 @@ class ELFObjective:
             num_self_cond=num_self_cond,
         )
 
+    def mean_counts(self, rows: int) -> tuple[float, float]:
+        """Decode rows of `rows`, and denoise rows that self-condition, on average of the draws."""
+        decode = self.decode_probability * rows
+        return decode, self.self_cond_probability * (rows - decode)
+
     def _mode_counts(self, rows: int, key: StepKey) -> tuple[int, int]:
         """Numbers of decode and of self-conditioning rows: right on average, within a row of the mean."""
         u, u_self_cond = torch.rand(2, generator=key.counts_generator()).tolist()
