@@ -131,7 +131,16 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     def rows(self) -> RowMaker:
         """What the user writes -> rows to generate."""
         bundle = self.bundle
-        return RowMaker(self.detokenizer.tokenizer, bundle.decoding, bundle.latent_size, bundle.max_length)
+        return RowMaker(
+            self.detokenizer.tokenizer,
+            bundle.decoding,
+            bundle.latent_size,
+            bundle.max_length,
+            self._computing,
+        )
+
+    def _computing(self) -> torch.autocast:
+        return computing_in(self.precision, self.device)
 
     def generate(
         self,
@@ -189,9 +198,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         sampler = self.sampler(**settings)
         plans = self.rows.plans(num, prompts, infill)
-        for start in range(0, len(plans), batch_size):
-            with computing_in(self.precision, self.device):
-                prompt, fixed = self.rows.batch(plans[start : start + batch_size], start, self.device)
+        for prompt, fixed in self.rows.batches(plans, batch_size, self.device):
+            with self._computing():
                 result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
             indices = prompt.index.tolist()
             yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)
@@ -259,7 +267,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         each = self.rows.plans(1, prompts)
         plans = (each * ceil(num / len(each)))[:num]
         batches = (prompt for prompt, _ in self.rows.batches(plans, batch_size, self.device))
-        with computing_in(self.precision, self.device):
+        with self._computing():
             self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
         return self.repetition_direction
 

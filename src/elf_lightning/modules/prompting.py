@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class RowMaker:
         decoding: the DataModule's decoding state.
         latent_size: C of the network.
         max_length: S of the network.
+        precision: a context in which to embed, as the network computes.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class RowMaker:
         decoding: Mapping[str, Any],
         latent_size: int,
         max_length: int,
+        precision: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.tokenizer = tokenizer
         self.decoding = decoding
         self.latent_size = latent_size
         self.max_length = max_length
+        self.precision = precision
         self.max_condition_length: int | None = decoding["max_condition_length"]
 
     def plans(
@@ -170,7 +174,8 @@ class RowMaker:
     def _embedded(self, prompt: PromptBatch) -> LatentPromptBatch:
         if prompt.condition_mask.any():
             self._embedder.encoder.to(prompt.index.device)
-            return self._embedder.prompts(prompt)
+            with self.precision():
+                return self._embedder.prompts(prompt)
         latents = torch.zeros(*prompt.input_ids.shape, self.latent_size, device=prompt.index.device)
         return LatentPromptBatch(**vars(prompt), latents=latents)
 
