@@ -31,15 +31,17 @@ def require_compiler(setting: str, device: torch.device) -> None:
     Raises:
         UserError: without a C++ compiler on a CPU, or without Triton and a C compiler on a GPU.
     """
-    if device.type == "cuda" and find_spec("triton") is None:
-        raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")
-    c_compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    if device.type == "cuda" and not any(map(shutil.which, c_compilers)):
-        raise UserError(
-            f"{setting} needs a C compiler on a GPU, for Triton, and there is no {' or '.join(c_compilers)}: "
-            f"install one, name another in the environment variable CC, or leave {setting} out"
-        )
-    if device.type == "cpu":
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")
+        compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+        if not any(map(shutil.which, compilers)):
+            raise UserError(
+                f"{setting} needs a C compiler on a GPU, for Triton, and there is no "
+                f"{' or '.join(compilers)}: install one, name another in the environment variable CC, or "
+                f"leave {setting} out"
+            )
+    elif device.type == "cpu":
         compiler = os.environ.get("CXX", USUAL_COMPILERS.get(sys.platform, "g++"))
         if shutil.which(compiler) is None:
             raise UserError(
