@@ -1,7 +1,7 @@
 """Peak memory of a training step's losses and gradients, by formula and as measured.
 
 Gradients grow while activations are let go, so that the sum of all parts lies above the peak where a batch is
-small. `whole step` adds weights, their average and the optimizer's moments.
+small. `whole step` adds weights, their average and the optimizer's latent_statistics.
 
     python -m benchmarks.memory --size elf-b --batch 2 --json memory.json
     python -m benchmarks.memory --size elf-b --batch 16 --device cuda --precision bf16
@@ -71,7 +71,7 @@ def formula_bytes(training: ProductTraining, decode_rows: int) -> dict[str, int]
 
 
 def kept_bytes(network: ELFNetwork) -> int:
-    """Weights, their average and the optimizer's moments, which are there between steps too, by formula."""
+    """Weights, their average and the optimizer's latent_statistics, which are there between steps too, by formula."""
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
     return 4 * (2 * (matrices + others) + matrices + 2 * others)
 

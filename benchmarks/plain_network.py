@@ -24,7 +24,7 @@ def plain_hidden(
     prefix = network.prefix(t, guidance, gate)
     h = torch.cat([prefix, entrance.up(entrance.down(x))], dim=1)
     length = prefix.shape[1]
-    angles = rotary_angles(length, z.shape[1], network.shape.hidden_size // network.shape.num_heads).to(h)
+    angles = rotary_angles(length, z.shape[1], network.config.hidden_size // network.config.num_heads).to(h)
     block: Any
     for block in network.blocks:
         h = h + attention(block.attention, rms_norm(block.attention_norm, h), angles)
@@ -44,14 +44,14 @@ def both_heads(
 
 def plain_backbone_flops(network: ELFNetwork, length: int) -> int:
     """Of `plain_hidden`, a row forward: it merges and then narrows, where the network does both at once."""
-    size, bottleneck = network.latent_size, network.shape.bottleneck_size
-    merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.shape.self_conditioning else 0
+    size, bottleneck = network.latent_size, network.config.bottleneck_size
+    merge = 4 * length * size**2 - 2 * length * size * bottleneck if network.config.self_conditioning else 0
     return backbone_flops(network, length) + merge
 
 
 def untrained_flops(network: ELFNetwork, length: int) -> int:
     """Of the gradients of inputs that nobody trains, a row: they are not taken."""
-    shape, size = network.shape, network.latent_size
+    shape, size = network.config, network.latent_size
     enter = 4 * length * size**2 if shape.self_conditioning else 2 * length * size * shape.bottleneck_size
     embedded = 1 if network.prefix.guidance is None else 2
     return enter + 4 * ScalarEmbedding.num_frequencies * shape.hidden_size * embedded

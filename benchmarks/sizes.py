@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from elf_lightning.network import PRESETS, ELFNetwork, NetworkShape
+from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
 from elf_lightning.objectives import ELFObjective
 
 
@@ -24,7 +24,7 @@ class Size:
         objective: what is trained; stateless.
     """
 
-    shape: NetworkShape
+    shape: NetworkConfig
     latent_size: int
     vocabulary_size: int
     max_length: int
@@ -55,7 +55,7 @@ def _published(preset: str, batch_size: int) -> Size:
 
 SIZES = {
     "tiny": Size(
-        NetworkShape(hidden_size=32, depth=2, num_heads=2, bottleneck_size=16),
+        NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=16),
         latent_size=24,
         vocabulary_size=200,
         max_length=16,
@@ -63,7 +63,7 @@ SIZES = {
         encoder_layers=1,
     ),
     "quickstart": Size(
-        NetworkShape(
+        NetworkConfig(
             hidden_size=128,
             depth=4,
             num_heads=4,

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from elf_lightning.errors import UserError
-from elf_lightning.modules.generator import ELF
+from elf_lightning.generation.pretrained import ELF
 from elf_lightning.sampling import SampleResult
 
 STEPS_FOR_CALLS: dict[str, Callable[[int], int]] = {

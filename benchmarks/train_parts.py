@@ -47,7 +47,7 @@ def parts(training: ProductTraining, encoder: PretrainedEncoder) -> dict[str, Wa
     z = objective.path.interpolate(x, draws.noise, draws.t)
     gate = (torch.arange(len(batch), device=x.device) < first).float()
     counting = batch.loss_mask.float()
-    hidden = torch.randn(*x.shape[:2], network.shape.hidden_size, device=x.device, requires_grad=True)
+    hidden = torch.randn(*x.shape[:2], network.config.hidden_size, device=x.device, requires_grad=True)
 
     def main_forward() -> Tensor:
         with training.precision():

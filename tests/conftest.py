@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.checkpoints.official import from_official
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -114,7 +114,7 @@ def golden_network(golden: Callable[[str], Golden], golden_config: dict[str, Any
 
 def network_from_golden(config: dict[str, Any], official_weights: dict[str, Tensor]) -> ELFNetwork:
     """A network of the recorded sizes with the given weights under their official names."""
-    shape = NetworkShape(
+    shape = NetworkConfig(
         hidden_size=config["hidden_size"],
         depth=config["depth"],
         num_heads=config["num_heads"],
@@ -185,11 +185,11 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> str:
+def tiny_scoring_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a causal language model with random weights, 64 positions, and its tokenizer of words."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    folder = tmp_path_factory.mktemp("tiny_judge")
+    folder = tmp_path_factory.mktemp("tiny_scoring_model")
     size = save_tokenizer(folder, unk_token="<unk>", eos_token="<eos>")
     config = GPT2Config(
         vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2, initializer_range=0.3

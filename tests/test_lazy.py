@@ -12,7 +12,7 @@ PACKAGES = [
     "elf_lightning",
     "elf_lightning.data",
     "elf_lightning.metrics",
-    "elf_lightning.modules",
+    "elf_lightning.training",
     "elf_lightning.sampling",
 ]
 HEAVY = {

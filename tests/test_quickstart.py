@@ -27,13 +27,13 @@ def test_the_quickstart_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.M
     (log,) = Path("runs/quickstart/csv").glob("version_*/metrics.csv")
     with log.open() as file:
         rows = list(csv.DictReader(file))
-    held_out = {
+    validation = {
         name: [float(row[f"val/{name}"]) for row in rows if row[f"val/{name}"]]
         for name in ("denoise_loss", "decode_loss", "clean_decode_accuracy")
     }
-    assert held_out["denoise_loss"][-1] < held_out["denoise_loss"][0]
-    assert held_out["decode_loss"][-1] < held_out["decode_loss"][0]
-    assert held_out["clean_decode_accuracy"][-1] >= PROMISED
+    assert validation["denoise_loss"][-1] < validation["denoise_loss"][0]
+    assert validation["decode_loss"][-1] < validation["decode_loss"][0]
+    assert validation["clean_decode_accuracy"][-1] >= PROMISED
 
     texts = ELF.from_pretrained("runs/quickstart").generate(128, seed=0)
     splits = WebBible(divine_name="the Lord", first_book=18).load(tmp_path).values()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from elf_lightning.network import NetworkShape
+from elf_lightning.network import NetworkConfig
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -32,7 +32,7 @@ def test_the_snippet_goes_from_texts_to_a_text(
         assert snippet.count(written) == 1
         snippet = snippet.replace(written, smaller)
     texts: list[str] = []
-    names = {"SMALL": NetworkShape(hidden_size=16, depth=2, num_heads=2), "print": texts.append}
+    names = {"SMALL": NetworkConfig(hidden_size=16, depth=2, num_heads=2), "print": texts.append}
     exec(snippet, names)
     assert [type(text) for text in texts] == [str]
     assert list(Path("runs/mine").rglob("*.ckpt"))

@@ -33,7 +33,7 @@ class Corpus:
 
     Attributes:
         train: training rows, in the network's ids.
-        validation: held-out rows.
+        validation: validation rows.
         decoding: the decoding state, as checkpoints keep it.
         tokenizer: the encoder's.
     """

@@ -6,7 +6,7 @@
 - A rank that is killed in mid-run ends the job within a limit, with a message that says so.
 - The run then resumes with the rows, in the order, and to the weights of a run that was never stopped.
 
-Model, judge and text are made up on the spot. Needs Lightning, jsonargparse, docstring-parser and datasets;
+Model, scoring model and text are made up on the spot. Needs Lightning, jsonargparse, docstring-parser and datasets;
 README.md beside this file says how to carry them along. Ends with status 1 where a promise is not kept.
 """
 
@@ -47,7 +47,7 @@ KILLED = re.compile(r"(?i)sig(nal )?(kill|9)|code -9|exitcode\s*: -9")
 
 @dataclass(frozen=True)
 class World:
-    """A folder with an encoder, a judge and a text, all made up.
+    """A folder with an encoder, a scoring model and a text, all made up.
 
     Attributes:
         folder: theirs, and that of the runs.
@@ -66,9 +66,9 @@ class World:
         size = save_words(folder / "encoder")
         encoder = T5Config(vocab_size=size, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
         T5EncoderModel(encoder).save_pretrained(folder / "encoder")
-        size = save_words(folder / "judge")
-        judge = GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2)
-        GPT2LMHeadModel(judge).save_pretrained(folder / "judge")
+        size = save_words(folder / "scoring_model")
+        scoring_model = GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2)
+        GPT2LMHeadModel(scoring_model).save_pretrained(folder / "scoring_model")
         drawn = random.Random(0)
         lines = ["".join(f"{word} " for word in drawn.choices(WORDS, k=7)) for _ in range(80)]
         (folder / "lines.txt").write_text("\n".join(lines))
@@ -76,7 +76,7 @@ class World:
 
     def settings(self, name: str, ranks: int, **more: Any) -> dict[str, Any]:
         """Of a run, by dotted name."""
-        source = {"path": str(self.folder / "lines.txt"), "document": "line", "held_out_fraction": 0.2}
+        source = {"path": str(self.folder / "lines.txt"), "document": "line", "validation_fraction": 0.2}
         hooks = {"path": str(self.folder / name), "kill_at": more.pop("kill_at", None)}
         return {
             "trainer.default_root_dir": str(self.folder / name),
@@ -107,7 +107,7 @@ class World:
             "model.evaluation": {
                 "num_samples": 5,
                 "seeds": [0],
-                "judge": {"name": str(self.folder / "judge"), "context_length": 32},
+                "scoring_model": {"name": str(self.folder / "scoring_model"), "context_length": 32},
             },
             **more,
         }

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.checkpoints.official import from_official, to_official
 from elf_lightning.flow import LogitNormal, RectifiedPath
-from elf_lightning.metrics.judge import counted_targets, token_nll
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.metrics.scoring_model import counted_targets, token_nll
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import Draws, ELFObjective
 from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
 from elf_lightning.sampling import Sampler, SamplingSettings, integrate, make_solver
@@ -64,7 +64,7 @@ def recorded_network(folder: Path, device: torch.device) -> ELFNetwork:
     """The network of the recordings, with its weights."""
     sizes = json.loads((folder / "config.json").read_text())["network"]
     shared = ("hidden_size", "depth", "num_heads", "mlp_ratio", "num_time_tokens")
-    shape = NetworkShape(
+    shape = NetworkConfig(
         **{name: sizes[name] for name in shared}, **{ours: sizes[name] for ours, name in SHAPE_NAMES.items()}
     )
     network = ELFNetwork(shape, sizes["text_encoder_dim"], sizes["vocab_size"], sizes["max_length"])

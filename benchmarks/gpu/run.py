@@ -2,7 +2,7 @@
 
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.run --inputs .cache/gpu --output run
 
-`run.json` has losses and metrics that need no judge; `samples.jsonl` is for `elf eval-text`, which scores it
+`run.json` has losses and metrics that need no scoring model; `samples.jsonl` is for `elf eval-text`, which scores it
 on a CPU; `model/` is a Hub folder with averaged weights in float16, for `elf sample --checkpoint model`.
 Weights larger than a part are kept in several: `cat model.safetensors.* > model.safetensors`.
 """
@@ -29,7 +29,7 @@ from benchmarks.sizes import SIZES
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.checkpoints import ModelBundle, save_hub
 from elf_lightning.flow import seeded_generator
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import StepKey
 from elf_lightning.optim import Muon, Schedule
 from elf_lightning.sampling import Sampler, SamplingSettings
@@ -50,7 +50,7 @@ LOOKED_EVERY = 50
 def network_for(corpus: Corpus, options: argparse.Namespace) -> ELFNetwork:
     """The network asked for, with the sizes of the corpus."""
     hidden_size, depth, heads = options.network
-    shape = NetworkShape(hidden_size=hidden_size, depth=depth, num_heads=heads)
+    shape = NetworkConfig(hidden_size=hidden_size, depth=depth, num_heads=heads)
     if options.size is not None:
         shape = SIZES[options.size].shape
     _, length, channels = corpus.train.latents.shape
@@ -83,8 +83,8 @@ def train(corpus: Corpus, network: ELFNetwork, options: argparse.Namespace, budg
     return {"steps": training.steps, "seconds": perf_counter() - start, "losses": means}
 
 
-def held_out(corpus: Corpus, network: ELFNetwork) -> dict[str, float]:
-    """Losses and accuracies on held-out rows."""
+def validation(corpus: Corpus, network: ELFNetwork) -> dict[str, float]:
+    """Losses and accuracies on validation rows."""
     batch, unknown = corpus.validation, corpus.decoding["unknown_id"]
     draws = OBJECTIVE.draw(batch.latents.shape, StepKey(0, "held out", 0), batch.latents.device)
     losses = OBJECTIVE.evaluate(network, batch, draws, unknown)
@@ -121,7 +121,7 @@ def sampled(corpus: Corpus, network: ELFNetwork, settings: SamplingSettings, num
 def save_model(corpus: Corpus, network: ELFNetwork, steps: int, folder: Path, part_mib: float) -> int:
     """The Hub folder with weights in float16, in parts of at most `part_mib`; returns their number."""
     bundle = ModelBundle(
-        network.shape, network.latent_size, network.vocab_size, network.max_length,
+        network.config, network.latent_size, network.vocab_size, network.max_length,
         weights={name: value.half().cpu() for name, value in network.state_dict().items()},
         decoding=corpus.decoding, sampling=asdict(SamplingSettings()),
         path=OBJECTIVE.path, times=OBJECTIVE.times, step=steps,
@@ -149,7 +149,7 @@ def write_samples(texts: dict[str, list[str]], file: Path) -> None:
 
 
 def table_of(results: dict[str, Any]) -> Table:
-    """Metrics that need no judge, of each setting and of held-out text."""
+    """Metrics that need no scoring model, of each setting and of validation text."""
     training = results["training"]
     done = f"{training['steps']} steps in {training['seconds']:.0f} s"
     table = Table("setting", title=f"{results['parameters']:,} parameters, {done}")
@@ -203,11 +203,11 @@ def main() -> None:
     if options.compile:
         network.compile()
     parameters = sum(p.numel() for p in network.parameters())
-    results: dict[str, Any] = {"parameters": parameters, "network": asdict(network.shape)}
+    results: dict[str, Any] = {"parameters": parameters, "network": asdict(network.config)}
     results["training"] = train(corpus, network, options, budget)
     network.eval()
-    results["held_out"] = held_out(corpus, network)
-    texts = {"held-out text": corpus.texts(corpus.validation.input_ids[: options.num])}
+    results["validation"] = validation(corpus, network)
+    texts = {"validation text": corpus.texts(corpus.validation.input_ids[: options.num])}
     for setting, settings in SETTINGS.items():
         if budget.allows(f"samples, {setting}", SAMPLING_SECONDS):
             texts[setting] = sampled(corpus, network, settings, options.num)
@@ -218,7 +218,7 @@ def main() -> None:
         save_model(corpus, network, results["training"]["steps"], options.output / "model", options.part_mib)
     else:
         budget.left_out.append(f"weights: {2 * parameters / 2**20:.0f} MiB, more than may be kept")
-    held = ", ".join(f"{name} {value:.4f}" for name, value in results["held_out"].items())
+    held = ", ".join(f"{name} {value:.4f}" for name, value in results["validation"].items())
     results["left_out"] = budget.left_out
     report([table_of(results), f"held out: {held}", budget.told()], results, options)
 

@@ -1,4 +1,4 @@
-"""What can be said of generated texts without a judge."""
+"""What can be said of generated texts without a scoring_model."""
 
 from __future__ import annotations
 

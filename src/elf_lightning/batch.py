@@ -42,7 +42,7 @@ class TokenBatch(_TensorRecord):
         input_ids: (B, S) int64. Condition first, then target, then padding.
         attention_mask: (B, S), True at real tokens (condition and target), False at padding.
         condition_mask: (B, S), True at condition positions; all False for unconditional text.
-        loss_mask: (B, S), True at the positions that count in the losses (see `counting_positions`).
+        loss_mask: (B, S), True at the positions that count in the losses (see `make_loss_mask`).
         label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
     """
 
@@ -97,9 +97,7 @@ class LatentPromptBatch(PromptBatch):
     latents: Tensor
 
 
-def counting_positions(
-    attention_mask: Tensor, condition_mask: Tensor, pad_mode: Literal["pad", "eos"]
-) -> Tensor:
+def make_loss_mask(attention_mask: Tensor, condition_mask: Tensor, pad_mode: Literal["pad", "eos"]) -> Tensor:
     """Positions that count in the losses, boolean (B, S); never condition positions.
 
     Args:

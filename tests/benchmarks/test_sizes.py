@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from benchmarks.sizes import SIZES
 
-from elf_lightning.network import NetworkShape
+from elf_lightning.network import NetworkConfig
 from elf_lightning.objectives import ELFObjective
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def test_quickstart_is_that_of_the_configuration() -> None:
     settings, size = yaml.safe_load((CONF / "quickstart.yaml").read_text()), SIZES["quickstart"]
-    assert NetworkShape(**settings["model"]["network"]) == size.shape
+    assert NetworkConfig(**settings["model"]["network"]) == size.shape
     assert ELFObjective(**settings["model"]["objective"]) == size.objective
     assert settings["data"]["max_length"] == size.max_length
     assert settings["data"]["batch_size"] == size.batch_size

@@ -12,14 +12,14 @@ from transformers import AutoTokenizer
 from benchmarks import solver_error
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 
 
 @pytest.fixture
 def model(tiny_bert: str) -> ELF:
     """A network whose estimate never changes: every path is straight, and every solver exact."""
     size = len(AutoTokenizer.from_pretrained(tiny_bert))
-    shape = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
+    shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
     network = ELFNetwork(shape, 16, size, 8, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(network.latent_head.linear.bias)
     torch.nn.init.normal_(network.token_head.unembed.weight)

@@ -20,18 +20,18 @@ class Scripted(LightningModule):
 
     Args:
         logged: metrics of each batch by name.
-        held_out: metrics of each validation.
+        validation: metrics of each validation.
     """
 
     def __init__(
         self,
         logged: Callable[[int], dict[str, float]] = lambda _: {},
-        held_out: dict[str, float] | None = None,
+        validation: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
         self.logged = logged
-        self.held_out = held_out or {}
+        self.validation = validation or {}
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss = self.layer(torch.ones(1)).square().sum()
@@ -39,7 +39,7 @@ class Scripted(LightningModule):
         return loss
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        self.log_dict({"val/loss": 3.0} | self.held_out, batch_size=1)
+        self.log_dict({"val/loss": 3.0} | self.validation, batch_size=1)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)

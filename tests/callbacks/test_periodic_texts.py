@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from elf_lightning.callbacks import EMA, GenerativePerplexityCallback, SampleLogger
 from elf_lightning.cli import main
 from elf_lightning.errors import UserError
-from elf_lightning.metrics import Judge, JudgeSettings, MetricSuite
+from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSettings
 
 SMALL = Path(__file__).parents[1] / "modules" / "evaluation"
 
@@ -34,8 +34,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def judge(tiny_judge: str) -> JudgeSettings:
-    return JudgeSettings(tiny_judge, context_length=32)
+def scoring_model(tiny_scoring_model: str) -> ScoringModelSettings:
+    return ScoringModelSettings(tiny_scoring_model, context_length=32)
 
 
 class Losses(Callback):
@@ -49,12 +49,12 @@ class Losses(Callback):
 
 
 @pytest.fixture
-def fit(small: Any, tmp_path: Path, tiny_t5: str, tiny_judge: str) -> Callable[..., Any]:
+def fit(small: Any, tmp_path: Path, tiny_t5: str, tiny_scoring_model: str) -> Callable[..., Any]:
     """Trains a small model with dropout, in `run`, and gives it back."""
 
     def run(callbacks: Sequence[Callback], **settings: Any) -> Any:
         data = small.make_data(tmp_path, tiny_t5)
-        model = small.make_model(data, tiny_judge)
+        model = small.make_model(data, tiny_scoring_model)
         for part in model.network.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.5
@@ -71,14 +71,16 @@ def kept(tmp_path: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_training_is_the_very_same_with_and_without(fit: Callable[..., Any], judge: JudgeSettings) -> None:
+def test_training_is_the_very_same_with_and_without(
+    fit: Callable[..., Any], scoring_model: ScoringModelSettings
+) -> None:
     without, with_all = Losses(), Losses()
     torch.manual_seed(0)
     fit([EMA(decay=0.5), without])
     torch.manual_seed(0)
     others = [
         SampleLogger(every_n_steps=1, num_samples=2),
-        GenerativePerplexityCallback(every_n_steps=1, num_samples=3, judge=judge),
+        GenerativePerplexityCallback(every_n_steps=1, num_samples=3, scoring_model=scoring_model),
     ]
     model = fit([EMA(decay=0.5), *others, with_all])
     assert len(without.values) == 4
@@ -166,11 +168,16 @@ def logged(folder: Path) -> list[dict[str, str]]:
 
 
 def test_numbers_are_those_of_the_texts_and_can_be_monitored(
-    fit: Callable[..., Any], tmp_path: Path, judge: JudgeSettings, monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., Any],
+    tmp_path: Path,
+    scoring_model: ScoringModelSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     moves: list[str] = []
-    to = Judge.to
-    monkeypatch.setattr(Judge, "to", lambda self, device: moves.append(str(device)) or to(self, device))
+    to = ScoringModel.to
+    monkeypatch.setattr(
+        ScoringModel, "to", lambda self, device: moves.append(str(device)) or to(self, device)
+    )
     seen: list[float] = []
 
     class Monitor(Callback):
@@ -181,13 +188,15 @@ def test_numbers_are_those_of_the_texts_and_can_be_monitored(
         [
             EMA(),
             SampleLogger(every_n_steps=2, num_samples=5),
-            GenerativePerplexityCallback(every_n_steps=2, num_samples=5, judge=judge, offload=True),
+            GenerativePerplexityCallback(
+                every_n_steps=2, num_samples=5, scoring_model=scoring_model, offload=True
+            ),
             Monitor(),
         ],
         logger=CSVLogger(tmp_path / "run", name="csv"),
         log_every_n_steps=3,
     )
-    suite = MetricSuite.unconditional(judge.load())
+    suite = MetricSuite.unconditional(scoring_model.load())
     rows = logged(tmp_path / "run")
     assert [row["step"] for row in rows] == ["1", "3"]
     for row, step in zip(rows, (2, 4), strict=True):
@@ -198,20 +207,20 @@ def test_numbers_are_those_of_the_texts_and_can_be_monitored(
 
 
 def test_empty_samples_stop_no_training(
-    fit: Callable[..., Any], judge: JudgeSettings, monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., Any], scoring_model: ScoringModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "elf_lightning.modules.generation.Detokenizer.__call__", lambda self, ids: [""] * len(ids)
+        "elf_lightning.generation.text_generator.Detokenizer.__call__", lambda self, ids: [""] * len(ids)
     )
-    with pytest.warns(UserWarning, match="all 3 samples at step 4 are empty: not judged"):
-        fit([GenerativePerplexityCallback(every_n_steps=4, num_samples=3, judge=judge)])
+    with pytest.warns(UserWarning, match="all 3 samples at step 4 are empty: not scored"):
+        fit([GenerativePerplexityCallback(every_n_steps=4, num_samples=3, scoring_model=scoring_model)])
 
 
 def test_two_processes_share_texts_and_numbers(
-    tmp_path: Path, tiny_t5: str, tiny_judge: str, judge: JudgeSettings
+    tmp_path: Path, tiny_t5: str, tiny_scoring_model: str, scoring_model: ScoringModelSettings
 ) -> None:
     script = Path(__file__).with_name("two_ranks_fit.py")
-    command = [sys.executable, str(script), str(tmp_path), tiny_t5, tiny_judge]
+    command = [sys.executable, str(script), str(tmp_path), tiny_t5, tiny_scoring_model]
     done = subprocess.run(
         command,
         env={**os.environ, "PYTHONPATH": str(SMALL)},
@@ -224,7 +233,7 @@ def test_two_processes_share_texts_and_numbers(
     texts = kept(tmp_path, 2)
     assert [row["index"] for row in texts] == [0, 1, 2, 3, 4]
     (row,) = logged(tmp_path / "run")
-    suite = MetricSuite.unconditional(judge.load())
+    suite = MetricSuite.unconditional(scoring_model.load())
     for name, value in suite([text["text"] for text in texts]).items():
         assert float(row[f"val/{name}"]) == pytest.approx(value, rel=1e-6), name
 
@@ -248,11 +257,13 @@ def test_wrong_numbers_are_told(arguments: dict[str, int], told: str) -> None:
     assert str(error.value) == told
 
 
-def test_a_judge_that_is_not_there_is_told_before_training(fit: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_scoring_model_that_is_not_there_is_told_before_training(
+    fit: Callable[..., Any], tmp_path: Path
+) -> None:
     losses = Losses()
-    nobody = JudgeSettings(str(tmp_path / "nobody"))
-    with pytest.raises(UserError, match=r"the judge '.*nobody' cannot be loaded"):
-        fit([GenerativePerplexityCallback(every_n_steps=1, judge=nobody), losses])
+    nobody = ScoringModelSettings(str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match=r"the scoring model '.*nobody' cannot be loaded"):
+        fit([GenerativePerplexityCallback(every_n_steps=1, scoring_model=nobody), losses])
     assert losses.values == []
 
 
@@ -268,7 +279,7 @@ def test_both_come_from_yaml(
     small: Any,
     tmp_path: Path,
     tiny_run: Callable[..., dict[str, Any]],
-    tiny_judge: str,
+    tiny_scoring_model: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -276,7 +287,7 @@ def test_both_come_from_yaml(
     perplexity = {
         "every_n_steps": 2,
         "num_samples": 4,
-        "judge": {"name": tiny_judge, "context_length": 32},
+        "scoring_model": {"name": tiny_scoring_model, "context_length": 32},
     }
     config = tiny_run(
         {

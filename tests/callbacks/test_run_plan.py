@@ -16,13 +16,13 @@ from elf_lightning.callbacks.run_plan import RunPlan, plan_run
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.modules import ELFModule
-from elf_lightning.network import NetworkShape
+from elf_lightning.network import NetworkConfig
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.optim import AdamW, Schedule
+from elf_lightning.training import ELFModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-SHAPE = NetworkShape(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
+SHAPE = NetworkConfig(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
 
 
 @pytest.fixture

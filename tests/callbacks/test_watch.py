@@ -73,7 +73,7 @@ def test_entropy_of_samples(
     train: Callable[..., Trainer],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    train(scripted(held_out={"val/entropy": entropy}), CollapseWatch(), val_check_interval=4)
+    train(scripted(validation={"val/entropy": entropy}), CollapseWatch(), val_check_interval=4)
     found = warnings_of(caplog)
     assert len(found) == told
     assert not told or ("0.40 nats" in found[0] and "too much guidance" in found[0])

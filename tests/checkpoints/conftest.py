@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from elf_lightning.checkpoints import ModelBundle
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 
 
 @pytest.fixture
 def bundle() -> ModelBundle:
-    shape = NetworkShape(hidden_size=16, depth=2, num_heads=2, bottleneck_size=4)
+    shape = NetworkConfig(hidden_size=16, depth=2, num_heads=2, bottleneck_size=4)
     network = ELFNetwork(shape, latent_size=8, vocab_size=20, max_length=6)
     return ModelBundle(
         shape=shape,

@@ -96,7 +96,7 @@ def test_golden_network_through_the_official_format(
     torch.save({"params": official, "ema_params1": official}, tmp_path / "checkpoint_95000")
     bundle = load_model(tmp_path / "checkpoint_95000")
     assert bundle.step == 95000
-    assert bundle.shape == golden_network.shape
+    assert bundle.shape == golden_network.config
     assert (bundle.latent_size, bundle.vocab_size) == (golden_network.latent_size, golden_network.vocab_size)
     save_official(bundle, tmp_path / "again" / "checkpoint_1")
     written = torch.load(tmp_path / "again" / "checkpoint_1", weights_only=True)

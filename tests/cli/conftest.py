@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoTokenizer
 
 from elf_lightning.checkpoints import ModelBundle
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 
 LENGTH, SIZE = 12, 16
 WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
@@ -32,7 +32,7 @@ def save_checkpoint(bundle: ModelBundle, path: Path) -> Path:
 @pytest.fixture
 def bundle(tiny_bert: str) -> ModelBundle:
     """A network that says something, without training."""
-    shape = NetworkShape(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8)
+    shape = NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8)
     vocab_size = len(AutoTokenizer.from_pretrained(tiny_bert))
     generator = torch.Generator().manual_seed(1)
     network = ELFNetwork(shape, SIZE, vocab_size, LENGTH, generator)
@@ -94,7 +94,7 @@ def write_config(
     def write(**changes: Any) -> str:
         own: dict[str, Any] = {
             "name": "tiny",
-            "data.source.init_args.held_out_fraction": 0.2,
+            "data.source.init_args.validation_fraction": 0.2,
             "data.num_predict_rows": 5,
             "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
             "model.sampling.steps": 3,

@@ -18,7 +18,7 @@ def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str
     """A small run of five steps an epoch."""
     monkeypatch.chdir(tmp_path)
     Path("lines.txt").write_text("in the beginning god created the heaven\n" * 25)
-    source = {"path": "lines.txt", "document": "line", "held_out_fraction": 0.2}
+    source = {"path": "lines.txt", "document": "line", "validation_fraction": 0.2}
     settings = {
         "data": {
             "source": {"class_path": "TextFiles", "init_args": source},

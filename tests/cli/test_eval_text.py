@@ -10,18 +10,27 @@ from typing import Any
 import pytest
 
 from elf_lightning.cli import main
-from elf_lightning.metrics import JudgeSettings, MetricSuite
+from elf_lightning.metrics import MetricSuite, ScoringModelSettings
 
 TEXTS = ["let there be light", "there was light and there was night", "darkness upon the face of the deep"]
 
 
 @pytest.fixture
-def score(tiny_judge: str, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+def score(tiny_scoring_model: str, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """Runs the command on files and gives what it writes."""
 
     def run(*words: str | Path) -> list[dict[str, Any]]:
         output = tmp_path / "scores.jsonl"
-        own = ["--judge", tiny_judge, "--context-length", "32", "--device", "cpu", "--output", str(output)]
+        own = [
+            "--scoring-model",
+            tiny_scoring_model,
+            "--context-length",
+            "32",
+            "--device",
+            "cpu",
+            "--output",
+            str(output),
+        ]
         assert main(["eval-text", *map(str, words), *own]) == 0
         return [json.loads(line) for line in output.read_text().splitlines()]
 
@@ -42,18 +51,23 @@ def write(tmp_path: Path) -> Callable[[str, list[Any]], Path]:
 
 
 def test_text_and_json_lines_give_the_suites_numbers(
-    score: Callable[..., Any], write: Callable[..., Path], tiny_judge: str, capsys: pytest.CaptureFixture[str]
+    score: Callable[..., Any],
+    write: Callable[..., Path],
+    tiny_scoring_model: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain = write("plain.txt", TEXTS)
     objects = write("objects.jsonl", [{"text": text} for text in TEXTS])
     rows = score(plain, objects)
     assert [row["name"] for row in rows] == ["plain.txt", "objects.jsonl"]
-    right = MetricSuite.unconditional(JudgeSettings(tiny_judge, context_length=32).load())(TEXTS)
+    right = MetricSuite.unconditional(ScoringModelSettings(tiny_scoring_model, context_length=32).load())(
+        TEXTS
+    )
     for row in rows:
-        assert row["judge"] == tiny_judge
+        assert row["scoring_model"] == tiny_scoring_model
         assert row["num_samples"] == 3
         assert {name: value["mean"] for name, value in row["metrics"].items()} == pytest.approx(right)
-    assert f"judge: {tiny_judge}"[:60] in capsys.readouterr().out
+    assert f"scoring_model: {tiny_scoring_model}"[:60] in capsys.readouterr().out
 
 
 def test_samples_of_an_evaluation_are_told_apart(
@@ -104,7 +118,7 @@ def test_references_give_bleu_and_rouge(
     (worse,) = score(other, "--references", texts)
     assert same["metrics"]["bleu"]["mean"] == pytest.approx(100)
     assert worse["metrics"]["bleu"]["mean"] < 60
-    assert same["judge"] is None
+    assert same["scoring_model"] is None
     assert "BLEU: nrefs:1|case:lc|eff:yes|tok:13a" in capsys.readouterr().out
 
 
@@ -123,7 +137,12 @@ def test_references_give_bleu_and_rouge(
         ("a.jsonl", [{"output": "a"}], [], "line 1 is no JSON object with a text under 'text'"),
         ("a.jsonl", [["text"]], [], "line 1 is no JSON object"),
         ("a.txt", ["a", "b"], ["--references", "one.txt"], "a.txt: 2 hypotheses for 1 references"),
-        ("a.txt", ["a"], ["--judge", "no/judge"], "the judge 'no/judge' cannot be loaded"),
+        (
+            "a.txt",
+            ["a"],
+            ["--scoring-model", "no/scoring model"],
+            "the scoring model 'no/scoring model' cannot be loaded",
+        ),
         ("a.txt", ["a"], ["--context-length", "0"], "it must be at least 1"),
         ("a.txt", ["a"], ["--device", "moon"], "device 'moon' cannot be used"),
     ],
@@ -135,7 +154,7 @@ def test_bad_input_is_told_in_one_line(
     told: str,
     write: Callable[..., Path],
     tmp_path: Path,
-    tiny_judge: str,
+    tiny_scoring_model: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -143,7 +162,7 @@ def test_bad_input_is_told_in_one_line(
     write("one.txt", ["one"])
     if lines is not None:
         write(name, lines)
-    own = ["--judge", tiny_judge, "--context-length", "32", "--device", "cpu"]
+    own = ["--scoring-model", tiny_scoring_model, "--context-length", "32", "--device", "cpu"]
     assert main(["eval-text", name, *own, *options]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("elf eval-text: ")]
     assert told in line

@@ -21,7 +21,7 @@ TEXT = "in the beginning god created heaven and earth now was without form darkn
 def train(
     tmp_path: Path,
     tiny_run: Callable[..., dict[str, Any]],
-    tiny_judge: str,
+    tiny_scoring_model: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], None]:
     """Trains a small model for a few steps in `runs/NAME`."""
@@ -31,11 +31,11 @@ def train(
     Path("lines.txt").write_text("\n".join(lines))
     config = tiny_run(
         {
-            "data.source.init_args.held_out_fraction": 0.2,
+            "data.source.init_args.validation_fraction": 0.2,
             "model.sampling.steps": 3,
             "model.evaluation.num_samples": 4,
             "model.evaluation.seeds": [0, 1],
-            "model.evaluation.judge": {"name": tiny_judge, "context_length": 32},
+            "model.evaluation.scoring_model": {"name": tiny_scoring_model, "context_length": 32},
             "trainer.max_steps": 2,
         }
     )

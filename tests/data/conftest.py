@@ -37,7 +37,7 @@ def make_data(tmp_path: Path, text_file: Path, tiny_bert: str) -> Callable[..., 
 
     def make(**overrides: Any) -> ELFDataModule:
         settings: dict[str, Any] = {
-            "source": TextFiles(str(text_file), document="line", held_out_fraction=0.25),
+            "source": TextFiles(str(text_file), document="line", validation_fraction=0.25),
             "encoder": PretrainedEncoder(tiny_bert, layer=2),
             "max_length": 8,
             "batch_size": 2,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from elf_lightning.batch import counting_positions
+from elf_lightning.batch import make_loss_mask
 from elf_lightning.data import Collate, Row
 from elf_lightning.encoders import encoder_mask
 
@@ -71,8 +71,8 @@ def test_pad_mode_eos_counts_all_but_the_condition() -> None:
 def test_counting_positions_never_hold_a_condition() -> None:
     attention = torch.tensor([[True, True, False]])
     condition = torch.tensor([[True, False, False]])
-    assert counting_positions(attention, condition, "pad").tolist() == [[False, True, False]]
-    assert counting_positions(attention, condition, "eos").tolist() == [[False, True, True]]
+    assert make_loss_mask(attention, condition, "pad").tolist() == [[False, True, False]]
+    assert make_loss_mask(attention, condition, "eos").tolist() == [[False, True, True]]
 
 
 @pytest.mark.parametrize(("longest", "width"), [(1, 4), (4, 4), (5, 8), (9, 10)])

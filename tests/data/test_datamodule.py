@@ -247,7 +247,7 @@ class TestTextToText:
         words = ("light", "day", "night", "heaven", "earth", "deep")
         lines = [f'{{"input": "the {word} now", "output": "god called {word} good"}}\n' for word in words]
         (tmp_path / "pairs.jsonl").write_text("".join(lines))
-        source = JsonLines(str(tmp_path / "pairs.jsonl"), held_out_fraction=0.34)
+        source = JsonLines(str(tmp_path / "pairs.jsonl"), validation_fraction=0.34)
         return lambda **settings: make_data(
             **{"source": source, "max_condition_length": 3, "pad_mode": "eos"} | settings
         )

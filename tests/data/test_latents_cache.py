@@ -19,7 +19,7 @@ from elf_lightning.data import ELFDataModule
 from elf_lightning.data.latents_cache import LatentsFile, SplitLatents
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import ELFObjective, StepKey
 
 
@@ -47,7 +47,7 @@ def batches(data: ELFDataModule, epoch: int = 0) -> list[LatentBatch]:
 
 
 def loss(batch: LatentBatch, vocab_size: int) -> torch.Tensor:
-    shape = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
+    shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
     network = ELFNetwork(shape, 16, vocab_size, 8, torch.Generator().manual_seed(0))
     objective = ELFObjective()
     draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0, 0), batch.latents.device)
@@ -187,7 +187,7 @@ class TestMoments:
     def test_measured_latents_are_normal(self, make_data: Callable[..., ELFDataModule]) -> None:
         data = make_data()
         latents = torch.cat([batch.latents[batch.attention_mask] for batch in batches(data)])
-        assert np.array(data.moments.mean).shape == (16,)
+        assert np.array(data.latent_statistics.mean).shape == (16,)
         assert latents.mean(0).abs().max() < 0.1
         assert latents.std() == pytest.approx(1, abs=0.05)
 
@@ -200,6 +200,6 @@ class TestMoments:
     def test_they_are_measured_once(
         self, make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        measured = make_data().moments
-        monkeypatch.setattr("elf_lightning.data.store.measure_moments", None)
-        assert make_data().moments == measured
+        measured = make_data().latent_statistics
+        monkeypatch.setattr("elf_lightning.data.store.measure_latent_statistics", None)
+        assert make_data().latent_statistics == measured

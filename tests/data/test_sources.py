@@ -29,7 +29,7 @@ IDS = [{"condition_input_ids": [number], "input_ids": [number, 1]} for number in
 
 
 def load(source: Source, tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Training and held-out examples."""
+    """Training and validation examples."""
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     splits = source.load(scratch)
@@ -49,14 +49,14 @@ class TestTextFiles:
     def test_one_document_a_line(self, tmp_path: Path) -> None:
         file = tmp_path / "a.txt"
         file.write_text("one\n\n two \nthree\nfour")
-        train, held_out = load(TextFiles(str(file), document="line", held_out_fraction=0.25), tmp_path)
-        assert (texts(train), texts(held_out)) == (["one", "two", "three"], ["four"])
+        train, validation = load(TextFiles(str(file), document="line", validation_fraction=0.25), tmp_path)
+        assert (texts(train), texts(validation)) == (["one", "two", "three"], ["four"])
 
     def test_one_document_a_block(self, tmp_path: Path) -> None:
         file = tmp_path / "a.txt"
         file.write_text("\none\nmore\n\n  \ntwo\n\nthree\n")
-        train, held_out = load(TextFiles(str(file), document="block"), tmp_path)
-        assert (texts(train), texts(held_out)) == (["one\nmore", "two"], ["three"])
+        train, validation = load(TextFiles(str(file), document="block"), tmp_path)
+        assert (texts(train), texts(validation)) == (["one\nmore", "two"], ["three"])
 
     def test_one_document_a_file_of_a_folder(self, tmp_path: Path) -> None:
         folder = tmp_path / "texts"
@@ -68,22 +68,22 @@ class TestTextFiles:
             ("d.md", "no"),
         ):
             (folder / name).write_text(text)
-        train, held_out = load(TextFiles(str(folder)), tmp_path)
-        assert texts(train + held_out) == ["one", "two\nlines", "three"]
+        train, validation = load(TextFiles(str(folder)), tmp_path)
+        assert texts(train + validation) == ["one", "two\nlines", "three"]
 
     def test_patterns_and_a_validation_set(self, tmp_path: Path) -> None:
         for name in ("train1.txt", "train2.txt", "held.txt"):
             (tmp_path / name).write_text(name)
         source = TextFiles(str(tmp_path / "train*.txt"), validation=str(tmp_path / "held.txt"))
-        train, held_out = load(source, tmp_path)
-        assert (texts(train), texts(held_out)) == (["train1.txt", "train2.txt"], ["held.txt"])
+        train, validation = load(source, tmp_path)
+        assert (texts(train), texts(validation)) == (["train1.txt", "train2.txt"], ["held.txt"])
 
     def test_patterns_over_folders(self, tmp_path: Path) -> None:
         for name in ("a/one.txt", "b/c/two.txt", "b/three.md"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(name)
-        train, held_out = load(TextFiles(str(tmp_path / "**" / "*.txt")), tmp_path)
-        assert texts(train + held_out) == ["a/one.txt", "b/c/two.txt"]
+        train, validation = load(TextFiles(str(tmp_path / "**" / "*.txt")), tmp_path)
+        assert texts(train + validation) == ["a/one.txt", "b/c/two.txt"]
 
     def test_a_byte_order_mark_is_no_text(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo")
@@ -126,9 +126,9 @@ class TestTextFiles:
 class TestJsonLines:
     def test_texts(self, tmp_path: Path) -> None:
         file = write_lines(tmp_path / "a.jsonl", [{"text": text, "other": 1} for text in TEXTS])
-        train, held_out = load(JsonLines(file, held_out_fraction=0.2), tmp_path)
-        assert texts(train) + texts(held_out) == TEXTS
-        assert len(held_out) == 2
+        train, validation = load(JsonLines(file, validation_fraction=0.2), tmp_path)
+        assert texts(train) + texts(validation) == TEXTS
+        assert len(validation) == 2
 
     def test_pairs(self, tmp_path: Path) -> None:
         rows = [{"input": pair["de"], "output": pair["en"]} for pair in PAIRS]
@@ -171,13 +171,13 @@ class TestDatasetFiles:
     def test_parquet(self, tmp_path: Path) -> None:
         Dataset.from_dict({"body": TEXTS, "other": TEXTS}).to_parquet(tmp_path / "a.parquet")
         source = DatasetFiles(str(tmp_path / "a.parquet"), text_column="body")
-        train, held_out = load(source, tmp_path)
-        assert train + held_out == [{"text": text} for text in TEXTS]
+        train, validation = load(source, tmp_path)
+        assert train + validation == [{"text": text} for text in TEXTS]
 
     def test_arrow_files_of_a_folder(self, tmp_path: Path) -> None:
         Dataset.from_list(IDS).save_to_disk(tmp_path / "saved")
-        train, held_out = load(DatasetFiles(str(tmp_path / "saved")), tmp_path)
-        assert train + held_out == IDS
+        train, validation = load(DatasetFiles(str(tmp_path / "saved")), tmp_path)
+        assert train + validation == IDS
 
     def test_nested_columns(self, tmp_path: Path) -> None:
         Dataset.from_dict({"translation": PAIRS}).to_parquet(tmp_path / "a.parquet")
@@ -202,8 +202,8 @@ class TestDatasetFiles:
 class TestSavedDataset:
     def test_one_set(self, tmp_path: Path) -> None:
         Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "saved")
-        train, held_out = load(SavedDataset(str(tmp_path / "saved"), held_out_fraction=0.3), tmp_path)
-        assert (len(train), len(held_out)) == (7, 3)
+        train, validation = load(SavedDataset(str(tmp_path / "saved"), validation_fraction=0.3), tmp_path)
+        assert (len(train), len(validation)) == (7, 3)
 
     def test_splits(self, tmp_path: Path) -> None:
         splits = {"training": Dataset.from_list(IDS), "dev": Dataset.from_list(IDS[:2])}
@@ -244,8 +244,8 @@ class TestHubDataset:
             text_column="translation.en",
             condition_column="translation.de",
         )
-        train, held_out = load(source, tmp_path)
-        assert (len(train), len(held_out)) == (10, 3)
+        train, validation = load(source, tmp_path)
+        assert (len(train), len(validation)) == (10, 3)
         assert train[0] == {"text": "target 0", "condition_text": "quelle 0"}
 
     def test_a_stream_is_not_prepared(self, folder: str, tmp_path: Path) -> None:
@@ -265,15 +265,15 @@ class TestHubDataset:
             rows = {"text": [f"{shard} {number}" for number in range(10)]}
             Dataset.from_dict(rows).to_parquet(folder / f"train-{shard}.parquet")
         source = HubDataset(str(folder), streamed_rows=8, streamed_validation_rows=6)
-        held_out = texts(source.load(tmp_path)["validation"].to_list())
+        validation = texts(source.load(tmp_path)["validation"].to_list())
         trained = [
             text
             for part in range(parts)
             for text in texts(list(split_dataset_by_node(source.stream(0, 0), part, parts)))
         ]
-        assert len(held_out) == 6
+        assert len(validation) == 6
         assert len(trained) == len(set(trained)) == 34
-        assert not set(trained) & set(held_out)
+        assert not set(trained) & set(validation)
 
     @pytest.mark.parametrize("streamed_rows", [None, 5])
     def test_a_bad_file(self, tmp_path: Path, streamed_rows: int | None) -> None:
@@ -312,9 +312,9 @@ class TestHubDataset:
 
 class TestBibles:
     def test_chapters_are_clean(self, tmp_path: Path) -> None:
-        train, held_out = load(WebBible(), tmp_path)
-        chapters = texts(train + held_out)
-        assert (len(train), len(held_out)) == (1130, 59)
+        train, validation = load(WebBible(), tmp_path)
+        chapters = texts(train + validation)
+        assert (len(train), len(validation)) == (1130, 59)
         assert chapters[0].startswith("In the beginning God created the heavens and the earth. Now the earth")
         assert chapters[-1].endswith("Amen.")
         assert not any(mark in text for text in chapters for mark in "[]`{}<>")
@@ -322,15 +322,15 @@ class TestBibles:
         assert sum(len(text.split()) for text in chapters) > 700_000
 
     def test_verses_are_paired(self, tmp_path: Path) -> None:
-        train, held_out = load(KingJamesToWeb(), tmp_path)
-        assert len(train) + len(held_out) == 31_099
+        train, validation = load(KingJamesToWeb(), tmp_path)
+        assert len(train) + len(validation) == 31_099
         assert train[1]["condition_text"].startswith("And the earth was without form, and void;")
         assert train[1]["text"].startswith("Now the earth was formless and empty.")
 
     def test_long_verses_can_be_left_out(self, tmp_path: Path) -> None:
-        train, held_out = load(KingJamesToWeb(max_words=24), tmp_path)
-        assert 10_000 < len(train) + len(held_out) < 20_000
-        assert max(len(text.split()) for pair in train + held_out for text in pair.values()) == 24
+        train, validation = load(KingJamesToWeb(max_words=24), tmp_path)
+        assert 10_000 < len(train) + len(validation) < 20_000
+        assert max(len(text.split()) for pair in train + validation for text in pair.values()) == 24
 
     def test_a_missing_package_names_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("elf_lightning.data.sources.bible.WEB", "no-such-package")

@@ -92,9 +92,9 @@ def test_workers_leave_out_what_is_held_out(
     source = {"path": str(folder), "validation_split": None, "streamed_validation_rows": 3}
     data = make_stream(source | {"streamed_rows": 40}, num_workers=workers, packing="truncate")
     trained = {tuple(row) for row in rows(data)}
-    held_out = {tuple(row) for batch in data.val_dataloader() for row in batch.input_ids.tolist()}
-    assert (len(held_out), len(trained)) == (3, 10 * (workers or 1) - 3)
-    assert not trained & held_out
+    validation = {tuple(row) for batch in data.val_dataloader() for row in batch.input_ids.tolist()}
+    assert (len(validation), len(trained)) == (3, 10 * (workers or 1) - 3)
+    assert not trained & validation
 
 
 def test_one_shard_is_enough_for_two_workers(

@@ -1,4 +1,4 @@
-"""A tiny judge with random weights, and texts that every metric should tell apart."""
+"""A tiny scoring model with random weights, and texts that every metric should tell apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from elf_lightning.metrics import Judge
+from elf_lightning.metrics import ScoringModel
 
 REAL = [
     "in the beginning god created the heavens and the earth and the earth was formless and empty",
@@ -32,8 +32,8 @@ def word_tokenizer(words: list[str], eos: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="session")
-def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("judge")
+def scoring_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scoring_model")
     vocabulary = ["<unk>", "<eos>", *WORDS]
     word_tokenizer(vocabulary, "<eos>").save_pretrained(folder)
     torch.manual_seed(0)
@@ -45,8 +45,8 @@ def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def judge(judge_folder: Path) -> Judge:
-    return Judge.load(str(judge_folder), context_length=32, batch_size=3)
+def scoring_model(scoring_model_folder: Path) -> ScoringModel:
+    return ScoringModel.load(str(scoring_model_folder), context_length=32, batch_size=3)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from elf_lightning.metrics import (
     DecodeAccuracy,
     DistinctN,
     GenerativePerplexity,
-    Judge,
     Repetition,
     Rouge,
+    ScoringModel,
     UnigramEntropy,
 )
 
@@ -43,11 +43,11 @@ SPLITS: dict[str, tuple[int | None, int | None]] = {
 }
 
 
-def every_metric(judge: Judge, texts: slice | None) -> dict[str, float]:
+def every_metric(scoring_model: ScoringModel, texts: slice | None) -> dict[str, float]:
     """Each metric's value over these texts and those of the other rank."""
     unpaired = [
-        GenerativePerplexity(judge),
-        UnigramEntropy(judge),
+        GenerativePerplexity(scoring_model),
+        UnigramEntropy(scoring_model),
         Repetition(n=2),
         DistinctN(),
         CrossSampleOverlap(2),
@@ -69,9 +69,9 @@ def every_metric(judge: Judge, texts: slice | None) -> dict[str, float]:
     return values
 
 
-def complaint(judge: Judge) -> str:
+def complaint(scoring_model: ScoringModel) -> str:
     """What both ranks say when nobody has a text; then the metric is of use again."""
-    metric = GenerativePerplexity(judge)
+    metric = GenerativePerplexity(scoring_model)
     metric.update([])
     try:
         metric.compute()
@@ -88,12 +88,12 @@ def main() -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )
-    judge = Judge.load(sys.argv[3], context_length=32, batch_size=2)
-    values: dict[str, object] = {"no samples": complaint(judge)}
+    scoring_model = ScoringModel.load(sys.argv[3], context_length=32, batch_size=2)
+    values: dict[str, object] = {"no samples": complaint(scoring_model)}
     for name, counts in SPLITS.items():
         count = counts[rank]
         share = slice(0, count) if rank == 0 else slice(len(TEXTS) - (count or 0), len(TEXTS))
-        values[name] = every_metric(judge, None if count is None else share)
+        values[name] = every_metric(scoring_model, None if count is None else share)
     dist.barrier()
     print(json.dumps(values), flush=True)
     # All is said. How gloo's threads end with the interpreter is not under test; now and then it is badly.

@@ -13,15 +13,15 @@ from elf_lightning.metrics import (
     CrossSampleOverlap,
     DistinctN,
     GenerativePerplexity,
-    Judge,
     Repetition,
     Rouge,
+    ScoringModel,
     UnigramEntropy,
 )
 
 
 @pytest.fixture
-def table(judge: Judge, real: list[str]) -> dict[str, dict[str, float]]:
+def table(scoring_model: ScoringModel, real: list[str]) -> dict[str, dict[str, float]]:
     """Every metric of every kind of text."""
     draw = random.Random(0)
     words = sorted({word for text in real for word in text.split()})
@@ -31,13 +31,13 @@ def table(judge: Judge, real: list[str]) -> dict[str, dict[str, float]]:
         "one text": real[:1] * len(real),
         "random words": [" ".join(draw.choices(words, k=18)) for _ in real],
     }
-    return {kind: measured(judge, rows) for kind, rows in texts.items()}
+    return {kind: measured(scoring_model, rows) for kind, rows in texts.items()}
 
 
-def measured(judge: Judge, texts: list[str]) -> dict[str, float]:
+def measured(scoring_model: ScoringModel, texts: list[str]) -> dict[str, float]:
     metrics = {
-        "perplexity": GenerativePerplexity(judge),
-        "entropy": UnigramEntropy(judge),
+        "perplexity": GenerativePerplexity(scoring_model),
+        "entropy": UnigramEntropy(scoring_model),
         "repetition": Repetition(),
         "distinct": DistinctN(),
         "overlap": CrossSampleOverlap(),
@@ -56,9 +56,11 @@ def test_extremes_rank_as_they_should(table: dict[str, dict[str, float]]) -> Non
     assert real["distinct"] > 0.9 and noise["distinct"] > 0.9
 
 
-def test_only_the_judge_tells_random_words_from_real_text(judge: Judge, real: list[str]) -> None:
+def test_only_the_scoring_model_tells_random_words_from_real_text(
+    scoring_model: ScoringModel, real: list[str]
+) -> None:
     # A random network knows no text: teach it these.
-    model, reader = judge.model.requires_grad_(True), judge.tokenizer
+    model, reader = scoring_model.model.requires_grad_(True), scoring_model.tokenizer
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     rows = [torch.tensor([row]) for row in reader.rows(real)]
     for _ in range(15):
@@ -68,15 +70,15 @@ def test_only_the_judge_tells_random_words_from_real_text(judge: Judge, real: li
             optimizer.zero_grad()
     draw = random.Random(0)
     shuffled = [" ".join(draw.sample(text.split(), len(text.split()))) for text in real]
-    known, unknown = measured(judge, real), measured(judge, shuffled)
+    known, unknown = measured(scoring_model, real), measured(scoring_model, shuffled)
     assert known["perplexity"] < unknown["perplexity"] / 2
     assert known["entropy"] == pytest.approx(unknown["entropy"])
 
 
-def unpaired(name: str, judge: Judge) -> object:
+def unpaired(name: str, scoring_model: ScoringModel) -> object:
     return {
-        "perplexity": lambda: GenerativePerplexity(judge),
-        "entropy": lambda: UnigramEntropy(judge),
+        "perplexity": lambda: GenerativePerplexity(scoring_model),
+        "entropy": lambda: UnigramEntropy(scoring_model),
         "repetition": Repetition,
         "distinct": DistinctN,
         "overlap": CrossSampleOverlap,
@@ -84,8 +86,10 @@ def unpaired(name: str, judge: Judge) -> object:
 
 
 @pytest.mark.parametrize("name", ["perplexity", "entropy", "repetition", "distinct", "overlap"])
-def test_no_samples_and_empty_samples_are_refused(name: str, judge: Judge, real: list[str]) -> None:
-    metric = unpaired(name, judge)
+def test_no_samples_and_empty_samples_are_refused(
+    name: str, scoring_model: ScoringModel, real: list[str]
+) -> None:
+    metric = unpaired(name, scoring_model)
     metric.update([])
     with pytest.raises(UserError, match=r"\w+ has no samples to score; give it at least one text"):
         metric.compute()

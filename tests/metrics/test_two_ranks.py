@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elf_lightning.metrics import Judge
+from elf_lightning.metrics import ScoringModel
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 spec = importlib.util.spec_from_file_location("ranks", SCRIPT)
@@ -17,13 +17,13 @@ spec.loader.exec_module(ranks)
 
 
 @pytest.fixture(scope="module")
-def two_ranks(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def two_ranks(scoring_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two processes printed, within five minutes."""
     store = tmp_path_factory.mktemp("store") / "store"
     command = [sys.executable, str(SCRIPT)]
     started = [
         subprocess.Popen(
-            [*command, str(rank), str(store), str(judge_folder)],
+            [*command, str(rank), str(store), str(scoring_model_folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -41,9 +41,11 @@ def two_ranks(judge_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 @pytest.mark.parametrize("split", ranks.SPLITS)
-def test_two_ranks_give_the_numbers_of_one(two_ranks: list[dict], split: str, judge_folder: Path) -> None:
-    judge = Judge.load(str(judge_folder), context_length=32, batch_size=2)
-    one = ranks.every_metric(judge, slice(None))
+def test_two_ranks_give_the_numbers_of_one(
+    two_ranks: list[dict], split: str, scoring_model_folder: Path
+) -> None:
+    scoring_model = ScoringModel.load(str(scoring_model_folder), context_length=32, batch_size=2)
+    one = ranks.every_metric(scoring_model, slice(None))
     for rank in two_ranks:
         assert rank[split] == pytest.approx(one, rel=1e-6)
 

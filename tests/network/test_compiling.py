@@ -11,13 +11,13 @@ from lightning.pytorch import Trainer
 
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
-from elf_lightning.modules import ELFModule
-from elf_lightning.network import ELFNetwork, NetworkShape, compiling
-from elf_lightning.network.compiling import MOST_GRAPHS, require_compiler, room_for_graphs
+from elf_lightning.network import ELFNetwork, NetworkConfig, compiling
+from elf_lightning.network.compiling import MAX_GRAPHS, require_compiler, room_for_graphs
 from elf_lightning.sampling import Sampler, SamplingSettings
+from elf_lightning.training import ELFModule
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SHAPE = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
+SHAPE = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
 
 
 def test_a_cpu_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_room_for_graphs_is_never_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model, recompile_limit=None: model)
     limit = torch._dynamo.config.recompile_limit
-    assert room_for_graphs() == {"recompile_limit": MOST_GRAPHS}
+    assert room_for_graphs() == {"recompile_limit": MAX_GRAPHS}
     assert torch._dynamo.config.recompile_limit == limit
     with torch._dynamo.config.patch(recompile_limit=1000):
         assert room_for_graphs() == {"recompile_limit": 1000}
@@ -85,4 +85,4 @@ def test_older_torch_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model, backend: model)
     with torch._dynamo.config.patch(recompile_limit=8):
         assert room_for_graphs() == {}
-        assert torch._dynamo.config.recompile_limit == MOST_GRAPHS
+        assert torch._dynamo.config.recompile_limit == MAX_GRAPHS

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from elf_lightning.batch import LatentBatch
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.flops import (
     backbone_flops,
     latent_head_flops,
@@ -21,17 +21,19 @@ from elf_lightning.objectives import ELFObjective, StepKey
 
 ROWS, LENGTH, LATENT, VOCAB = 10, 24, 20, 50
 SHAPES = [
-    NetworkShape(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8),
-    NetworkShape(hidden_size=36, depth=3, num_heads=3, bottleneck_size=8, num_guidance_tokens=0, mlp_ratio=3),
+    NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8),
+    NetworkConfig(
+        hidden_size=36, depth=3, num_heads=3, bottleneck_size=8, num_guidance_tokens=0, mlp_ratio=3
+    ),
 ]
 
 
-def network_of(shape: NetworkShape) -> ELFNetwork:
+def network_of(shape: NetworkConfig) -> ELFNetwork:
     return ELFNetwork(shape, LATENT, VOCAB, LENGTH)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward(shape: NetworkShape) -> None:
+def test_forward(shape: NetworkConfig) -> None:
     network, z, ones = network_of(shape), torch.randn(3, LENGTH, LATENT), torch.ones(3)
     # The plain kernel: torch does not count the fused one on the CPU.
     with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
@@ -46,7 +48,7 @@ def test_forward(shape: NetworkShape) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_step_with_row_selection(shape: NetworkShape) -> None:
+def test_training_step_with_row_selection(shape: NetworkConfig) -> None:
     network, objective = network_of(shape), ELFObjective()
     everywhere = torch.ones(ROWS, LENGTH, dtype=torch.bool)
     batch = LatentBatch(

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.memory import activation_bytes
 
 LENGTH, LATENT = 52, 16
-SHAPE = NetworkShape(hidden_size=64, depth=2, num_heads=4, bottleneck_size=8)
+SHAPE = NetworkConfig(hidden_size=64, depth=2, num_heads=4, bottleneck_size=8)
 
 
-def kept_bytes(shape: NetworkShape, rows: int, mixed: bool) -> int:
+def kept_bytes(shape: NetworkConfig, rows: int, mixed: bool) -> int:
     """Storage that one forward pass keeps, but for parameters and buffers."""
     network = ELFNetwork(shape, LATENT, 30, LENGTH)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}

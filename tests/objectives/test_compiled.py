@@ -11,15 +11,15 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
 from elf_lightning.batch import LatentBatch
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import ELFObjective, StepKey
 
-SHAPE = NetworkShape(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
+SHAPE = NetworkConfig(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
 CPU, ROWS, LENGTH = torch.device("cpu"), 12, 6
 COUNTS = [(3, 8), (3, 2), (2, 6), (0, 5), (12, 0), (2, 4), (1, 3)]
 
 
-def network_of(shape: NetworkShape) -> ELFNetwork:
+def network_of(shape: NetworkConfig) -> ELFNetwork:
     network = ELFNetwork(shape, 8, 20, LENGTH, generator=torch.Generator().manual_seed(0))
     torch.nn.init.normal_(
         network.latent_head.linear.weight, std=0.1, generator=torch.Generator().manual_seed(1)

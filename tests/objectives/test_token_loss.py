@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import token_loss
 from elf_lightning.objectives.token_loss import token_cross_entropy, without_denormals
 
@@ -20,7 +20,7 @@ VOCABULARY, HIDDEN = 300, 32
 
 
 def network() -> ELFNetwork:
-    shape = NetworkShape(hidden_size=HIDDEN, depth=1, num_heads=2, bottleneck_size=8)
+    shape = NetworkConfig(hidden_size=HIDDEN, depth=1, num_heads=2, bottleneck_size=8)
     return ELFNetwork(shape, 16, VOCABULARY, 12, generator=torch.Generator().manual_seed(0))
 
 

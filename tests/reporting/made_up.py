@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from elf_lightning.reporting import Estimate, Kind, Report, Scores, Specimen, TextPath, trajectory_page
 
-JUDGE = "a <tiny> judge"
+SCORING_MODEL = "a <tiny> scoring model"
 
 
 def scores(name: str, kind: Kind, gen_ppl: float, entropy: float, repetition: float = 0.0) -> Scores:
@@ -18,7 +18,7 @@ def scores(name: str, kind: Kind, gen_ppl: float, entropy: float, repetition: fl
     return Scores(name, kind, 48, 3, {key: Estimate(value, 0.01) for key, value in metrics.items()})
 
 
-REAL = scores("real held-out text", "real", 60, 3.5)
+REAL = scores("real validation text", "real", 60, 3.5)
 MIXED = scores("the same words, shuffled", "shuffled", 800, 3.5)
 SWEEP = [
     scores(f"SDE {steps} steps, gamma 1.5, w {w}", "sampled", 900 / w / steps**0.5, 3.6 - 0.1 * w, 0.01 * w)
@@ -39,7 +39,7 @@ PAIRED = [
 ]
 
 
-def report(rows: list[Scores], judge: str | None = JUDGE) -> Report:
+def report(rows: list[Scores], scoring_model: str | None = SCORING_MODEL) -> Report:
     steps = [
         ["the", " light", " light"],
         ["the", " light", " was"],
@@ -53,6 +53,8 @@ def report(rows: list[Scores], judge: str | None = JUDGE) -> Report:
         "val/decode_accuracy": [(500, 0.5)],
     }
     specimens = [
-        Specimen("</p><script>alert(1)</script>", "let there be $light", None if judge else "yea")
+        Specimen("</p><script>alert(1)</script>", "let there be $light", None if scoring_model else "yea")
     ] * 2
-    return Report("my run", {"model": "5M <b>"}, judge, rows, {"BLEU": "case:lc"}, curves, specimens, page)
+    return Report(
+        "my run", {"model": "5M <b>"}, scoring_model, rows, {"BLEU": "case:lc"}, curves, specimens, page
+    )

@@ -79,12 +79,12 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("width", [330, 980])
 def test_the_frontier_has_every_point_and_labels_what_matters(made_up: Any, width: int) -> None:
     rows = [made_up.REAL, made_up.MIXED, *made_up.SWEEP]
-    svg = frontier_plots(rows, made_up.JUDGE, width)
+    svg = frontier_plots(rows, made_up.SCORING_MODEL, width)
     marks = list(parsed(svg).iter("path"))
     assert len(marks) == len(rows) + len(PUBLISHED)
     titles = {title.text for mark in marks for title in mark}
-    assert "real held-out text: Gen. PPL 60.0, entropy 3.50" in titles
-    assert "ELF 105M, published, judge gpt2-large: Gen. PPL 24.1, entropy 5.15" in titles
+    assert "real validation text: Gen. PPL 60.0, entropy 3.50" in titles
+    assert "ELF 105M, published, scoring model gpt2-large: Gen. PPL 24.1, entropy 5.15" in titles
     told = texts(svg)
     best = pareto_optimal(made_up.SWEEP)
     assert 1 < len(best) < len(made_up.SWEEP)
@@ -92,13 +92,13 @@ def test_the_frontier_has_every_point_and_labels_what_matters(made_up: Any, widt
     assert sum("optimal" in mark.get("class", "") for mark in marks) == len(best)
 
 
-def test_published_points_share_the_axes_of_their_own_judge_alone(made_up: Any) -> None:
+def test_published_points_share_the_axes_of_their_own_scoring_model_alone(made_up: Any) -> None:
     rows = [made_up.REAL, made_up.MIXED, made_up.SWEEP[0]]
     assert frontier_plots(rows, "openai-community/gpt2-large", 980).count("<svg") == 1
-    apart = frontier_plots(rows, made_up.JUDGE, 980)
+    apart = frontier_plots(rows, made_up.SCORING_MODEL, 980)
     assert apart.count("<svg") == 2
-    assert "<figcaption>judge: a &lt;tiny&gt; judge</figcaption>" in apart
-    assert "<figcaption>judge: gpt2-large (published)</figcaption>" in apart
+    assert "<figcaption>scoring_model: a &lt;tiny&gt; scoring model</figcaption>" in apart
+    assert "<figcaption>scoring_model: gpt2-large (published)</figcaption>" in apart
     assert "this model" in texts(apart)
 
 
@@ -142,12 +142,12 @@ def test_curves_are_drawn_where_the_log_has_them() -> None:
     }
     svg = curve_plots(curves, 330)
     assert re.findall(r"<figcaption>(.*?)</figcaption>", svg) == [
-        'Denoise loss <b class="train">0.001002</b> <b class="held-out">0.25</b>',
-        'Entropy of samples <b class="held-out">3</b>',
+        'Denoise loss <b class="train">0.001002</b> <b class="validation">0.25</b>',
+        'Entropy of samples <b class="validation">3</b>',
     ]
     lines = [element.get("points", "").split() for element in parsed(svg).iter("polyline")]
     assert [len(line) for line in lines] == [200, 2, 1]
-    assert "held-out ends at 0.25" in svg
+    assert "validation ends at 0.25" in svg
     assert curve_plots({}, 330) == ""
 
 

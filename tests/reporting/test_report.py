@@ -49,14 +49,14 @@ def test_the_page_is_whole_and_asks_for_nothing_outside(page: str) -> None:
     assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org)", page)
 
 
-def test_the_judge_is_named_wherever_it_matters(page: str) -> None:
-    named = "a &lt;tiny&gt; judge"
+def test_the_scoring_model_is_named_wherever_it_matters(page: str) -> None:
+    named = "a &lt;tiny&gt; scoring model"
     for heading in ("Repetition %", "Overlap %", "Distinct %"):
-        assert f'{heading} <small class="judge">needs no judge</small>' in page
+        assert f'{heading} <small class="scoring_model">needs no scoring model</small>' in page
     for heading in ("Gen. PPL", "Entropy"):
-        assert page.count(f'{heading} <small class="judge">judge: {named}</small>') >= 2
-    assert f"<figcaption>judge: {named}</figcaption>" in page
-    assert f"in the tokens of the judge {named}; numbers under different judges" in page
+        assert page.count(f'{heading} <small class="scoring_model">scoring_model: {named}</small>') >= 2
+    assert f"<figcaption>scoring_model: {named}</figcaption>" in page
+    assert f"in the tokens of the scoring model {named}; numbers under different scoring models" in page
 
 
 def test_perplexity_never_stands_alone(page: str) -> None:
@@ -70,7 +70,7 @@ def test_perplexity_never_stands_alone(page: str) -> None:
 
 def test_the_table_has_real_text_the_optimal_ways_and_all_others_folded(page: str, made_up: Any) -> None:
     shown, folded = page.split("<details>")
-    assert "real held-out text" in shown and "the same words, shuffled" in shown
+    assert "real validation text" in shown and "the same words, shuffled" in shown
     optimal = re.findall(r'(SDE [^<]*) <span class="pareto">Pareto (\d)</span>', shown)
     assert [int(number) for _, number in optimal] == list(range(1, len(optimal) + 1))
     for row in made_up.SWEEP:
@@ -87,10 +87,10 @@ def test_texts_are_shown_and_not_run(page: str) -> None:
 
 
 def test_a_text_to_text_report_has_its_own_numbers(made_up: Any) -> None:
-    page = report_page(made_up.report(made_up.PAIRED, judge=None))
+    page = report_page(made_up.report(made_up.PAIRED, scoring_model=None))
     assert Outline(page).open == []
     assert '<li class="good">BLEU is 25.0; copying the source would have 12.0.</li>' in page
-    assert "the source, copied" in page and "judge:" not in page
+    assert "the source, copied" in page and "scoring model:" not in page
     assert "About the way of sampling that has the best BLEU: ODE 64 steps, w 1, cfg scale 2." in page
     assert '<section id="frontier">' not in page
     assert "Gen. PPL" not in page

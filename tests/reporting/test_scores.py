@@ -110,9 +110,9 @@ def test_a_table_fits_a_terminal_whole(made_up: Any) -> None:
 
     for rows in ([made_up.REAL, made_up.MIXED, *made_up.SWEEP], made_up.PAIRED):
         console = Console(width=80, record=True, file=io.StringIO())
-        console.print(score_table(rows, made_up.JUDGE, {"BLEU": "case:lc"}))
+        console.print(score_table(rows, made_up.SCORING_MODEL, {"BLEU": "case:lc"}))
         written = console.export_text()
         assert "…" not in written
-        assert made_up.JUDGE in written and "BLEU: case:lc" in written
+        assert made_up.SCORING_MODEL in written and "BLEU: case:lc" in written
         assert "Repetition" in written or rows is made_up.PAIRED
     assert "60.0" in written or "12.0" in written

@@ -9,7 +9,7 @@ import torch
 
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import LogitNormal, RectifiedPath
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import Sampler, SamplingSettings
 
 LENGTH, SIZE, VOCAB = 12, 16, 40
@@ -25,7 +25,7 @@ def random_network(**changes: int | float | bool) -> ELFNetwork:
         "bottleneck_size": 8,
     }
     generator = torch.Generator().manual_seed(0)
-    network = ELFNetwork(NetworkShape(**(settings | changes)), SIZE, VOCAB, LENGTH, generator)  # type: ignore[arg-type]
+    network = ELFNetwork(NetworkConfig(**(settings | changes)), SIZE, VOCAB, LENGTH, generator)  # type: ignore[arg-type]
     torch.nn.init.normal_(network.latent_head.linear.weight, std=0.2, generator=generator)
     torch.nn.init.normal_(network.token_head.unembed.weight, std=0.2, generator=generator)
     return network

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from elf_lightning.network import ELFNetwork, NetworkShape
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.decode import choose_tokens, decode_tokens, end_at_eos, shift_left
 
@@ -56,7 +56,7 @@ def test_low_temperature_is_argmax() -> None:
 
 @torch.no_grad()
 def test_long_rows_are_decoded_in_pieces() -> None:
-    shape = NetworkShape(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
+    shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
     network = ELFNetwork(shape, latent_size=8, vocab_size=30, max_length=600, generator=rng())
     latents = torch.randn(2, 600, 8)
     largest: list[int] = []

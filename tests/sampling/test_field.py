@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import OdeSolver, SdeSolver, integrate
+from elf_lightning.sampling import Euler, Sde, integrate
 from elf_lightning.sampling.field import KnownLatents, LatentField
 from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
 
@@ -53,7 +53,7 @@ def test_condition_never_moves() -> None:
         field,
         field.clamp(torch.randn(SHAPE)),
         [0.0, 0.4, 0.9, 1.0],
-        SdeSolver(1.5),
+        Sde(1.5),
         lambda: torch.randn(SHAPE),
     )
     assert torch.equal(z[:, :2], condition.latents[:, :2])
@@ -68,7 +68,7 @@ def test_infill_follows_the_path_to_its_latents() -> None:
         field,
         path.noise_scale * noise,
         [0.0, 0.3, 0.7, 0.9],
-        OdeSolver(),
+        Euler(),
         lambda: noise,
         lambda _, t, z: reached.append((t, z)),
     )
@@ -131,5 +131,5 @@ def test_no_step_waits_for_the_device() -> None:
     denoiser = ClassifierFreeGuidance(Recorder(), nothing.mask, 2.0)
     field = LatentField(denoiser, RectifiedPath(), nothing)
     with torch.no_grad():
-        for solver in (OdeSolver(), SdeSolver(1.5)):
+        for solver in (Euler(), Sde(1.5)):
             assert integrate(field, z, [0.0, 0.5, 1.0], solver, lambda: z).shape == z.shape

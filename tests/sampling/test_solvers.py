@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from elf_lightning.sampling import (
-    HeunSolver,
-    MultistepSolver,
-    OdeSolver,
-    SdeSolver,
+    AdamsBashforth,
+    Euler,
+    Heun,
+    Sde,
     Solver,
     integrate,
 )
@@ -48,7 +48,7 @@ def order(make: Callable[[], Solver], exact: float, power: float = 1.0) -> float
 
 @pytest.mark.parametrize(
     ("make", "expected"),
-    [(OdeSolver, 1), (HeunSolver, 2), (MultistepSolver, 2)],
+    [(Euler, 1), (Heun, 2), (AdamsBashforth, 2)],
     ids=lambda value: str(value),
 )
 @pytest.mark.parametrize("power", [1.0, 1.5])
@@ -61,14 +61,14 @@ def test_sde_without_its_noise_is_first_order() -> None:
     """With many steps the noise vanishes and `dz/dt = (1 + gamma*t) v - gamma*z` remains."""
     gamma = 1.5
     drift = math.sin(3) + gamma * (math.sin(3) + (math.cos(3) - 1) / 3)
-    assert order(lambda: SdeSolver(gamma), math.exp(drift - gamma)) == pytest.approx(1, abs=0.15)
+    assert order(lambda: Sde(gamma), math.exp(drift - gamma)) == pytest.approx(1, abs=0.15)
 
 
 def test_sde_without_gamma_is_euler() -> None:
-    assert end(SdeSolver(0.0), 10) == end(OdeSolver(), 10)
+    assert end(Sde(0.0), 10) == end(Euler(), 10)
 
 
-@pytest.mark.parametrize(("solver", "calls"), [(OdeSolver(), 8), (HeunSolver(), 15), (MultistepSolver(), 8)])
+@pytest.mark.parametrize(("solver", "calls"), [(Euler(), 8), (Heun(), 15), (AdamsBashforth(), 8)])
 def test_network_calls(solver: Solver, calls: int) -> None:
     assert end(solver, 8)[1] == calls
 
@@ -84,14 +84,14 @@ def test_multistep_survives_times_that_meet(apart: float) -> None:
         def __call__(self, z: Tensor, t: float) -> Tensor:
             return super().__call__(z, t) + 0.1 * (self.calls % 2)
 
-    z = integrate(Restless(), start, times, MultistepSolver(), lambda: torch.zeros_like(start))
+    z = integrate(Restless(), start, times, AdamsBashforth(), lambda: torch.zeros_like(start))
     assert z.item() == pytest.approx(math.exp(math.sin(3)), abs=1)
 
 
 def test_multistep_survives_a_time_drawn_three_times() -> None:
     start = torch.ones(1, 1, 1, dtype=torch.float64)
     ends = [
-        integrate(Swing(), start, times, MultistepSolver(), lambda: torch.zeros_like(start)).item()
+        integrate(Swing(), start, times, AdamsBashforth(), lambda: torch.zeros_like(start)).item()
         for times in ([0.0, 0.3, 0.3, 0.3, 1.0], [0.0, 0.3, 1.0])
     ]
     assert ends[0] == pytest.approx(ends[1])
@@ -101,4 +101,4 @@ def test_last_step_adds_no_noise() -> None:
     def refuse() -> Tensor:
         raise AssertionError("noise was drawn")
 
-    integrate(Swing(), torch.ones(1, 1, 1), [0.0, 1.0], SdeSolver(1.5), refuse)
+    integrate(Swing(), torch.ones(1, 1, 1), [0.0, 1.0], Sde(1.5), refuse)

@@ -63,7 +63,7 @@ class PeriodicTexts(Callback):
     Args:
         every_n_steps: optimizer steps from one time to the next.
         every_n_epochs: epochs from one time to the next, in place of steps.
-        num_samples: texts; in text-to-text tasks, answers to the first held-out conditions.
+        num_samples: texts; in text-to-text tasks, answers to the first validation conditions.
         seed: of the texts, the same each time, so that they can be compared.
         settings: how to sample; the module's own settings by default.
         batch_size: texts sampled at once on each device.

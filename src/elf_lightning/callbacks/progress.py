@@ -26,7 +26,7 @@ SECTIONS = {"train": "train", "val": "held out"}
 class TrainingProgress(ProgressBar):
     """A bar over the whole run with the latest metrics under it; without a terminal, plain lines instead.
 
-    Metrics change every `log_every_n_steps` optimizer steps, and held-out ones after each validation: only
+    Metrics change every `log_every_n_steps` optimizer steps, and validation ones after each validation: only
     then is the device asked for their values. Where output is a file, a pipe or a notebook, each change is a
     line.
     """

@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 WINDOW_STEPS = 500
 """Optimizer steps over which the best decode accuracy is remembered."""
-LEAST_BEST = 0.2
+MIN_BEST_ACCURACY = 0.2
 """Half of a best accuracy under this may be chance."""
-LEAST_ENTROPY = 1.0
+MIN_ENTROPY = 1.0
 """Nats; real text has several times as much, one repeated token has none."""
 
 
@@ -72,7 +72,7 @@ class CollapseWatch(Callback):
         self._tell(
             trainer,
             "accuracy",
-            best >= LEAST_BEST and mean < best / 2,
+            best >= MIN_BEST_ACCURACY and mean < best / 2,
             f"decode accuracy fell from {best:.1%} at step {best_step} to {mean:.1%} at step {self._step}. "
             f"The likely cause is a learning rate that is too high ({rate:.2g}): go back to a checkpoint "
             "from before, with a lower model.optimizer.base_learning_rate or a longer warm-up",
@@ -83,7 +83,7 @@ class CollapseWatch(Callback):
         self._tell(
             trainer,
             "entropy",
-            bool(entropy < LEAST_ENTROPY),
+            bool(entropy < MIN_ENTROPY),
             f"samples have an entropy of {float(entropy):.2f} nats at step {self._step}: they repeat a few "
             "tokens. Early in training that is usual; later the likely cause is too much guidance for this "
             "model (lower model.sampling.guidance) or latents that are normalised wrongly",

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from elf_lightning.checkpoints.bundle import ModelBundle
+from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
 """Folder inside the model's; where it exists, it replaces the tokenizer that `config.json` names."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has `decoding` for `codec`."""
 _DIRECTION = "repetition_direction"
 
 
@@ -29,7 +32,7 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
     if bundle.repetition_direction is not None:
         weights[_DIRECTION] = bundle.repetition_direction.contiguous()
     save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.description()}
+    config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.config.to_dict()}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # safetensors makes files that nobody else may read.
     shutil.copymode(folder / CONFIG_NAME, folder / WEIGHTS_NAME)
@@ -48,27 +51,29 @@ def read_hub(folder: Path) -> ModelBundle:
         raise UserError(f"{CONFIG_NAME} is damaged ({error}); copy it again") from error
     if not isinstance(config, dict) or config.get("model_type") != "elf":
         raise UserError(f"{CONFIG_NAME} has no model_type 'elf', so this is another kind of model")
-    if config.get("format_version") != FORMAT_VERSION:
+    if config.get("format_version") not in READABLE_VERSIONS:
         raise UserError(
             f"{CONFIG_NAME} has format_version {config.get('format_version')}, and this version of "
-            f"elf_lightning reads {FORMAT_VERSION}; upgrade it"
+            f"elf_lightning reads {FORMAT_VERSION} and older; upgrade it"
         )
     try:
         weights = load_file(folder / WEIGHTS_NAME)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{WEIGHTS_NAME} is damaged ({error}); copy it again") from error
     direction = weights.pop(_DIRECTION, None)
-    bundle = ModelBundle.described(config, weights, direction)
-    if not (folder / TOKENIZER_NAME).is_dir():
-        return bundle
-    return replace(bundle, decoding={**bundle.decoding, "tokenizer": str(folder / TOKENIZER_NAME)})
+    described = ELFConfig.from_dict(config)
+    if described.codec is not None and (folder / TOKENIZER_NAME).is_dir():
+        codec = replace(described.codec, tokenizer=str(folder / TOKENIZER_NAME))
+        described = replace(described, codec=codec)
+    return ModelBundle(described, weights, direction)
 
 
 def model_card(bundle: ModelBundle) -> str:
     """The model card, Markdown with the Hub's metadata on top."""
-    shape, decoding = bundle.shape, bundle.decoding
-    parameters = sum(value.numel() for value in bundle.weights.values())
-    settings = ", ".join(f"{name} {value}" for name, value in bundle.sampling.items() if value is not None)
+    config, network = bundle.config, bundle.config.network
+    sampling = {} if config.sampling is None else asdict(config.sampling)
+    settings = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
+    encoder = "not recorded" if config.codec is None else config.codec.encoder["name_or_path"]
     return f"""---
 library_name: elf-lightning
 pipeline_tag: text-generation
@@ -78,17 +83,17 @@ tags:
 - diffusion-language-model
 ---
 
-# Embedded Language Flow, {parameters / 1e6:.1f}M parameters
+# Embedded Language Flow, {bundle.num_parameters / 1e6:.1f}M parameters
 
 A language model that runs flow matching in the embedding space of a frozen text encoder
 ([arXiv 2605.10938](https://arxiv.org/abs/2605.10938)) and decodes with the same network in the last step.
 
 | | |
 |---|---|
-| transformer | {shape.depth} blocks, width {shape.hidden_size}, {shape.num_heads} heads |
-| rows | {bundle.max_length} tokens of {bundle.vocab_size} |
-| encoder | {decoding.get("encoder", {}).get("name_or_path", "not recorded")} |
-| training steps | {bundle.step} |
+| transformer | {network.depth} blocks, width {network.hidden_size}, {network.num_heads} heads |
+| sequences | {config.max_length} tokens, vocabulary of {config.vocab_size} |
+| encoder | {encoder} |
+| training steps | {config.step} |
 | sampling defaults | {settings or "those of the library"} |
 
 ```python

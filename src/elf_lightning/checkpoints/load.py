@@ -10,30 +10,28 @@ from typing import Any
 import torch
 
 from elf_lightning.checkpoints.bundle import ModelBundle
+from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.checkpoints.hub import read_hub
-from elf_lightning.checkpoints.locate import locate, step_in_name
+from elf_lightning.checkpoints.infer_config import infer_config
+from elf_lightning.checkpoints.locate import find_checkpoint, step_in_name
 from elf_lightning.checkpoints.official import from_official, to_official
-from elf_lightning.checkpoints.sizes import infer_shape
 from elf_lightning.checkpoints.torch_file import read_torch_file, tensors
+from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
 OFFICIAL_MAX_LENGTH = 1024
 _OURS = "network."
 _T5_SIZES = (512, 32100)
-_T5_DECODING = {
-    "tokenizer": "google-t5/t5-small",
-    "encoder": {"class": "PretrainedEncoder", "name_or_path": "google-t5/t5-small", "layer": None},
-    "kept_ids": None,
-    "latent_mean": 0.0,
-    "latent_std": 0.2,
-    "max_length": OFFICIAL_MAX_LENGTH,
-    "max_condition_length": None,
-    "pad_mode": "pad",
-    "pad_id": 0,
-    "eos_id": 1,
-    "unknown_id": None,
-}
-"""The encoder of all published checkpoints, T5-small, with its normalisation."""
+_T5_CODEC = TextCodec(
+    tokenizer="google-t5/t5-small",
+    encoder={"class": "PretrainedEncoder", "name_or_path": "google-t5/t5-small", "layer": None},
+    latent_mean=0.0,
+    latent_std=0.2,
+    max_length=OFFICIAL_MAX_LENGTH,
+    pad_id=0,
+    eos_id=1,
+)
+"""Tokenizer and encoder of all published checkpoints, with the normalisation."""
 
 
 def load_model(
@@ -51,19 +49,19 @@ def load_model(
         name_or_path: a file, a folder (its newest checkpoint), or the id of a model on the Hugging Face Hub.
         averaged: take the averaged weights, which sample better, rather than the last ones; where only one
             kind is there, that is taken.
-        max_length: longest row, for official checkpoints, which do not say; 1024 by default.
+        max_length: longest sequence, for official checkpoints, which do not say; 1024 by default.
         max_condition_length: longest condition, for official checkpoints of text-to-text models.
         download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
 
     Raises:
         UserError: one line that says what is wrong with the file, or why it cannot be had.
     """
-    path = locate(name_or_path, **download)
-    rows = {"max_length": max_length, "max_condition_length": max_condition_length}
-    given = {name: value for name, value in rows.items() if value is not None}
+    path = find_checkpoint(name_or_path, **download)
+    lengths = {"max_length": max_length, "max_condition_length": max_condition_length}
+    given = {name: value for name, value in lengths.items() if value is not None}
     try:
         bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
-        return _with_rows(bundle, given) if given else bundle
+        return _with_lengths(bundle, given) if given else bundle
     except UserError as error:
         raise UserError(f"checkpoint '{path}': {error}") from error
 
@@ -75,22 +73,26 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     """
     weights = to_official(bundle.weights)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"params": weights, "ema_params1": weights, "step": bundle.step}, path)
+    torch.save({"params": weights, "ema_params1": weights, "step": bundle.config.step}, path)
 
 
-def _with_rows(official: ModelBundle, rows: Mapping[str, int]) -> ModelBundle:
-    """An official model with the rows that its file does not tell of."""
-    if official.decoding is not _T5_DECODING:
+def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBundle:
+    """An official model with the lengths that its file does not tell."""
+    codec = official.config.codec
+    if codec is not _T5_CODEC:
         raise UserError(
-            f"{' and '.join(rows)} can be given for published checkpoints alone, which do not say; "
+            f"{' and '.join(lengths)} can be given for published checkpoints alone, which do not say; "
             "leave it out, since this one does"
         )
-    length, condition = rows.get("max_length", OFFICIAL_MAX_LENGTH), rows.get("max_condition_length")
+    length, condition = lengths.get("max_length", OFFICIAL_MAX_LENGTH), lengths.get("max_condition_length")
     if length < 2:
         raise UserError(f"max_length is {length}; it must be at least 2")
     if condition is not None and not 1 <= condition < length:
-        raise UserError(f"max_condition_length is {condition}; give 1 to {length - 1}, for rows of {length}")
-    return replace(official, max_length=length, decoding={**official.decoding, **rows})
+        raise UserError(
+            f"max_condition_length is {condition}; give 1 to {length - 1}, since max_length is {length}"
+        )
+    codec = replace(codec, max_length=length, max_condition_length=condition)
+    return replace(official, config=replace(official.config, max_length=length, codec=codec))
 
 
 def _read_file(path: Path, averaged: bool) -> ModelBundle:
@@ -110,19 +112,21 @@ def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
     raw = not averaged and "current_model_state" in content
     state = tensors(content, "current_model_state" if raw else "state_dict")
     weights = {name.removeprefix(_OURS): value for name, value in state.items() if name.startswith(_OURS)}
-    return ModelBundle.described(content["elf"], weights)
+    if not isinstance(content["elf"], Mapping):
+        raise UserError("its entry 'elf' is no description of a model; use another file")
+    return ModelBundle(ELFConfig.from_dict(content["elf"]), weights)
 
 
 def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> ModelBundle:
     wanted, other = ("ema_params1", "params") if averaged else ("params", "ema_params1")
     weights = from_official(tensors(content, wanted if wanted in content else other))
-    shape, latent_size, vocab_size = infer_shape(weights)
-    return ModelBundle(
-        shape=shape,
+    network, latent_size, vocab_size = infer_config(weights)
+    config = ELFConfig(
+        network=network,
         latent_size=latent_size,
         vocab_size=vocab_size,
         max_length=OFFICIAL_MAX_LENGTH,
-        weights=weights,
-        decoding=_T5_DECODING if (latent_size, vocab_size) == _T5_SIZES else {},
+        codec=_T5_CODEC if (latent_size, vocab_size) == _T5_SIZES else None,
         step=content["step"] if isinstance(content.get("step"), int) else step,
     )
+    return ModelBundle(config, weights)

@@ -51,7 +51,7 @@ def step_in_name(path: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def locate(name_or_path: str | Path, **download: Any) -> Path:
+def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
     """The checkpoint file, or folder in the Hub format, that `name_or_path` means.
 
     Args:

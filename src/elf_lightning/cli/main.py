@@ -24,7 +24,7 @@ COMMANDS = {
         "elf_lightning.cli.prepare",
         "tokenise fit's corpus now; with --embed, write its latents too",
     ),
-    "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on held-out rows"),
+    "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on validation rows"),
     "test": ("elf_lightning.cli.trainer", "generate, score and report: a checkpoint with a configuration"),
     "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),
     "sample": ("elf_lightning.cli.sample", "generate text from a checkpoint, in the terminal"),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.run_summary import print_plan
-from elf_lightning.cli.stand_in import StandInTrainer
+from elf_lightning.cli.run_instead import NonTrainingTrainer
 from elf_lightning.cli.trainer import run_trainer
 from elf_lightning.data import ELFDataModule
-from elf_lightning.modules import ELFModule
+from elf_lightning.training import ELFModule
 
 DESCRIPTION = (
     "What `elf fit` with these options would do: steps, rates and memory. Rows that are not prepared yet are "
@@ -17,10 +17,10 @@ DESCRIPTION = (
 )
 
 
-class PlanningTrainer(StandInTrainer):
+class PlanningTrainer(NonTrainingTrainer):
     """A Trainer that says what it would do."""
 
-    def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
+    def run_instead(self, model: ELFModule, datamodule: ELFDataModule) -> None:
         """Print the plan of a run; rows that are not there are prepared, and not embedded."""
         print_plan(plan_run(model, datamodule, self))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elf_lightning.cli.stand_in import StandInTrainer
+from elf_lightning.cli.run_instead import NonTrainingTrainer
 from elf_lightning.cli.trainer import run_trainer
 from elf_lightning.data import ELFDataModule
-from elf_lightning.modules import ELFModule
+from elf_lightning.training import ELFModule
 
 EMBED = "--embed"
 DESCRIPTION = (
@@ -16,10 +16,10 @@ DESCRIPTION = (
 )
 
 
-class PreparingTrainer(StandInTrainer):
+class PreparingTrainer(NonTrainingTrainer):
     """A Trainer that prepares data on its device, under its precision."""
 
-    def stand_in(self, model: ELFModule, datamodule: ELFDataModule) -> None:
+    def run_instead(self, model: ELFModule, datamodule: ELFDataModule) -> None:
         """Prepare and say what there is."""
         datamodule.trainer = self
         datamodule.prepare_data()

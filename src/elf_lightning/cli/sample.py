@@ -24,8 +24,8 @@ from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, traj
 from elf_lightning.sampling import SamplingSettings
 
 if TYPE_CHECKING:
-    from elf_lightning.modules.generator import ELF
-    from elf_lightning.modules.samples import Sample
+    from elf_lightning.generation.pretrained import ELF
+    from elf_lightning.generation.samples import Sample
 
 PICTURE_WIDTH = 100
 """Columns of `--screenshot`."""
@@ -99,13 +99,13 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
     with aside.status("reading the checkpoint"):
         from transformers.utils.logging import disable_progress_bar
 
-        from elf_lightning.checkpoints.locate import locate
-        from elf_lightning.modules.generator import ELF
+        from elf_lightning.checkpoints.locate import find_checkpoint
+        from elf_lightning.generation.pretrained import ELF
 
         # The encoder's bar would stand in the middle of ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
         # Named by the file: the newest in a folder is news to the user.
-        options.checkpoint = locate(options.checkpoint)
+        options.checkpoint = find_checkpoint(options.checkpoint)
         return ELF.from_pretrained(
             options.checkpoint,
             device=options.device,

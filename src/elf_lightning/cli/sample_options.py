@@ -6,7 +6,7 @@ import argparse
 
 from elf_lightning.cli.options import OneLineParser, add_reading, add_settings, positive, writable
 from elf_lightning.precision import PRECISIONS
-from elf_lightning.sampling.settings import USUAL_TRAJECTORIES, SamplingSettings
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 
 UNPROMPTED = 8
 """Texts without `--num` where there is nothing to answer or fill in."""
@@ -35,10 +35,10 @@ def sample_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--repetition-texts",
         type=positive,
-        default=USUAL_TRAJECTORIES,
+        default=DEFAULT_TRAJECTORIES,
         metavar="N",
         help="texts to measure first, for --repetition-control with a checkpoint that keeps no measurement; "
-        f"`elf convert --measure-repetition` does it once for all (default: {USUAL_TRAJECTORIES})",
+        f"`elf convert --measure-repetition` does it once for all (default: {DEFAULT_TRAJECTORIES})",
     )
     return parser
 

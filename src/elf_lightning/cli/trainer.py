@@ -18,12 +18,12 @@ from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.cli.checkpoint_file import checkpoint_file
 from elf_lightning.cli.config import with_files
+from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
-from elf_lightning.modules import ELFModule
-from elf_lightning.modules.elf import SIZES_FROM_DATA
-from elf_lightning.modules.quiet import quiet_lightning
 from elf_lightning.precision import PRECISIONS
+from elf_lightning.training import ELFModule
+from elf_lightning.training.elf_module import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import get_args
 
-from elf_lightning.data.embed import Moments
+from elf_lightning.codec.latents import LatentStatistics
 from elf_lightning.data.position import Position
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.data.vocabulary import PadMode, SpecialIds
+from elf_lightning.codec.vocabulary import PadMode, SpecialIds
 from elf_lightning.encoders import Encoder
 from elf_lightning.errors import UserError
 
 
-def given_moments(mean: float | list[float] | None, std: float | None) -> Moments | None:
-    """The moments given; None where they are to be measured.
+def given_latent_statistics(mean: float | list[float] | None, std: float | None) -> LatentStatistics | None:
+    """The latent_statistics given; None where they are to be measured.
 
     Raises:
         UserError: if only one is given, or the standard deviation is not positive.
@@ -25,7 +25,7 @@ def given_moments(mean: float | list[float] | None, std: float | None) -> Moment
         )
     if std is not None and std <= 0:
         raise UserError(f"data.latent_std {std} must be positive")
-    return None if mean is None or std is None else Moments(mean, std)
+    return None if mean is None or std is None else LatentStatistics(mean, std)
 
 
 def check_lengths(max_length: int, encoder: Encoder, max_condition_length: int | None) -> None:

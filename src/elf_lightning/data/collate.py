@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elf_lightning.batch import TokenBatch, counting_positions
+from elf_lightning.batch import TokenBatch, make_loss_mask
 from elf_lightning.data.rows import Ids, Row
-from elf_lightning.data.vocabulary import PadMode
+from elf_lightning.codec.vocabulary import PadMode
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Collate:
             input_ids=input_ids,
             attention_mask=attention_mask,
             condition_mask=condition_mask,
-            loss_mask=counting_positions(attention_mask, condition_mask, self.pad_mode),
+            loss_mask=make_loss_mask(attention_mask, condition_mask, self.pad_mode),
             label_drop=torch.tensor([row.label_drop for row in rows]),
         )
 

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
-from elf_lightning.data.embed import Embedder, Moments, unconditional
+from elf_lightning.codec import TextCodec
+from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
 from elf_lightning.data.loaders import Loaders
 from elf_lightning.data.prepare import Preparation
 from elf_lightning.data.resumable import ResumableDataModule
@@ -20,7 +21,7 @@ from elf_lightning.data.rows import Row
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.data.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
+from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.encoders import Encoder, read_tokenizer
 
 
@@ -50,7 +51,7 @@ class ELFDataModule(ResumableDataModule):
         cache_dir: folder for prepared rows and latents.
         latent_mean: what is subtracted from the encoder's output; None measures it.
         latent_std: what it is then divided by; None measures it.
-        num_predict_rows: rows that `predict` generates; in text-to-text, from that many held-out conditions.
+        num_predict_rows: rows that `predict` generates; in text-to-text, from that many validation conditions.
         num_proc: processes that tokenise; None for this one alone.
 
     Raises:
@@ -86,7 +87,7 @@ class ELFDataModule(ResumableDataModule):
         checks.check_label_drop(label_drop_probability, max_condition_length)
         checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)
         checks.check_streaming(source, restrict_vocabulary, cache_latents, bucket_step is not None)
-        given = checks.given_moments(latent_mean, latent_std)
+        given = checks.given_latent_statistics(latent_mean, latent_std)
         self.source = source
         self.encoder = encoder
         self.max_length = max_length
@@ -143,21 +144,26 @@ class ELFDataModule(ResumableDataModule):
         self.preparation.run()
         return len(self.preparation.rows("train"))
 
-    def decoding_state(self) -> dict[str, Any]:
-        """What decoding needs, in plain types: kept in every checkpoint."""
-        return {
-            "tokenizer": self.encoder.name_or_path,
-            "encoder": self.encoder.identity(),
-            "kept_ids": self.vocabulary.kept_ids,
-            "latent_mean": self.moments.mean,
-            "latent_std": self.moments.std,
-            "max_length": self.max_length,
-            "max_condition_length": self.max_condition_length,
-            "pad_mode": self.pad_mode,
-            "pad_id": self.pad_id,
-            "eos_id": self.eos_id,
-            "unknown_id": self.unknown_id,
-        }
+    @property
+    def codec(self) -> TextCodec:
+        """What turns text into ids and latents, and ids into text: kept in every checkpoint.
+
+        Measures the latent statistics first, if they are neither given nor on disk.
+        """
+        return TextCodec(
+            tokenizer=self.encoder.name_or_path,
+            encoder=self.encoder.identity(),
+            latent_mean=self.latent_statistics.mean,
+            latent_std=self.latent_statistics.std,
+            max_length=self.max_length,
+            pad_id=self.pad_id,
+            eos_id=self.eos_id,
+            pad_mode=self.pad_mode,
+            max_condition_length=self.max_condition_length,
+            kept_ids=self.vocabulary.kept_ids,
+            unknown_id=self.unknown_id,
+            loaded_encoder=self.encoder,
+        )
 
     # Preparation
 
@@ -165,15 +171,15 @@ class ELFDataModule(ResumableDataModule):
         """Tokenise, measure and embed whatever is not on disk yet; Lightning calls it on one process."""
         self.preparation.run()
         with self._precision():
-            self.store.moments(self._device())
+            self.store.latent_statistics(self._device())
             if self.cache_latents:
                 self.store.write(self._device())
 
     @cached_property
-    def moments(self) -> Moments:
+    def latent_statistics(self) -> LatentStatistics:
         """Mean and standard deviation that latents are normalised by, given or measured."""
         with self._precision():
-            return self.store.moments(self._device())
+            return self.store.latent_statistics(self._device())
 
     # Loaders
 
@@ -183,14 +189,14 @@ class ELFDataModule(ResumableDataModule):
 
     def val_dataloader(self) -> DataLoader[Row]:
         """Held-out rows in order; over several devices, the same number on each."""
-        return self._loaders().held_out()
+        return self._loaders().validation()
 
     def test_dataloader(self) -> DataLoader[Row]:
-        """The held-out rows of `val_dataloader`."""
+        """The validation rows of `val_dataloader`."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Row]:
-        """Rows to generate: empty ones, or in text-to-text the held-out conditions."""
+        """Rows to generate: empty ones, or in text-to-text the validation conditions."""
         return self._loaders().prompts(self.num_predict_rows)
 
     def on_after_batch_transfer(
@@ -221,7 +227,7 @@ class ELFDataModule(ResumableDataModule):
 
     @cached_property
     def _embedder(self) -> Embedder:
-        return Embedder(self.encoder, self.moments)
+        return Embedder(self.encoder, self.latent_statistics)
 
     def _loaders(self) -> Loaders:
         return Loaders(

@@ -68,7 +68,7 @@ class CollateLatents:
         """The batch of these rows with its latents (B, S, C), in bfloat16."""
         tokens = self.collate(rows)
         latents = self.latents.read([row.index for row in rows], tokens.label_drop)
-        return with_latents(tokens, latents[:, : tokens.input_ids.shape[1]])
+        return LatentBatch(**vars(tokens), latents=latents[:, : tokens.input_ids.shape[1]])
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,3 @@ class EmptyRows:
     def read(self, indices: Sequence[int]) -> list[Row]:
         """Empty rows with these numbers."""
         return [Row(torch.empty(0, dtype=torch.int64).numpy(), index=index) for index in indices]
-
-
-def with_latents(batch: TokenBatch, latents: Tensor) -> LatentBatch:
-    """The token batch with its latents."""
-    return LatentBatch(**vars(batch), latents=latents)

@@ -1,4 +1,4 @@
-"""Loaders of training, held-out and prompt batches."""
+"""Loaders of training, validation and prompt batches."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Loaders:
         collate = replace(self.collate, width_step=bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
-    def held_out(self) -> DataLoader[Row]:
+    def validation(self) -> DataLoader[Row]:
         """Held-out rows in order; over several processes, the same number on each."""
         examples = Examples(self.preparation.rows("validation"))
         sampler = ShardSampler(len(examples), self.rank, self.world_size, even=True)
         return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
     def prompts(self, count: int) -> DataLoader[Row]:
-        """Rows to generate: empty ones, or in text-to-text the first held-out conditions."""
+        """Rows to generate: empty ones, or in text-to-text the first validation conditions."""
         conditional = self.collate.max_condition_length is not None
         rows = self.preparation.rows("validation") if conditional else EmptyRows(count)
         sampler = ShardSampler(min(count, len(rows)), self.rank, self.world_size, even=False)

@@ -1,4 +1,4 @@
-"""What the encoder makes of the prepared rows, kept on disk: moments, and latents where asked for."""
+"""What the encoder makes of the prepared rows, kept on disk: latent_statistics, and latents where asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from elf_lightning.batch import TokenBatch
 from elf_lightning.data.collate import Collate
-from elf_lightning.data.embed import Embedder, Moments, measure_moments
+from elf_lightning.codec.latents import Embedder, LatentStatistics, measure_latent_statistics
 from elf_lightning.data.latents_cache import LatentsFile, SplitLatents, require_space
 from elf_lightning.data.prepare import Preparation, cache_key, written_once
 from elf_lightning.encoders import Encoder, weights_stamp
@@ -38,21 +38,23 @@ class LatentsStore:
     encoder: Encoder
     collate: Collate
     label_drop: bool = False
-    given: Moments | None = None
+    given: LatentStatistics | None = None
 
-    def moments(self, device: torch.device) -> Moments:
+    def latent_statistics(self, device: torch.device) -> LatentStatistics:
         """What latents are normalised by; measured once and kept."""
         if self.given is not None:
             return self.given
-        folder = self._folder("moments")
+        folder = self._folder("latent_statistics")
         with written_once(folder) as unfinished:
             if unfinished is not None:
                 self.preparation.run()
                 rows = max(1, MEASURED_TOKENS // self.collate.max_length)
                 split = "train" if "train" in self.preparation.splits() else "validation"
-                moments = measure_moments(self.encoder.load().to(device), self._batches(split, device, rows))
-                (unfinished / "moments.json").write_text(json.dumps(asdict(moments)))
-        return Moments(**json.loads((folder / "moments.json").read_text()))
+                latent_statistics = measure_latent_statistics(
+                    self.encoder.load().to(device), self._batches(split, device, rows)
+                )
+                (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(latent_statistics)))
+        return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
 
     def write(self, device: torch.device) -> None:
         """Embed all rows of all splits, unless that is done.
@@ -60,15 +62,15 @@ class LatentsStore:
         Raises:
             UserError: if the disk has not the space.
         """
-        moments = self.moments(device)
-        folder = self._latents_folder(moments)
+        latent_statistics = self.latent_statistics(device)
+        folder = self._latents_folder(latent_statistics)
         with written_once(folder) as unfinished:
             if unfinished is None:
                 return
             splits = {name: self._at(unfinished, name) for name in self.preparation.splits()}
             num_bytes = sum(file.num_bytes for split in splits.values() for file in split.files)
             require_space(self.preparation.cache_dir, num_bytes)
-            embedder = Embedder(self.encoder, moments)
+            embedder = Embedder(self.encoder, latent_statistics)
             for name, latents in splits.items():
                 self._write(embedder, name, latents.plain, device, drop=False)
                 if latents.dropped is not None:
@@ -76,7 +78,7 @@ class LatentsStore:
 
     def split(self, name: str, device: torch.device) -> SplitLatents:
         """The written latents of a split."""
-        return self._at(self._latents_folder(self.moments(device)), name)
+        return self._at(self._latents_folder(self.latent_statistics(device)), name)
 
     def _at(self, folder: Path, split: str) -> SplitLatents:
         shape = (len(self.preparation.rows(split)), self.collate.max_length, self.encoder.latent_size)
@@ -113,5 +115,7 @@ class LatentsStore:
         )
         return self.preparation.cache_dir / f"{kind}-{key}"
 
-    def _latents_folder(self, moments: Moments) -> Path:
-        return self._folder("latents", moments=asdict(moments), label_drop=self.label_drop)
+    def _latents_folder(self, latent_statistics: LatentStatistics) -> Path:
+        return self._folder(
+            "latents", latent_statistics=asdict(latent_statistics), label_drop=self.label_drop
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics.judge import Judge
 from elf_lightning.metrics.optional import import_optional
+from elf_lightning.metrics.scoring_model import ScoringModel
 
 
-def mauve_score(texts: Sequence[str], references: Sequence[str], judge: Judge, seed: int = 25) -> float:
+def mauve_score(
+    texts: Sequence[str], references: Sequence[str], scoring_model: ScoringModel, seed: int = 25
+) -> float:
     """MAUVE (arXiv 2102.01454) between samples and real texts, 0 to 1, higher is closer.
 
     Distributions do not add up over ranks: gather the texts and call it on one. The published numbers use
@@ -18,7 +20,7 @@ def mauve_score(texts: Sequence[str], references: Sequence[str], judge: Judge, s
     Args:
         texts: samples.
         references: real texts, about as many; they need not pair up.
-        judge: whose last hidden states describe a text.
+        scoring_model: whose last hidden states describe a text.
         seed: of the clustering.
 
     Raises:
@@ -31,5 +33,5 @@ def mauve_score(texts: Sequence[str], references: Sequence[str], judge: Judge, s
             f"MAUVE compares {len(sides[0])} samples with {len(sides[1])} real texts, empty ones left out; "
             "give it texts on both sides"
         )
-    samples, real = (judge.features(side).numpy() for side in sides)
+    samples, real = (scoring_model.features(side).numpy() for side in sides)
     return float(mauve.compute_mauve(p_features=real, q_features=samples, seed=seed, verbose=False).mauve)

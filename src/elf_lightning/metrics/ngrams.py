@@ -1,4 +1,4 @@
-"""How much of the text was said before: within a sample, and by other samples. No judge needed."""
+"""How much of the text was said before: within a sample, and by other samples. No scoring model needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely a judge finds the samples."""
+"""How likely a scoring model finds the samples."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics.judge import Judge
+from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import TextMetric
 
 
 class GenerativePerplexity(TextMetric):
-    """`exp` of the judge's mean nll a token, pooled over all samples (as in arXiv 2605.10938).
+    """`exp` of the scoring model's mean nll a token, pooled over all samples (as in arXiv 2605.10938).
 
     Never read it without `UnigramEntropy` and `Repetition`: repetition is likely text. Empty samples have
-    no tokens and take no part. Numbers of different judges do not compare: report `judge.name`.
+    no tokens and take no part. Numbers of different scoring models do not compare: report `scoring_model.name`.
 
     Args:
-        judge: a judge, or the name or folder of one (see `Judge.load`). It is moved to the metric's device
-            when it is used, and stays there until moved away with `metric.judge.to(...)`.
-        dtype: weights' type, for a judge given by name.
-        context_length: tokens of a text that are judged, for a judge given by name.
-        batch_size: texts judged at once, for a judge given by name.
+        scoring_model: a scoring model, or the name or folder of one (see `ScoringModel.load`). It is moved to the metric's device
+            when it is used, and stays there until moved away with `metric.scoring_model.to(...)`.
+        dtype: weights' type, for a scoring model given by name.
+        context_length: tokens of a text that are scored, for a scoring model given by name.
+        batch_size: texts scored at once, for a scoring model given by name.
         **kwargs: as for `torchmetrics.Metric`.
 
     Attributes:
@@ -32,7 +32,7 @@ class GenerativePerplexity(TextMetric):
             empty text.
 
     Raises:
-        UserError: if the judge cannot be loaded.
+        UserError: if the scoring model cannot be loaded.
     """
 
     higher_is_better = False
@@ -42,24 +42,24 @@ class GenerativePerplexity(TextMetric):
 
     def __init__(
         self,
-        judge: Judge | str = "gpt2-large",
+        scoring_model: ScoringModel | str = "gpt2-large",
         dtype: str = "float32",
         context_length: int = 1024,
         batch_size: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(judge, str):
-            judge = Judge.load(judge, dtype, context_length, batch_size)
-        self.judge = judge
+        if isinstance(scoring_model, str):
+            scoring_model = ScoringModel.load(scoring_model, dtype, context_length, batch_size)
+        self.scoring_model = scoring_model
         self.per_sample = torch.empty(0, dtype=torch.float64)
         self.add_sum("nll", torch.float64)
         self.add_sum("tokens", torch.int64)
 
     def update(self, texts: Sequence[str]) -> None:
-        """Judge N texts and add them."""
+        """ScoringModel N texts and add them."""
         self.count_samples(texts)
-        scores = self.judge.to(self.device).score(texts)
+        scores = self.scoring_model.to(self.device).score(texts)
         self.per_sample = scores.perplexity
         self.nll += scores.nll.sum().to(self.device)
         self.tokens += scores.tokens.sum().to(self.device)
@@ -69,13 +69,15 @@ class GenerativePerplexity(TextMetric):
 
         Raises:
             UserError: if there are no samples, all are empty, none is long enough to be predicted, or the
-                judge's logits are not finite. All ranks raise together.
+                scoring model's logits are not finite. All ranks raise together.
         """
         self.refuse_nothing()
         if self.tokens == 0:
-            raise UserError(f"{self.judge.name} predicts no token of one-token samples; give it longer texts")
+            raise UserError(
+                f"{self.scoring_model.name} predicts no token of one-token samples; give it longer texts"
+            )
         if not self.nll.isfinite():
             raise UserError(
-                f"the judge {self.judge.name} gave logits that are not finite; load it with dtype='float32'"
+                f"the scoring model {self.scoring_model.name} gave logits that are not finite; load it with dtype='float32'"
             )
         return (self.nll / self.tokens).exp()

@@ -10,10 +10,10 @@ import torch
 
 from elf_lightning.metrics.bleu import Bleu
 from elf_lightning.metrics.entropy import UnigramEntropy
-from elf_lightning.metrics.judge import Judge
 from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
 from elf_lightning.metrics.perplexity import GenerativePerplexity
 from elf_lightning.metrics.rouge import Rouge
+from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import TextMetric
 
 
@@ -23,25 +23,25 @@ class MetricSuite:
 
     Attributes:
         metrics: by name; one that gives several numbers names them itself.
-        judge: the judge's name, where one takes part; reports show it beside the numbers.
+        scoring_model: the scoring model's name, where one takes part; reports show it beside the numbers.
         notes: what else a reader must know to compare the numbers, by name.
     """
 
     metrics: Mapping[str, TextMetric]
-    judge: str | None
+    scoring_model: str | None
     notes: Mapping[str, str]
 
     @classmethod
-    def unconditional(cls, judge: Judge, device: torch.device | str = "cpu") -> Self:
+    def unconditional(cls, scoring_model: ScoringModel, device: torch.device | str = "cpu") -> Self:
         """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts that stand for themselves."""
         metrics: dict[str, TextMetric] = {
-            "gen_ppl": GenerativePerplexity(judge),
-            "entropy": UnigramEntropy(judge),
+            "gen_ppl": GenerativePerplexity(scoring_model),
+            "entropy": UnigramEntropy(scoring_model),
             "repetition": Repetition(),
             "overlap": CrossSampleOverlap(),
             "distinct": DistinctN(),
         }
-        return cls(_on(metrics, device), judge.name, {})
+        return cls(_on(metrics, device), scoring_model.name, {})
 
     @classmethod
     def text_to_text(cls, device: torch.device | str = "cpu") -> Self:

@@ -1,7 +1,5 @@
 """Noised latents -> prediction: the transformer and its parts."""
 
-from elf_lightning.network.elf import ELFNetwork
-from elf_lightning.network.precision import full_precision
-from elf_lightning.network.shape import PRESETS, NetworkShape
+import lazy_loader
 
-__all__ = ["PRESETS", "ELFNetwork", "NetworkShape", "full_precision"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,19 +7,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from elf_lightning.network.attention import Attention
+from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.layers import RMSNorm, SwiGLU
-from elf_lightning.network.shape import NetworkShape
 
 
 class Block(nn.Module):
     """Pre-norm transformer block."""
 
-    def __init__(self, shape: NetworkShape, dropout: float) -> None:
+    def __init__(self, config: NetworkConfig, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(shape.hidden_size)
-        self.attention = Attention(shape.hidden_size, shape.num_heads, dropout)
-        self.mlp_norm = RMSNorm(shape.hidden_size)
-        self.mlp = SwiGLU(shape.hidden_size, shape.mlp_ratio, dropout)
+        self.attention_norm = RMSNorm(config.hidden_size)
+        self.attention = Attention(config.hidden_size, config.num_heads, dropout)
+        self.mlp_norm = RMSNorm(config.hidden_size)
+        self.mlp = SwiGLU(config.hidden_size, config.mlp_ratio, dropout)
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """Hidden states (B, N, H) -> (B, N, H)."""
@@ -30,12 +30,12 @@ class Block(nn.Module):
 class Blocks(nn.ModuleList):
     """All blocks, one after the other; dropout only in the middle half of them."""
 
-    def __init__(self, shape: NetworkShape) -> None:
-        middle = range(shape.depth // 4, shape.depth // 4 * 3)
+    def __init__(self, config: NetworkConfig) -> None:
+        middle = range(config.depth // 4, config.depth // 4 * 3)
         super().__init__(
-            Block(shape, shape.dropout if index in middle else 0.0) for index in range(shape.depth)
+            Block(config, config.dropout if index in middle else 0.0) for index in range(config.depth)
         )
-        self.gradient_checkpointing = shape.gradient_checkpointing
+        self.gradient_checkpointing = config.gradient_checkpointing
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """Hidden states (B, N, H) -> (B, N, H)."""

@@ -13,11 +13,11 @@ import torch
 
 from elf_lightning.errors import UserError
 
-MOST_GRAPHS = 64
+MAX_GRAPHS = 64
 """Of one function, in a process. A run that trains, validates and samples makes 8 for its network: with and
 without gradient, for the first number of rows, for one and for any. Torch keeps 8 by itself; past its limit
 everything runs uncompiled, at most with a warning."""
-USUAL_COMPILERS = {"darwin": "clang++", "win32": "cl"}
+DEFAULT_COMPILERS = {"darwin": "clang++", "win32": "cl"}
 """What torch calls where the environment has no `CXX`; `g++` on all other systems."""
 
 
@@ -42,7 +42,7 @@ def require_compiler(setting: str, device: torch.device) -> None:
                 f"leave {setting} out"
             )
     elif device.type == "cpu":
-        compiler = os.environ.get("CXX", USUAL_COMPILERS.get(sys.platform, "g++"))
+        compiler = os.environ.get("CXX", DEFAULT_COMPILERS.get(sys.platform, "g++"))
         if shutil.which(compiler) is None:
             raise UserError(
                 f"{setting} needs a C++ compiler on a CPU, and there is no '{compiler}': install it, name "
@@ -51,13 +51,13 @@ def require_compiler(setting: str, device: torch.device) -> None:
 
 
 def room_for_graphs() -> dict[str, Any]:
-    """Arguments for `torch.compile` that let it keep `MOST_GRAPHS` graphs, or more if it may already.
+    """Arguments for `torch.compile` that let it keep `MAX_GRAPHS` graphs, or more if it may already.
 
     Older torch knows no such argument and is told once for the whole process.
     """
     from torch._dynamo import config  # takes a second, and only those wait for it who compile
 
-    most = max(config.recompile_limit, MOST_GRAPHS)
+    most = max(config.recompile_limit, MAX_GRAPHS)
     if "recompile_limit" in signature(torch.compile).parameters:
         return {"recompile_limit": most}
     config.recompile_limit = most

@@ -19,35 +19,35 @@ the number of rows, `4 C C b` merge the two layers that take the latents in.
 
 from __future__ import annotations
 
-from elf_lightning.network.elf import ELFNetwork
 from elf_lightning.network.layers import ScalarEmbedding
+from elf_lightning.network.transformer import ELFNetwork
 
 
 def backbone_flops(network: ELFNetwork, length: int) -> int:
     """From noised latents to hidden states: one row of `length` text positions, forward."""
-    shape = network.shape
-    hidden, bottleneck = shape.hidden_size, shape.bottleneck_size
+    config = network.config
+    hidden, bottleneck = config.hidden_size, config.bottleneck_size
     positions = length + network.prefix.length
-    feed_forward = int(hidden * shape.mlp_ratio * 2 / 3)
+    feed_forward = int(hidden * config.mlp_ratio * 2 / 3)
     project = _enter_flops(network, length) + 2 * length * bottleneck * hidden
     linear = 2 * positions * hidden * (4 * hidden + 3 * feed_forward)
     attention = 4 * positions**2 * hidden
-    return project + _prefix_flops(network) + shape.depth * (linear + attention)
+    return project + _prefix_flops(network) + config.depth * (linear + attention)
 
 
 def latent_head_flops(network: ELFNetwork, length: int) -> int:
     """From hidden states to latents: one row, forward."""
-    return 2 * length * network.shape.hidden_size * network.latent_size
+    return 2 * length * network.config.hidden_size * network.latent_size
 
 
 def token_head_flops(network: ELFNetwork, length: int) -> int:
     """From hidden states to logits: one row, forward."""
-    return 2 * length * network.latent_size * (network.shape.hidden_size + network.vocab_size)
+    return 2 * length * network.latent_size * (network.config.hidden_size + network.vocab_size)
 
 
 def merging_flops(network: ELFNetwork) -> int:
     """Once for each call with self-conditioning, forward."""
-    return 4 * network.latent_size**2 * network.shape.bottleneck_size * network.shape.self_conditioning
+    return 4 * network.latent_size**2 * network.config.bottleneck_size * network.config.self_conditioning
 
 
 def training_step_flops(
@@ -92,18 +92,18 @@ def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, pass
 
 
 def _prefix_flops(network: ELFNetwork) -> int:
-    return _expand_flops(network) + 2 * network.shape.hidden_size**2 * _embeddings(network)
+    return _expand_flops(network) + 2 * network.config.hidden_size**2 * _embeddings(network)
 
 
 def _enter_flops(network: ELFNetwork, length: int) -> int:
     """The first matrix, from the latents and an earlier estimate of them to the bottleneck."""
-    inputs = network.latent_size * (2 if network.shape.self_conditioning else 1)
-    return 2 * length * inputs * network.shape.bottleneck_size
+    inputs = network.latent_size * (2 if network.config.self_conditioning else 1)
+    return 2 * length * inputs * network.config.bottleneck_size
 
 
 def _expand_flops(network: ELFNetwork) -> int:
     """The first layer of the scalar embeddings, whose input is a sinusoid."""
-    return 4 * ScalarEmbedding.num_frequencies * network.shape.hidden_size * _embeddings(network)
+    return 4 * ScalarEmbedding.num_frequencies * network.config.hidden_size * _embeddings(network)
 
 
 def _embeddings(network: ELFNetwork) -> int:

@@ -18,8 +18,8 @@ the compute type (a = 2). Compilation needs less than all this.
 
 from __future__ import annotations
 
-from elf_lightning.network.elf import ELFNetwork
 from elf_lightning.network.heads import CHUNK_LOGITS
+from elf_lightning.network.transformer import ELFNetwork
 
 
 def activation_bytes(
@@ -41,14 +41,14 @@ def activation_bytes(
         fused: whether norms are those of a GPU.
         checkpointing: with gradient checkpointing or without; None for what the network does.
     """
-    shape = network.shape
+    config = network.config
     if checkpointing is None:
-        checkpointing = shape.gradient_checkpointing
+        checkpointing = config.gradient_checkpointing
     positions = rows * (length + network.prefix.length)
     block = positions * _position_bytes(network, compute_bytes, fused) + _cast_bytes(network, compute_bytes)
     if checkpointing:
-        return block + shape.depth * positions * 4 * shape.hidden_size
-    return shape.depth * block
+        return block + config.depth * positions * 4 * config.hidden_size
+    return config.depth * block
 
 
 def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) -> int:
@@ -56,8 +56,8 @@ def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) 
 
     The two are the logits and their softmax, which turns into their gradient.
     """
-    hidden, latent = network.shape.hidden_size, network.latent_size
-    each = 4 * (3 * latent + network.shape.bottleneck_size + 2 * hidden)
+    hidden, latent = network.config.hidden_size, network.latent_size
+    each = 4 * (3 * latent + network.config.bottleneck_size + 2 * hidden)
     denoise = 4 * (hidden + 3 * latent)
     decode = 4 * 2 * latent
     logits = min(length * decode_rows, max(1, CHUNK_LOGITS // network.vocab_size)) * network.vocab_size
@@ -66,8 +66,8 @@ def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) 
 
 
 def _position_bytes(network: ELFNetwork, compute: int, fused: bool) -> int:
-    hidden, heads = network.shape.hidden_size, network.shape.num_heads
-    feed_forward = int(hidden * network.shape.mlp_ratio * 2 / 3)
+    hidden, heads = network.config.hidden_size, network.config.num_heads
+    feed_forward = int(hidden * network.config.mlp_ratio * 2 / 3)
     copies = 8 * hidden if compute < 4 or not fused else 0
     statistics = 4 * (3 * heads + 2)
     return 8 * (1 + compute) * hidden + 4 * compute * feed_forward + copies + statistics

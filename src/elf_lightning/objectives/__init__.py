@@ -1,7 +1,5 @@
 """Prediction -> loss: the random draws of a step, and the losses as a pure function of them."""
 
-from elf_lightning.objectives.draws import Draws, StepKey
-from elf_lightning.objectives.elf import ELFObjective
-from elf_lightning.objectives.losses import Losses
+import lazy_loader
 
-__all__ = ["Draws", "ELFObjective", "Losses", "StepKey"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -21,7 +21,7 @@ PANELS = {
     "Entropy of samples": (None, "val/entropy"),
     "Repetition of samples": (None, "val/repetition"),
 }
-"""Title of a plot -> columns of the log: while training, and on held-out text."""
+"""Title of a plot -> columns of the log: while training, and on validation text."""
 MOST_POINTS = 200
 """Of a line: more are averaged, since nobody could tell them apart."""
 
@@ -55,8 +55,8 @@ def curve_plots(curves: Mapping[str, Curve], width: int) -> str:
         width: of a plot, in pixels.
     """
     panels = []
-    for title, (train, held_out) in PANELS.items():
-        lines = {"train": curves.get(train or "", ()), "held-out": curves.get(held_out, ())}
+    for title, (train, validation) in PANELS.items():
+        lines = {"train": curves.get(train or "", ()), "validation": curves.get(validation, ())}
         drawn = {kind: thinned(_finite(curve)) for kind, curve in lines.items() if _finite(curve)}
         if drawn:
             last = " ".join(f'<b class="{kind}">{line[-1][1]:.4g}</b>' for kind, line in drawn.items())

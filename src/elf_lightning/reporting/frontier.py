@@ -15,8 +15,8 @@ PUBLISHED = {
     "ELF 342M": (21.7, 5.18),
     "ELF 652M": (23.3, 5.28),
 }
-"""Gen. PPL and entropy in arXiv 2605.10938: OpenWebText, 1,024 tokens, under `PUBLISHED_JUDGE`."""
-PUBLISHED_JUDGE = "gpt2-large"
+"""Gen. PPL and entropy in arXiv 2605.10938: OpenWebText, 1,024 tokens, under `PUBLISHED_SCORING_MODEL`."""
+PUBLISHED_SCORING_MODEL = "gpt2-large"
 
 HEIGHT = 340
 LABELS = {"real": "real text", "shuffled": "shuffled"}
@@ -32,15 +32,15 @@ Point = tuple[float, float]
 """Gen. PPL and entropy."""
 
 
-def frontier_plots(rows: Sequence[Scores], judge: str, width: int) -> str:
+def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> str:
     """Every way of sampling beside real and shuffled text, and the published points.
 
-    Those have axes of their own if they were judged by somebody else. The Pareto-optimal ways are numbered
+    Those have axes of their own if they were scored by somebody else. The Pareto-optimal ways are numbered
     in the order of `pareto_optimal` if there are several ways.
 
     Args:
         rows: with `gen_ppl` and `entropy`.
-        judge: who judged them.
+        scoring_model: who scored them.
         width: of all plots together if that is enough for two, else of each; in pixels.
     """
     published = [_published(name, point) for name, point in PUBLISHED.items()]
@@ -50,12 +50,12 @@ def frontier_plots(rows: Sequence[Scores], judge: str, width: int) -> str:
     # The numbered ones last: they must not be hidden under others.
     ordered = sorted(rows, key=lambda row: (row.kind == "sampled", row in ours))
     marks = [_mark(row, ours.index(row) + 1 if row in ours else None, several) for row in ordered]
-    if judge.endswith(PUBLISHED_JUDGE):
-        return _plot([*marks, *published], front, judge, width, HEIGHT)
+    if scoring_model.endswith(PUBLISHED_SCORING_MODEL):
+        return _plot([*marks, *published], front, scoring_model, width, HEIGHT)
     beside = width > 600
     first, second = (round(width * 0.66), round(width * 0.34)) if beside else (width, width)
-    theirs = _plot(published, [], f"{PUBLISHED_JUDGE} (published)", second, HEIGHT if beside else 200)
-    return _plot(marks, front, judge, first, HEIGHT) + theirs
+    theirs = _plot(published, [], f"{PUBLISHED_SCORING_MODEL} (published)", second, HEIGHT if beside else 200)
+    return _plot(marks, front, scoring_model, first, HEIGHT) + theirs
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def _mark(row: Scores, number: int | None, several: bool) -> Mark:
 
 
 def _published(name: str, point: Point) -> Mark:
-    return Mark(f"{name}, published, judge {PUBLISHED_JUDGE}", point, "published", name)
+    return Mark(f"{name}, published, scoring model {PUBLISHED_SCORING_MODEL}", point, "published", name)
 
 
 def _point(row: Scores) -> Point:
     return row.metrics["gen_ppl"].mean, row.metrics["entropy"].mean
 
 
-def _plot(marks: Sequence[Mark], front: Sequence[Point], judge: str, width: int, height: int) -> str:
+def _plot(marks: Sequence[Mark], front: Sequence[Point], scoring_model: str, width: int, height: int) -> str:
     x = Axis.around("Gen. PPL", [mark.point[0] for mark in marks], log=True, margin=0.15)
     y = Axis.around("entropy, nats", [mark.point[1] for mark in marks], margin=0.15)
     frame = Frame(width, height, x, y)
@@ -100,8 +100,8 @@ def _plot(marks: Sequence[Mark], front: Sequence[Point], judge: str, width: int,
         labels.keep_free(frame.across(mark.point[0]), frame.down(mark.point[1]), 6)
     content = _steps(frame, front) + "".join(_drawn(frame, labels, mark) for mark in marks)
     told = "; ".join(f"{mark.name}: {mark.point[0]:.1f} at {mark.point[1]:.2f}" for mark in marks)
-    plot = frame.svg(content, f"Gen. PPL at entropy, judge {judge}. {told}")
-    return f"<figure><figcaption>judge: {html.escape(judge)}</figcaption>{plot}</figure>"
+    plot = frame.svg(content, f"Gen. PPL at entropy, scoring model {scoring_model}. {told}")
+    return f"<figure><figcaption>scoring_model: {html.escape(scoring_model)}</figcaption>{plot}</figure>"
 
 
 def _steps(frame: Frame, points: Sequence[Point]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from elf_lightning.reporting.axes import Axis
 from elf_lightning.reporting.curves import Curve, curve_plots
-from elf_lightning.reporting.frontier import PUBLISHED_JUDGE, frontier_plots
+from elf_lightning.reporting.frontier import PUBLISHED_SCORING_MODEL, frontier_plots
 from elf_lightning.reporting.page import page
 from elf_lightning.reporting.scores import COLUMNS, Scores, pareto_optimal
 from elf_lightning.reporting.verdict import Finding, closest_to_real, verdict
@@ -48,7 +48,7 @@ class Report:
     Attributes:
         title: of the page.
         details: what the numbers follow from, by name.
-        judge: who judged, if anybody did.
+        scoring_model: who scored, if anybody did.
         rows: the numbers, real text first.
         notes: such as the signatures of BLEU, by name.
         curves: columns of the training log.
@@ -58,7 +58,7 @@ class Report:
 
     title: str
     details: Mapping[str, str]
-    judge: str | None
+    scoring_model: str | None
     rows: Sequence[Scores]
     notes: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def report_page(report: Report) -> str:
         report.title,
         report.details,
         verdict="".join(map(_finding, verdict(report.rows))),
-        chosen="comes closest to real text" if report.judge else "has the best BLEU",
+        chosen="comes closest to real text" if report.scoring_model else "has the best BLEU",
         best=html.escape(best.name),
         cards="".join(_card(name, best, report) for name in HEADLINES if name in best.metrics),
         table=_tables(report),
@@ -91,13 +91,13 @@ def _finding(finding: Finding) -> str:
     return f'<li class="{css}">{html.escape(finding.sentence)}</li>'
 
 
-def _title(name: str, judge: str | None) -> str:
-    """A metric's name with the judge's, where there is one and it decides."""
+def _title(name: str, scoring_model: str | None) -> str:
+    """A metric's name with the scoring model's, where there is one and it decides."""
     column = COLUMNS[name]
-    if judge is None:
+    if scoring_model is None:
         return html.escape(column.title)
-    by = f"judge: {html.escape(judge)}" if column.judged else "needs no judge"
-    return f'{html.escape(column.title)} <small class="judge">{by}</small>'
+    by = f"scoring_model: {html.escape(scoring_model)}" if column.scored else "needs no scoring model"
+    return f'{html.escape(column.title)} <small class="scoring_model">{by}</small>'
 
 
 def _card(name: str, best: Scores, report: Report) -> str:
@@ -114,7 +114,7 @@ def _card(name: str, best: Scores, report: Report) -> str:
             dots.append(f'<i class="{row.kind}" style="left:{100 * axis.place(value.mean):.1f}%"></i>')
         legend.append(f'<li class="{row.kind}">{OWNERS[row.kind]} <b>{column.show(value)}</b></li>')
     return (
-        f"<article><h3>{_title(name, report.judge)}</h3>"
+        f"<article><h3>{_title(name, report.scoring_model)}</h3>"
         f'<p class="number">{column.show(best.metrics[name])}</p>'
         f'<div class="gauge" aria-hidden="true">{"".join(dots)}</div><ul>{"".join(legend)}</ul>'
         f"<p class='note'>{html.escape(column.meaning)}</p></article>"
@@ -125,17 +125,17 @@ def _tables(report: Report) -> str:
     """The table; of many ways of sampling the Pareto-optimal ones, with all to be unfolded."""
     marked = _marked(report)
     if len(report.rows) <= MANY_ROWS:
-        return _table(report.rows, marked, report.judge)
+        return _table(report.rows, marked, report.scoring_model)
     chosen = [row for row in report.rows if row.kind != "sampled" or row in marked]
     return (
-        f"{_table(chosen, marked, report.judge)}<details><summary>All {len(report.rows)} rows</summary>"
-        f"{_table(report.rows, marked, report.judge)}</details>"
+        f"{_table(chosen, marked, report.scoring_model)}<details><summary>All {len(report.rows)} rows</summary>"
+        f"{_table(report.rows, marked, report.scoring_model)}</details>"
     )
 
 
-def _table(rows: Sequence[Scores], marked: Sequence[Scores], judge: str | None) -> str:
+def _table(rows: Sequence[Scores], marked: Sequence[Scores], scoring_model: str | None) -> str:
     shown = [name for name in COLUMNS if name in rows[0].metrics]
-    heads = "".join(f'<th scope="col">{_title(name, judge)}</th>' for name in shown)
+    heads = "".join(f'<th scope="col">{_title(name, scoring_model)}</th>' for name in shown)
     body = []
     for row in rows:
         number = marked.index(row) + 1 if row in marked else 0
@@ -157,25 +157,25 @@ def _table(rows: Sequence[Scores], marked: Sequence[Scores], judge: str | None) 
 def _marked(report: Report) -> list[Scores]:
     """The Pareto-optimal ways, where there are several to choose from."""
     ours = [row for row in report.rows if row.kind == "sampled"]
-    return pareto_optimal(ours) if len(ours) > 1 and report.judge is not None else []
+    return pareto_optimal(ours) if len(ours) > 1 and report.scoring_model is not None else []
 
 
 def _notes(report: Report) -> str:
     told = ["Each number is a mean over sets of texts, ± the half-width of its 95% confidence interval."]
-    if report.judge is not None:
+    if report.scoring_model is not None:
         told.append(
-            f"Gen. PPL and entropy are in the tokens of the judge {report.judge}; numbers under different "
-            "judges, or of texts of other lengths, are not comparable."
+            f"Gen. PPL and entropy are in the tokens of the scoring model {report.scoring_model}; numbers under different "
+            "scoring models, or of texts of other lengths, are not comparable."
         )
     told += [f"{name}: {note}" for name, note in report.notes.items()]
     return "".join(f"<p class='note'>{html.escape(sentence)}</p>" for sentence in told)
 
 
 def _frontier(report: Report) -> str:
-    if report.judge is None:
+    if report.scoring_model is None:
         return ""
     plots = "".join(
-        f'<div class="{css}">{frontier_plots(report.rows, report.judge, width)}</div>'
+        f'<div class="{css}">{frontier_plots(report.rows, report.scoring_model, width)}</div>'
         for css, width in (("wide", WIDE), ("narrow", NARROW))
     )
     best = "".join(f"<li>{html.escape(row.name)}</li>" for row in _marked(report))
@@ -183,8 +183,8 @@ def _frontier(report: Report) -> str:
     return (
         f'<section id="frontier"><h2>Perplexity against variety</h2>{plots}{optimal}'
         "<p class='note'>Down and to the left is repetition, up and to the right is noise; real text shows "
-        f"where to be. Judge: {html.escape(report.judge)}. The published points (arXiv 2605.10938) were "
-        f"judged by {PUBLISHED_JUDGE} on OpenWebText of 1,024 tokens; numbers under another judge, or of "
+        f"where to be. ScoringModel: {html.escape(report.scoring_model)}. The published points (arXiv 2605.10938) were "
+        f"scored by {PUBLISHED_SCORING_MODEL} on OpenWebText of 1,024 tokens; numbers under another scoring model, or of "
         "other texts, are not comparable with them.</p></section>"
     )
 
@@ -197,7 +197,7 @@ def _curves(report: Report) -> str:
     note = "<p class='note'>Gen. PPL while training is of few texts.</p>" if sampled else ""
     return (
         '<section id="curves"><h2>Training</h2><p class="legend"><span class="train">while training</span> '
-        f'<span class="held-out">held-out text</span></p><div class="plots">{plots}</div>{note}</section>'
+        f'<span class="validation">validation text</span></p><div class="plots">{plots}</div>{note}</section>'
     )
 
 

@@ -106,14 +106,14 @@ class Column:
         meaning: one line that says what it measures and which way is good.
         digits: after the point.
         percent: show a share as a percentage.
-        judged: whether it depends on the judge.
+        scored: whether it depends on the scoring_model.
     """
 
     title: str
     meaning: str
     digits: int = 2
     percent: bool = False
-    judged: bool = field(default=False)
+    scored: bool = field(default=False)
 
     def show(self, estimate: Estimate) -> str:
         """The number with its interval, as text."""
@@ -131,14 +131,14 @@ class Column:
 COLUMNS = {
     "gen_ppl": Column(
         "Gen. PPL",
-        "How unlikely the judge finds the text. Low is good, down to real text; repetition is likely too.",
+        "How unlikely the scoring model finds the text. Low is good, down to real text; repetition is likely too.",
         digits=1,
-        judged=True,
+        scored=True,
     ),
     "entropy": Column(
         "Entropy",
         "How varied a text's tokens are, in nats. Close to real text is good; lower means repetition.",
-        judged=True,
+        scored=True,
     ),
     "repetition": Column(
         "Repetition %", "Share of a text's 4-grams that it had said before. Low is good.", percent=True

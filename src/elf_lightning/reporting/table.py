@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-def score_table(rows: Sequence[Scores], judge: str | None, notes: Mapping[str, str]) -> Group:
-    """All rows under one heading that names the judge, with what a reader must know below.
+def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mapping[str, str]) -> Group:
+    """All rows under one heading that names the scoring model, with what a reader must know below.
 
     Args:
         rows: with the same metrics.
-        judge: who judged, if anybody did.
+        scoring_model: who scored, if anybody did.
         notes: such as the signatures of BLEU, by name.
     """
     from rich.box import SIMPLE_HEAD
@@ -24,7 +24,7 @@ def score_table(rows: Sequence[Scores], judge: str | None, notes: Mapping[str, s
     from rich.table import Table
     from rich.text import Text
 
-    title = None if judge is None else f"judge: {judge}"
+    title = None if scoring_model is None else f"scoring_model: {scoring_model}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("texts of")
     shown = [name for name in COLUMNS if name in rows[0].metrics]

@@ -70,7 +70,7 @@ def _pairs(ours: Scores, copied: Scores) -> list[Finding]:
 
 
 def _likelihood(ours: float, mixed: float) -> Finding:
-    told = f"The judge finds these texts {ours:.1f} times as surprising as real ones"
+    told = f"The scoring model finds these texts {ours:.1f} times as surprising as real ones"
     if ours * MORE_LIKELY < 1:
         return Finding(f"{told}: likelier than anything people write.", False)
     # As ratios, nearer to real text than to its words in disorder.

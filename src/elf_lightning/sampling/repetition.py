@@ -16,7 +16,7 @@ from torch import Tensor
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
 from elf_lightning.sampling.sampler import Sampler, Step
-from elf_lightning.sampling.settings import USUAL_TRAJECTORIES
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 FEWEST_TRAJECTORIES = 6
 
@@ -50,7 +50,7 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     if len(means) < FEWEST_TRAJECTORIES:
         raise UserError(
             f"a direction of repetition from {len(means)} trajectories is noise; "
-            f"use at least {FEWEST_TRAJECTORIES}, better {USUAL_TRAJECTORIES}"
+            f"use at least {FEWEST_TRAJECTORIES}, better {DEFAULT_TRAJECTORIES}"
         )
     order, third = repetition.argsort(stable=True), len(means) // 3
     if repetition[order[:third]].mean() >= repetition[order[-third:]].mean():
@@ -120,7 +120,7 @@ def measure_direction(
 
     Args:
         sampler: the model and its settings; it samples unsteered here.
-        prompts: batches of rows, `USUAL_TRAJECTORIES` rows altogether if time allows.
+        prompts: batches of rows, `DEFAULT_TRAJECTORIES` rows altogether if time allows.
         seed: of their noise.
         on_step: called after every step of every batch, for progress bars.
 

@@ -120,7 +120,7 @@ class Sampler:
             require_compiler("compile=True", self.network.rotary.device)
         if not self.settings.repetition_control:
             return
-        if not self.network.shape.self_conditioning:
+        if not self.network.config.self_conditioning:
             raise UserError(
                 f"sampling.repetition_control is {self.settings.repetition_control}, but the network has no "
                 "self-conditioning to steer; set it to 0"
@@ -188,7 +188,7 @@ class Sampler:
         )
 
     def _field(self, prompt: LatentPromptBatch, infill: Infill | None, times: Sequence[float]) -> LatentField:
-        settings, shape = self.settings, self.network.shape
+        settings, shape = self.settings, self.network.config
         asked = visited_times(times, make_solver(settings))
         denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, asked, self.compile)
         if not shape.num_guidance_tokens and shape.self_conditioning and settings.guidance != 1:

@@ -10,7 +10,7 @@ from elf_lightning.errors import UserError
 
 SolverName = Literal["ode", "sde", "heun", "multistep"]
 GridName = Literal["logit_normal", "uniform"]
-USUAL_TRAJECTORIES = 400
+DEFAULT_TRAJECTORIES = 400
 """Texts from which to measure the direction of repetition (arXiv 2607.00588)."""
 MEASURING_SEED = 260700588
 """Theirs alone, so that no text is steered by itself."""

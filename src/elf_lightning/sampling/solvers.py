@@ -26,7 +26,7 @@ class Solver(ABC):
         """Latents at `t_next`, (B, S, C), from `z` (B, S, C) at `t`."""
 
 
-class OdeSolver(Solver):
+class Euler(Solver):
     """Euler: first order, one network call a step."""
 
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
@@ -34,11 +34,11 @@ class OdeSolver(Solver):
         return z + (t_next - t) * field(z, t)
 
 
-class SdeSolver(Solver):
+class Sde(Solver):
     """Goes back towards noise by fresh noise, then an Euler step (arXiv 2605.10938, section 3).
 
     Args:
-        gamma: share of the step by which it goes back, in units of its length; 0 is `OdeSolver`.
+        gamma: share of the step by which it goes back, in units of its length; 0 is `Euler`.
     """
 
     def __init__(self, gamma: float) -> None:
@@ -52,7 +52,7 @@ class SdeSolver(Solver):
         return z_back + (t_next - t_back) * field(z_back, t_back)
 
 
-class HeunSolver(Solver):
+class Heun(Solver):
     """Heun's trapezoid: second order, two network calls a step."""
 
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
@@ -63,7 +63,7 @@ class HeunSolver(Solver):
         return z + span / 2 * (start + end)
 
 
-class MultistepSolver(Solver):
+class AdamsBashforth(Solver):
     """Adams-Bashforth over the last two velocities: second order, one network call a step.
 
     Args:
@@ -92,10 +92,10 @@ class MultistepSolver(Solver):
 def make_solver(settings: SamplingSettings) -> Solver:
     """A fresh solver of the kind that the settings name."""
     makers: dict[str, Callable[[], Solver]] = {
-        "ode": OdeSolver,
-        "sde": lambda: SdeSolver(settings.gamma),
-        "heun": HeunSolver,
-        "multistep": MultistepSolver,
+        "ode": Euler,
+        "sde": lambda: Sde(settings.gamma),
+        "heun": Heun,
+        "multistep": AdamsBashforth,
     }
     return makers[settings.solver]()
 
@@ -111,7 +111,7 @@ def integrate(
     """Latents at `times[-1]`, (B, S, C), from `z` (B, S, C) at `times[0]`; the last step is Euler's."""
     last = len(times) - 2
     for number, (t, t_next) in enumerate(pairwise(times)):
-        chosen = solver if number < last else OdeSolver()
+        chosen = solver if number < last else Euler()
         z = chosen.step(field, z, t, t_next, noise)
         if observe is not None:
             observe(number, t_next, z)

@@ -38,11 +38,11 @@ def test_a_run_leaves_a_model_that_samples(
     results = run(monkeypatch, inputs, tmp_path)
     assert results["training"]["steps"] == 3
     assert results["left_out"] == []
-    assert results["held_out"]["decode_loss"] > 0
+    assert results["validation"]["decode_loss"] > 0
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert all(line.keys() == {"setting", "seed", "index", "text"} for line in lines)
     assert sorted(Counter(line["setting"] for line in lines).values()) == [2] * 5
-    assert results["texts"]["held-out text"]["known_words"] <= 1
+    assert results["texts"]["validation text"]["known_words"] <= 1
     model = ELF.from_pretrained(tmp_path / "model")
     assert len(model.generate(num=2, steps=2)) == 2
 

@@ -61,19 +61,19 @@ def hold_out(dataset: Dataset, fraction: float) -> DatasetDict:
     cut = count - max(1, round(count * fraction))
     if not 0 < fraction < 1 or cut < 1:
         raise UserError(
-            f"source held_out_fraction {fraction}: {count} document(s) cannot be split into training and "
+            f"source validation_fraction {fraction}: {count} document(s) cannot be split into training and "
             "validation; give more documents (TextFiles makes one of each line with document: line), a "
             "validation set of their own, or another fraction"
         )
     return DatasetDict(train=dataset.select(range(cut)), validation=dataset.select(range(cut, count)))
 
 
-def with_validation(train: Dataset, validation: Dataset | None, held_out_fraction: float) -> DatasetDict:
+def with_validation(train: Dataset, validation: Dataset | None, validation_fraction: float) -> DatasetDict:
     """Both splits: the validation set given, else the last part of the training set."""
     from datasets import DatasetDict
 
     if validation is None:
-        return hold_out(train, held_out_fraction)
+        return hold_out(train, validation_fraction)
     return DatasetDict(train=train, validation=validation)
 
 

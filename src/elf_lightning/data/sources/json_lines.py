@@ -41,18 +41,18 @@ class JsonLines(Source):
     Args:
         path: file, folder (searched for .jsonl files) or pattern, or several of them.
         validation: files held out, as `path`; None holds out the last examples.
-        held_out_fraction: share of examples held out where `validation` is not given.
+        validation_fraction: share of examples held out where `validation` is not given.
     """
 
     def __init__(
         self,
         path: str | list[str],
         validation: str | list[str] | None = None,
-        held_out_fraction: float = 0.05,
+        validation_fraction: float = 0.05,
     ) -> None:
         self.path = path
         self.validation = validation
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import List, Value
@@ -61,13 +61,13 @@ class JsonLines(Source):
         kinds = {TEXT: Value("string"), CONDITION_TEXT: Value("string")}
         features = {column: kinds.get(column, List(Value("int64"))) for column in form.values()}
         sets = [dataset_of(read_rows, files, features, scratch, form=form) for files in self._files()]
-        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.held_out_fraction)
+        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {
             "class": "JsonLines",
             "files": [file_stamps(files) for files in self._files()],
-            "held_out_fraction": self.held_out_fraction,
+            "validation_fraction": self.validation_fraction,
         }
 
     def _files(self) -> list[list[Path]]:

@@ -21,10 +21,10 @@ class SavedDataset(Source):
     Args:
         path: the folder, or the Hub id.
         train_split: its training split, where it has splits.
-        validation_split: its held-out split; None holds out the last rows.
+        validation_split: its validation split; None holds out the last rows.
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        held_out_fraction: share of rows held out where there is no held-out split.
+        validation_fraction: share of rows held out where there is no validation split.
         revision: of the Hub data set.
     """
 
@@ -35,7 +35,7 @@ class SavedDataset(Source):
         validation_split: str | None = None,
         text_column: str = "text",
         condition_column: str | None = None,
-        held_out_fraction: float = 0.05,
+        validation_fraction: float = 0.05,
         revision: str | None = None,
     ) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class SavedDataset(Source):
         self.validation_split = validation_split
         self.text_column = text_column
         self.condition_column = condition_column
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
         self.revision = revision
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
@@ -63,7 +63,7 @@ class SavedDataset(Source):
             for name in (self.train_split, self.validation_split)
             if name is not None
         ]
-        return with_validation(picked[0], picked[1] if len(picked) > 1 else None, self.held_out_fraction)
+        return with_validation(picked[0], picked[1] if len(picked) > 1 else None, self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         local = Path(self.path).expanduser()

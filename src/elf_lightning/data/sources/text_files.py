@@ -24,7 +24,7 @@ class TextFiles(Source):
         path: file, folder (searched for .txt files) or pattern, or several of them.
         document: what counts as one document: a whole file, a line, or a block between blank lines.
         validation: files held out, as `path`; None holds out the last documents.
-        held_out_fraction: share of documents held out where `validation` is not given.
+        validation_fraction: share of documents held out where `validation` is not given.
 
     Raises:
         UserError: for another `document`.
@@ -35,14 +35,14 @@ class TextFiles(Source):
         path: str | list[str],
         document: Unit = "file",
         validation: str | list[str] | None = None,
-        held_out_fraction: float = 0.05,
+        validation_fraction: float = 0.05,
     ) -> None:
         if document not in get_args(Unit):
             raise UserError(f"source document '{document}': choose {', '.join(get_args(Unit))}")
         self.path = path
         self.document: Unit = document
         self.validation = validation
-        self.held_out_fraction = held_out_fraction
+        self.validation_fraction = validation_fraction
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Value
@@ -51,14 +51,14 @@ class TextFiles(Source):
             dataset_of(read_documents, files, {TEXT: Value("string")}, scratch, document=self.document)
             for files in self._files()
         ]
-        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.held_out_fraction)
+        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {
             "class": "TextFiles",
             "files": [file_stamps(files) for files in self._files()],
             "document": self.document,
-            "held_out_fraction": self.held_out_fraction,
+            "validation_fraction": self.validation_fraction,
         }
 
     def _files(self) -> list[list[Path]]:

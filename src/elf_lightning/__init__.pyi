@@ -1,0 +1,3 @@
+from .generation import ELF as ELF
+
+__version__: str

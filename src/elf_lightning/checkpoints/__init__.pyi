@@ -1,0 +1,10 @@
+from .bundle import ModelBundle as ModelBundle
+from .config import ELFConfig as ELFConfig
+from .hub import model_card as model_card
+from .hub import save_hub as save_hub
+from .load import load_model as load_model
+from .load import save_official as save_official
+from .locate import find_checkpoint as find_checkpoint
+from .locate import newest_checkpoint as newest_checkpoint
+from .official import from_official as from_official
+from .official import to_official as to_official

@@ -1,0 +1,88 @@
+"""Token batches -> normalised latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
+from elf_lightning.encoders import Encoder, encoder_mask
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """What latents are normalised by.
+
+    Attributes:
+        mean: one number, or one for each of the C channels.
+        std: one number, so that channels keep their proportions.
+    """
+
+    mean: float | list[float]
+    std: float
+
+    @classmethod
+    def measure(cls, hidden: Tensor) -> LatentStatistics:
+        """Each channel's mean, and one standard deviation around it, of hidden states (N, C)."""
+        mean = hidden.double().mean(0)
+        return cls(mean=mean.float().tolist(), std=float((hidden - mean).square().mean().sqrt()))
+
+
+class Embedder:
+    """A frozen encoder with the normalisation of its latents; it goes where its batches are.
+
+    Args:
+        encoder: gives the hidden states.
+        latent_statistics: normalise them.
+    """
+
+    def __init__(self, encoder: Encoder, latent_statistics: LatentStatistics) -> None:
+        self.encoder = encoder
+        self.latent_statistics = latent_statistics
+        self._mean = torch.tensor(latent_statistics.mean, dtype=torch.float32)
+        self._device: torch.device | None = None
+
+    def tokens(self, batch: TokenBatch) -> LatentBatch:
+        """The batch of tokenizer ids with its normalised latents."""
+        self._follow(batch.input_ids.device)
+        return LatentBatch(**vars(batch), latents=self._normalised(hidden_states(self.encoder, batch)))
+
+    @torch.no_grad()
+    def prompts(self, batch: PromptBatch) -> LatentPromptBatch:
+        """The prompts with their conditions' normalised latents, 0 elsewhere."""
+        self._follow(batch.input_ids.device)
+        mask = encoder_mask(batch.condition_mask, batch.condition_mask)
+        latents = self._normalised(self.encoder(batch.input_ids, mask))
+        return LatentPromptBatch(**vars(batch), latents=latents * batch.condition_mask[..., None])
+
+    def _normalised(self, hidden: Tensor) -> Tensor:
+        return (hidden - self._mean) / self.latent_statistics.std
+
+    def _follow(self, device: torch.device) -> None:
+        if device != self._device:
+            self.encoder.load().to(device)
+            self._mean = self._mean.to(device)
+            self._device = device
+
+
+def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
+    """Prompts without a condition: their latents are 0, and no encoder is needed."""
+    latents = torch.zeros(*batch.input_ids.shape, latent_size, device=batch.input_ids.device)
+    return LatentPromptBatch(**vars(batch), latents=latents)
+
+
+@torch.no_grad()
+def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
+    """What the encoder gives for a batch of tokenizer ids, (B, S, C)."""
+    mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
+    return encoder(batch.input_ids, mask)  # type: ignore[no-any-return]
+
+
+def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
+    """LatentStatistics of the real tokens of some batches."""
+    return LatentStatistics.measure(
+        torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
+    )

@@ -1,0 +1,216 @@
+"""The contract between data, checkpoint and generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from elf_lightning.codec.compatibility import check_compatible
+from elf_lightning.codec.latents import Embedder, LatentStatistics
+from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
+from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+"""What byte-level tokenizers decode part of a character to."""
+
+
+@dataclass(frozen=True)
+class TextCodec:
+    """Text <-> token ids <-> latents, as plain values that travel in checkpoints.
+
+    There are two kinds of ids: the tokenizer's, and the network's, which differ where the vocabulary is
+    restricted to the tokens of the training text.
+
+    Attributes:
+        tokenizer: folder, Hub id or `package:NAME/FOLDER`.
+        encoder: `Encoder.identity()` of the frozen encoder.
+        latent_mean: what is subtracted from the encoder's output: one number, or one for each channel.
+        latent_std: what it is then divided by.
+        max_length: longest sequence in tokens, S.
+        pad_id: network id of padding.
+        eos_id: network id that ends a text.
+        pad_mode: what fills a sequence: the pad id, which is not learned, or EOS, which is.
+        max_condition_length: longest condition in tokens; None for unconditional text.
+        kept_ids: tokenizer id of each network id, ascending; None where they are the same.
+        unknown_id: network id of tokens outside a restricted vocabulary.
+        loaded_encoder: the encoder itself, where it is in memory already; not stored.
+    """
+
+    tokenizer: str
+    encoder: Mapping[str, Any]
+    latent_mean: float | list[float]
+    latent_std: float
+    max_length: int
+    pad_id: int
+    eos_id: int
+    pad_mode: PadMode = "pad"
+    max_condition_length: int | None = None
+    kept_ids: list[int] | None = None
+    unknown_id: int | None = None
+    loaded_encoder: Encoder | None = field(default=None, compare=False, repr=False)
+
+    # Plain values
+
+    def to_dict(self) -> dict[str, Any]:
+        """The codec in plain types; `from_dict` reads it."""
+        return {name: getattr(self, name) for name in _stored()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The codec that wrote `values`.
+
+        Raises:
+            UserError: if an entry is missing, unknown or impossible.
+        """
+        required = [f.name for f in fields(cls) if f.default is MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise UserError(
+                f"the model's description has no entry 'codec.{missing[0]}'; is the file complete?"
+            )
+        if unknown := sorted(values.keys() - _stored()):
+            raise UserError(
+                f"the model's description has an entry 'codec.{unknown[0]}' that this version of "
+                "elf_lightning does not know; upgrade it"
+            )
+        return cls(**values)
+
+    def check_sizes(self, latent_size: int, vocab_size: int) -> None:
+        """Refuse values that do not fit a network.
+
+        Args:
+            latent_size: C of the network.
+            vocab_size: V of the network.
+
+        Raises:
+            UserError: one line that names an entry.
+        """
+        ids = range(vocab_size)
+        possible = {
+            "tokenizer": isinstance(self.tokenizer, str),
+            "encoder": isinstance(self.encoder, Mapping)
+            and isinstance(self.encoder.get("name_or_path"), str),
+            "kept_ids": self.kept_ids is None or _are(int, self.kept_ids, vocab_size),
+            "latent_mean": isinstance(self.latent_mean, int | float)
+            or _are((int, float), self.latent_mean, latent_size),
+            "latent_std": isinstance(self.latent_std, int | float) and self.latent_std > 0,
+            "max_length": isinstance(self.max_length, int),
+            "max_condition_length": isinstance(self.max_condition_length, int | None),
+            "pad_id": self.pad_id in ids,
+            "eos_id": self.eos_id in ids,
+            "unknown_id": self.unknown_id in ids if self.kept_ids else self.unknown_id is None,
+        }
+        for name in (name for name, fits in possible.items() if not fits):
+            raise UserError(
+                f"the model's description has the codec.{name} {getattr(self, name)!r:.40}, which does not "
+                f"fit a network of {latent_size} latent channels and {vocab_size} tokens; copy the file again"
+            )
+
+    def check_compatible(self, current: TextCodec) -> None:
+        """Refuse to go on with data whose ids or latents mean something else than they did in training.
+
+        Args:
+            current: the codec of the data; this one is the checkpoint's.
+
+        Raises:
+            UserError: one line that names the setting.
+        """
+        check_compatible(self.to_dict(), current.to_dict())
+
+    # Text <-> ids
+
+    @cached_property
+    def text_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            UserError: if it cannot be read, or has fewer tokens than the model was trained with.
+        """
+        tokenizer = read_tokenizer(self.tokenizer)
+        if self.kept_ids is not None and max(self.kept_ids) >= len(tokenizer):
+            raise UserError(
+                f"tokenizer '{self.tokenizer}' has {len(tokenizer)} tokens, fewer than the model was trained "
+                "with; it needs the tokenizer it was trained with"
+            )
+        return tokenizer
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Tokenizer ids -> network ids."""
+        size = len(self.text_tokenizer)
+        if self.kept_ids is None or self.unknown_id is None:
+            return Vocabulary(size)
+        return RestrictedVocabulary(self.kept_ids, size, self.kept_ids[self.unknown_id])
+
+    def tokenizer_id(self, network_id: int) -> int:
+        """The tokenizer's id of a network id."""
+        return network_id if self.kept_ids is None else self.kept_ids[network_id]
+
+    def encode(self, text: str) -> list[int]:
+        """The tokenizer's ids of a text, without EOS; special tokens named in it are ordinary text."""
+        ids: list[int] = self.text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+        return ids
+
+    def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """One text for each sequence of network ids, (N, S); padding and EOS are left out."""
+        sequences = ids.tolist() if isinstance(ids, Tensor) else ids
+        skipped = {self.pad_id, self.eos_id}
+        kept = [[self.tokenizer_id(one) for one in ids if one not in skipped] for ids in sequences]
+        texts: list[str] = self.text_tokenizer.batch_decode(kept) if kept else []
+        return texts
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each network id's part of the text, with the space before it; empty for padding and EOS."""
+        pieces: list[str] = []
+        before: int | None = None
+        for one in ids:
+            if one in (self.pad_id, self.eos_id):
+                pieces.append("")
+            else:
+                before, last = self.tokenizer_id(one), before
+                pieces.append(self._piece(last, before))
+        return pieces
+
+    @cached_property
+    def _piece(self) -> Any:
+        """Memoised: what a tokenizer's id adds to a text that ends in another."""
+
+        @cache
+        def piece(before: int | None, token: int) -> str:
+            context = [] if before is None else [before]
+            decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
+            start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
+            return both.removeprefix(start) if both.startswith(start) else alone
+
+        return piece
+
+    # Ids -> latents
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The frozen encoder with the normalisation of its latents; read on first use.
+
+        Raises:
+            UserError: if the encoder is not known here, or does not fit its stored values.
+        """
+        encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
+        return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
+
+
+def _stored() -> set[str]:
+    return {f.name for f in fields(TextCodec)} - {"loaded_encoder"}
+
+
+def _are(kind: type | tuple[type, ...], values: Any, count: int) -> bool:
+    return (
+        isinstance(values, list) and len(values) == count and all(isinstance(value, kind) for value in values)
+    )

@@ -1,0 +1,11 @@
+from .collate import Collate as Collate
+from .datamodule import ELFDataModule as ELFDataModule
+from .rows import Row as Row
+from .sources import DatasetFiles as DatasetFiles
+from .sources import HubDataset as HubDataset
+from .sources import JsonLines as JsonLines
+from .sources import KingJamesToWeb as KingJamesToWeb
+from .sources import SavedDataset as SavedDataset
+from .sources import Source as Source
+from .sources import TextFiles as TextFiles
+from .sources import WebBible as WebBible

@@ -1,0 +1,12 @@
+from .base import CONDITION_IDS as CONDITION_IDS
+from .base import CONDITION_TEXT as CONDITION_TEXT
+from .base import IDS as IDS
+from .base import TEXT as TEXT
+from .base import Source as Source
+from .bible import KingJamesToWeb as KingJamesToWeb
+from .bible import WebBible as WebBible
+from .dataset_files import DatasetFiles as DatasetFiles
+from .hub import HubDataset as HubDataset
+from .json_lines import JsonLines as JsonLines
+from .saved import SavedDataset as SavedDataset
+from .text_files import TextFiles as TextFiles

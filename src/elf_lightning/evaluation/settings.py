@@ -1,0 +1,97 @@
+"""What `lightning test` measures, in plain types for YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any, Literal, get_origin, get_type_hints
+
+from elf_lightning.errors import UserError
+from elf_lightning.metrics import ScoringModelSettings
+from elf_lightning.sampling import SamplingSettings
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How many texts to generate, how, and who scoring models them.
+
+    Attributes:
+        settings: ways of sampling to compare; none means the model's own.
+        sweep: values to try for some of the sampling settings, such as `guidance: [1, 2, 3]`; every
+            combination, in each of `settings`.
+        num_samples: texts for each way of sampling and seed; the field scoring models 1,000. In text-to-text tasks
+            the first so many validation pairs are answered, or all if there are fewer.
+        seeds: one set of texts for each; several of them give a mean with a confidence interval.
+        batch_size: texts sampled at once on each device; changes memory and speed, not the texts.
+        scoring_model: who scoring models unconditional text.
+    """
+
+    settings: list[SamplingSettings] = field(default_factory=list)
+    sweep: dict[str, list[int | float | str]] = field(default_factory=dict)
+    num_samples: int = 1000
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    batch_size: int = 32
+    scoring_model: ScoringModelSettings = ScoringModelSettings()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be evaluated.
+
+        Raises:
+            UserError: for numbers that are too small, seeds that repeat, or a sweep over what is no setting.
+        """
+        for name in ("num_samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"evaluation.{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"evaluation.seeds is {self.seeds}; give one or more different seeds")
+        for name, values in self.sweep.items():
+            _check_swept(name, values)
+        self.ways(SamplingSettings())
+
+    def ways(self, own: SamplingSettings) -> dict[str, SamplingSettings]:
+        """The ways of sampling to compare, each once, by name; `own` are the model's own settings."""
+        combinations: list[dict[str, Any]] = [
+            dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
+        ]
+        if self.sweep.keys() & {"steps", "grid"}:
+            combinations = [{"times": None, **values} for values in combinations]
+        ways = [replace(base, **values) for base in self.settings or [own] for values in combinations]
+        return {setting_name(way): way for way in ways}
+
+
+def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
+    hints = {known: hint for known, hint in get_type_hints(SamplingSettings).items() if known != "times"}
+    if name not in hints:
+        raise UserError(
+            f"evaluation.sweep: '{name}' is no setting that can be swept; those are {', '.join(hints)}"
+        )
+    if not values:
+        raise UserError(f"evaluation.sweep.{name} has no values; give some, or leave it out")
+    hint = hints[name]
+    kinds = {int: (int,), float: (int, float)}.get(hint, (str,))
+    if wrong := [value for value in values if not isinstance(value, kinds)]:
+        wanted = "names" if get_origin(hint) is Literal else f"values of type {hint.__name__}"
+        raise UserError(f"evaluation.sweep.{name} has the value {wrong[0]!r}; give {wanted}")
+
+
+def setting_name(settings: SamplingSettings) -> str:
+    """A short name that tells all that matters, such as `SDE 32 steps, gamma 1.5, w 3`."""
+    if settings.times is None:
+        steps = f"{settings.steps} steps"
+    else:
+        steps = "times " + " ".join(f"{time:g}" for time in settings.times)
+    parts = [f"{settings.solver.upper()} {steps}"]
+    if settings.solver == "sde":
+        parts.append(f"gamma {settings.gamma:g}")
+    parts.append(f"w {settings.guidance:g}")
+    if settings.times is None and settings.grid == "uniform":
+        parts.append("uniform grid")
+    plain = SamplingSettings()
+    rest = ("cfg_scale", "temperature", "top_k", "repetition_control")
+    parts += [
+        f"{name.replace('_', ' ')} {getattr(settings, name):g}"
+        for name in rest
+        if getattr(settings, name) != getattr(plain, name)
+    ]
+    return ", ".join(parts)

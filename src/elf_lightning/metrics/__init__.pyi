@@ -1,0 +1,15 @@
+from .accuracy import DecodeAccuracy as DecodeAccuracy
+from .bleu import Bleu as Bleu
+from .entropy import UnigramEntropy as UnigramEntropy
+from .mauve import mauve_score as mauve_score
+from .ngrams import CrossSampleOverlap as CrossSampleOverlap
+from .ngrams import DistinctN as DistinctN
+from .ngrams import Repetition as Repetition
+from .perplexity import GenerativePerplexity as GenerativePerplexity
+from .rouge import Rouge as Rouge
+from .scoring_model import ScoringModel as ScoringModel
+from .scoring_model import ScoringTokenizer as ScoringTokenizer
+from .scoring_model import TextScores as TextScores
+from .scoring_settings import ScoringModelSettings as ScoringModelSettings
+from .scoring_source import EMBEDDED_SCORING_MODEL as EMBEDDED_SCORING_MODEL
+from .suite import MetricSuite as MetricSuite

@@ -1,0 +1,11 @@
+from .groups import muon_parameter_groups as muon_parameter_groups
+from .groups import split_parameters as split_parameters
+from .muon import MuonWithNesterovAdam as MuonWithNesterovAdam
+from .newton_schulz import orthogonalize as orthogonalize
+from .schedule import Decay as Decay
+from .schedule import learning_rate_factor as learning_rate_factor
+from .schedule import scaled_learning_rate as scaled_learning_rate
+from .settings import AdamW as AdamW
+from .settings import Muon as Muon
+from .settings import OptimizerSettings as OptimizerSettings
+from .settings import Schedule as Schedule

@@ -1,0 +1,1 @@
+from .elf_module import ELFModule as ELFModule

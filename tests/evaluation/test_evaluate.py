@@ -1,0 +1,203 @@
+"""`test` generates, scores and writes; what is written is not done again."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from elf_lightning.data import ELFDataModule
+from elf_lightning.errors import UserError
+from elf_lightning.metrics import MetricSuite, ScoringModelSettings
+from elf_lightning.sampling import Sampler, SamplingSettings
+
+Read = Callable[[str], list[dict[str, Any]]]
+Evaluate = Callable[..., None]
+WAY = "SDE 2 steps, gamma 1.5, w 3"
+
+
+def test_every_text_once_and_every_number_beside_those_of_real_text(
+    evaluate: Evaluate, read: Read, tiny_scoring_model: str
+) -> None:
+    evaluate(sweep={"guidance": [1, 3]})
+    texts = read("samples.jsonl")
+    assert {(row["setting"], row["seed"], row["index"]) for row in texts} == {
+        (way, seed, index)
+        for way in ("SDE 2 steps, gamma 1.5, w 1", WAY)
+        for seed in (0, 7)
+        for index in range(5)
+    }
+    assert len(texts) == 20
+    assert all(row.keys() >= {"text", "tokens"} for row in texts)
+    assert len({row["text"] for row in texts}) > 5
+
+    numbers = read("metrics.jsonl")
+    assert [row["kind"] for row in numbers] == ["real", "shuffled", "sampled", "sampled"]
+    for row in numbers:
+        assert row["metrics"].keys() == {"gen_ppl", "entropy", "repetition", "overlap", "distinct"}
+        assert row["scoring_model"] == tiny_scoring_model
+        assert row["num_samples"] == 5 and row["num_sets"] == 2
+        assert row["metrics"]["gen_ppl"]["half_width"] > 0
+    real, mixed, one, other = numbers
+    assert real["metrics"]["gen_ppl"] != mixed["metrics"]["gen_ppl"]
+    assert real["metrics"]["entropy"]["mean"] == pytest.approx(mixed["metrics"]["entropy"]["mean"])
+    assert one["metrics"] != other["metrics"]
+    assert one["sampling"]["guidance"] == 1
+
+
+def test_the_report_shows_model_and_real_text_and_names_the_scoring_model(
+    evaluate: Evaluate, read: Read, small: Any, folder: Path, tiny_scoring_model: str
+) -> None:
+    evaluate(sweep={"guidance": [1, 3]})
+    page = (folder / "report.html").read_text()
+    assert f"scoring_model: {tiny_scoring_model}" in page
+    assert "<title>run</title>" in page
+    texts = re.findall(r'<article class="(model|real)"><h3>\w+</h3><p>(.*?)</p>', page)
+    assert len(texts) == 10
+    assert {text for owner, text in texts if owner == "real"} <= set(small.sentences(40)[30:])
+    assert {text for owner, text in texts if owner == "model"} <= {
+        row["text"] for row in read("samples.jsonl")
+    }
+    assert "srcdoc=" in page
+
+
+def test_numbers_are_those_of_the_texts(evaluate: Evaluate, read: Read, tiny_scoring_model: str) -> None:
+    evaluate()
+    texts = [[row["text"] for row in read("samples.jsonl") if row["seed"] == seed] for seed in (0, 7)]
+    suite = MetricSuite.unconditional(ScoringModelSettings(tiny_scoring_model, context_length=32).load())
+    sets = [suite(one) for one in texts]
+    (row,) = (row for row in read("metrics.jsonl") if row["kind"] == "sampled")
+    for name, value in row["metrics"].items():
+        assert value["mean"] == pytest.approx((sets[0][name] + sets[1][name]) / 2)
+        # Two values: Student's quantile for one degree of freedom over the square root of 2.
+        spread = abs(sets[0][name] - sets[1][name]) / math.sqrt(2)
+        assert value["half_width"] == pytest.approx(12.706 * spread / math.sqrt(2), abs=1e-12)
+
+
+def test_what_is_done_is_not_done_again(
+    evaluate: Evaluate, read: Read, folder: Path, sampled: list[tuple[int, int]]
+) -> None:
+    evaluate()
+    before = [(folder / name).read_text() for name in ("samples.jsonl", "metrics.jsonl")]
+    sampled.clear()
+    evaluate()
+    assert before == [(folder / name).read_text() for name in ("samples.jsonl", "metrics.jsonl")]
+    assert sampled == []
+    evaluate(num_samples=6)
+    assert sampled == [(0, 5), (7, 5)]
+    assert len(read("metrics.jsonl")) == 6
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """As in a terminal: a shell's background commands, and all that they start, do not heed SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+def test_a_killed_evaluation_goes_on(
+    kill: signal.Signals,
+    evaluate: Evaluate,
+    read: Read,
+    folder: Path,
+    sampled: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    evaluate()
+    whole = {name: read(name) for name in ("samples.jsonl", "metrics.jsonl")}
+    for name in whole:
+        (folder / name).unlink()
+    sampled.clear()
+
+    sample = Sampler.sample
+
+    def dies(*arguments: Any, **settings: Any) -> Any:
+        if len(sampled) == 7:
+            signal.raise_signal(kill)
+        return sample(*arguments, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Sampler, "sample", dies)
+        evaluate()
+    assert signal.getsignal(signal.SIGTERM) == before
+    left = (folder / "samples.jsonl").read_text()
+    assert left.count("\n") == 7  # the 5 of the first seed and the first batch of the second, in pairs
+    (folder / "samples.jsonl").write_text(left[:-20])  # killed while the last line was written
+    sampled.clear()
+    evaluate()
+    assert sampled[0] == (7, 1)
+    assert len(sampled) == 4
+    assert {name: read(name) for name in whole} == whole
+
+
+def test_another_model_begins_anew(evaluate: Evaluate, read: Read, sampled: list[tuple[int, int]]) -> None:
+    evaluate()
+    first = read("samples.jsonl")
+    sampled.clear()
+    evaluate(seed=2)
+    assert len(sampled) == 10
+    second = read("samples.jsonl")
+    assert len(second) == len(first)
+    assert [row["text"] for row in first] != [row["text"] for row in second]
+    assert len({row["model"] for row in read("metrics.jsonl")}) == 2
+
+
+def test_text_to_text_is_measured_against_references(
+    small: Any, tmp_path: Path, tiny_t5: str, folder: Path, read: Read
+) -> None:
+    data = small.make_data(tmp_path, tiny_t5, paired=True)
+    model = small.make_model(data, "no scoring model at all", num_samples=64)
+    small.make_trainer(folder).test(model, datamodule=data, verbose=False)
+    assert len(read("samples.jsonl")) == 2 * 10  # two seeds, all validation pairs
+    numbers = {row["kind"]: row for row in read("metrics.jsonl")}
+    assert numbers.keys() == {"copied", "shuffled", "sampled"}
+    for row in numbers.values():
+        assert row["metrics"].keys() == {"bleu", "bleu_default", "rouge1", "rouge2", "rougeL"}
+        assert row["scoring_model"] is None
+    # Of the same words in another order every word is right, and few pairs are.
+    assert numbers["shuffled"]["metrics"]["rouge1"]["mean"] == pytest.approx(1)
+    assert numbers["shuffled"]["metrics"]["rouge2"]["mean"] < 0.6
+    assert 20 < numbers["copied"]["metrics"]["bleu"]["mean"] < 80
+
+
+@pytest.mark.parametrize("way", [SamplingSettings(steps=1), SamplingSettings(steps=2, temperature=1.0)])
+def test_empty_samples_are_told(
+    evaluate: Evaluate, way: SamplingSettings, data: ELFDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "elf_lightning.generation.text_generator.Detokenizer.__call__", lambda self, ids: [""] * len(ids)
+    )
+    with pytest.raises(UserError, match=r"^SDE \d steps, .*: GenerativePerplexity: all 5 samples are empty"):
+        evaluate(settings=[way])
+
+
+def test_a_scoring_model_that_is_not_there_is_told_before_the_work(
+    small: Any, data: ELFDataModule, folder: Path, tmp_path: Path, sampled: list[tuple[int, int]]
+) -> None:
+    model = small.make_model(data, str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match=r"the scoring model '.*nobody' cannot be loaded"):
+        small.make_trainer(folder).test(model, datamodule=data)
+    assert sampled == []
+
+
+def test_a_file_of_something_else_is_told(evaluate: Evaluate, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "samples.jsonl").write_text('{"text": "of somebody else"}\nno JSON\n')
+    with pytest.raises(UserError, match=r"line 2 of .*samples.jsonl is no JSON object; move the file away"):
+        evaluate()
+
+
+def test_a_model_without_training_is_told(evaluate: Evaluate) -> None:
+    with pytest.warns(
+        UserWarning, match="the model has not been trained; give a checkpoint with --ckpt_path"
+    ):
+        evaluate()

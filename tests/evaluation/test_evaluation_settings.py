@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from elf_lightning.errors import UserError
+from elf_lightning.evaluation import EvaluationSettings
+from elf_lightning.evaluation.settings import setting_name
+from elf_lightning.sampling import SamplingSettings
+
+OWN = SamplingSettings(steps=9)
+
+
+def test_without_a_word_the_models_own_settings_are_measured() -> None:
+    assert list(EvaluationSettings().ways(OWN).values()) == [OWN]
+
+
+def test_a_sweep_is_every_combination_in_every_setting() -> None:
+    settings = EvaluationSettings(
+        settings=[SamplingSettings(solver="ode"), SamplingSettings(temperature=1.0)],
+        sweep={"guidance": [1, 2.5], "steps": [4, 8]},
+    )
+    ways = list(settings.ways(OWN).values())
+    assert len(ways) == 8
+    assert {(way.solver, way.guidance, way.steps) for way in ways} == {
+        (solver, guidance, steps) for solver in ("ode", "sde") for guidance in (1, 2.5) for steps in (4, 8)
+    }
+
+
+def test_what_makes_no_difference_is_measured_once() -> None:
+    ways = EvaluationSettings(sweep={"solver": ["ode", "sde"], "gamma": [0.5, 1.5]}).ways(OWN)
+    assert [way.solver for way in ways.values()] == ["ode", "sde", "sde"]
+
+
+def test_steps_in_a_sweep_replace_explicit_times() -> None:
+    own = SamplingSettings(times=[0.0, 0.5, 1.0])
+    assert [way.times for way in EvaluationSettings(sweep={"steps": [2]}).ways(own).values()] == [None]
+
+
+CHANGES: dict[str, Any] = {
+    "steps": 33,
+    "solver": "heun",
+    "gamma": 0.5,
+    "grid": "uniform",
+    "times": [0.0, 0.5, 1.0],
+    "guidance": 1.25,
+    "cfg_scale": 2.0,
+    "temperature": 0.5,
+    "top_k": 9,
+    "repetition_control": 2.0,
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(SamplingSettings)])
+def test_every_setting_shows_in_the_name(name: str) -> None:
+    plain = SamplingSettings(temperature=1.0)
+    assert setting_name(plain) != setting_name(replace(plain, **{name: CHANGES[name]}))
+
+
+def test_names_are_short_where_nothing_is_unusual() -> None:
+    assert setting_name(SamplingSettings()) == "SDE 32 steps, gamma 1.5, w 3"
+    assert setting_name(SamplingSettings.text_to_text()) == "ODE 64 steps, w 1, cfg scale 2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_samples": 0}, "evaluation.num_samples is 0; it must be at least 1"),
+        ({"batch_size": 0}, "evaluation.batch_size is 0; it must be at least 1"),
+        ({"seeds": []}, "evaluation.seeds is []; give one or more different seeds"),
+        ({"seeds": [1, 1]}, "evaluation.seeds is [1, 1]; give one or more different seeds"),
+        ({"sweep": {"guidence": [1]}}, "'guidence' is no setting that can be swept; those are steps, solver"),
+        ({"sweep": {"times": [1]}}, "'times' is no setting that can be swept"),
+        ({"sweep": {"steps": []}}, "evaluation.sweep.steps has no values"),
+        ({"sweep": {"steps": [32.5]}}, "evaluation.sweep.steps has the value 32.5; give values of type int"),
+        ({"sweep": {"gamma": ["x"]}}, "evaluation.sweep.gamma has the value 'x'; give values of type float"),
+        ({"sweep": {"solver": [1]}}, "evaluation.sweep.solver has the value 1; give names"),
+        ({"sweep": {"solver": ["euler"]}}, "sampling.solver is 'euler'"),
+        ({"sweep": {"steps": [0]}}, "sampling.steps is 0"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        EvaluationSettings(**changes)
+    assert told in str(error.value)
+
+
+CONF = Path(__file__).parents[3] / "conf" / "eval"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_evaluation_is_one(path: Path) -> None:
+    settings = EvaluationSettings(**yaml.safe_load(path.read_text())["model"]["evaluation"])
+    assert settings.ways(SamplingSettings(solver="ode", temperature=0.5))
+
+
+def test_the_frontier_sweeps_guidance_gamma_and_steps() -> None:
+    swept = yaml.safe_load((CONF / "frontier.yaml").read_text())["model"]["evaluation"]
+    ways = EvaluationSettings(**swept).ways(SamplingSettings(solver="ode", temperature=0.5)).values()
+    assert len(ways) == 36
+    assert {way.solver for way in ways} == {"sde"}
+    assert {way.temperature for way in ways} == {0.5}
+    for name in ("guidance", "gamma", "steps"):
+        assert len({getattr(way, name) for way in ways}) >= 3

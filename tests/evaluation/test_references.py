@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elf_lightning.data import ELFDataModule
+from elf_lightning.evaluation.identity import model_identity
+from elf_lightning.evaluation.references import ReferenceTexts, shuffled
+
+
+def test_texts_are_the_held_out_documents(small: Any, data: ELFDataModule) -> None:
+    data.prepare_data()
+    validation = ReferenceTexts(data)
+    assert len(validation) == 10
+    assert validation.targets(range(10)) == small.sentences(40)[30:]
+    assert validation.conditions(range(10)) == []
+
+
+def test_a_text_ends_at_its_first_eos(small: Any, tmp_path: Path, tiny_t5: str) -> None:
+    data = small.make_data(tmp_path, tiny_t5)
+    data.preparation = type(data.preparation)(
+        **{**vars(data.preparation), "packing": "pack", "cache_dir": tmp_path / "packed"}
+    )
+    data.preparation.run()
+    # Documents of 11 words and EOS, in rows of 12: every row ends one, and there the text ends.
+    first = ReferenceTexts(data).targets([0])
+    assert first == small.sentences(40)[30:31]
+
+
+def test_sets_are_disjoint_and_always_the_same(data: ELFDataModule) -> None:
+    data.prepare_data()
+    validation = ReferenceTexts(data)
+    sets = validation.drawn(groups=3, size=3)
+    assert [len(texts) for texts in sets] == [3, 3, 3]
+    assert len({text for texts in sets for text in texts}) == 9
+    assert sets == validation.drawn(groups=3, size=3)
+    assert [len(texts) for texts in validation.drawn(groups=3, size=4)] == [4, 4]
+    assert [len(texts) for texts in validation.drawn(groups=3, size=64)] == [10]
+
+
+def test_shuffled_texts_have_the_same_words() -> None:
+    texts = ["let there be light and there was light", "one", ""]
+    mixed = shuffled(texts)
+    assert mixed != texts
+    assert [sorted(text.split()) for text in mixed] == [sorted(text.split()) for text in texts]
+    assert shuffled(texts) == mixed
+
+
+def test_a_model_is_known_by_every_weight_and_word() -> None:
+    weights = {"a": torch.zeros(3), "b": torch.ones((), dtype=torch.bfloat16)}
+    known = model_identity(weights, {"length": 8})
+    assert known == model_identity(dict(reversed(weights.items())), {"length": 8})
+    others = [
+        model_identity({**weights, "a": torch.tensor([0.0, 0.0, 1e-30])}, {"length": 8}),
+        model_identity({**weights, "c": torch.zeros(1)}, {"length": 8}),
+        model_identity(weights, {"length": 9}),
+    ]
+    assert len({known, *others}) == 4

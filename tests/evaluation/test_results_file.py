@@ -1,0 +1,40 @@
+"""The files in which an evaluation keeps what it has done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elf_lightning.errors import UserError
+from elf_lightning.evaluation.results_file import JsonLines
+
+ROWS = [{"text": "light"}, {"text": "so great a light: \u2028 \u00e9"}]
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> JsonLines:
+    return JsonLines(tmp_path / "rows.jsonl")
+
+
+def test_what_is_written_is_read(lines: JsonLines) -> None:
+    assert lines.read() == []
+    lines.replace(ROWS[:1])
+    lines.append(ROWS[1:])
+    assert lines.read() == ROWS
+
+
+def test_a_row_cut_off_at_any_byte_is_left_out(lines: JsonLines) -> None:
+    lines.replace(ROWS)
+    whole = lines.path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for size in range(len(whole)):
+        lines.path.write_bytes(whole[:size])
+        assert lines.read() == ROWS[: size >= first]
+
+
+@pytest.mark.parametrize("line", [b"no JSON", b"[]", b"\xff"])
+def test_another_line_that_is_no_row_is_told(lines: JsonLines, line: bytes) -> None:
+    lines.path.write_bytes(b'{"text": "a"}\n' + line + b"\n{}\n")
+    with pytest.raises(UserError, match=r"line 2 of .*rows.jsonl is no JSON object; move the file away"):
+        lines.read()

@@ -1,0 +1,37 @@
+"""Where a model runs, and in which precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from elf_lightning.errors import UserError
+from elf_lightning.generation.device import computing_in, usable_precision
+from elf_lightning.precision import PRECISIONS
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "usual"), [((9, 0), "bf16-mixed"), ((8, 0), "bf16-mixed"), ((7, 5), "32-true")]
+)
+def test_gpus_that_compute_in_bfloat16_do_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], usual: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert usable_precision(None, GPU) == usual
+    assert usable_precision("32-true", GPU) == "32-true"
+    assert usable_precision(None, CPU) == "32-true"
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(UserError, match="precision '64-true' is not known; choose one of 32-true, bf16-mix"):
+        usable_precision("64-true", CPU)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_products_are_of_the_precision(precision: str) -> None:
+    matrix = torch.ones(2, 2)
+    with computing_in(precision, CPU):
+        assert (matrix @ matrix).dtype is getattr(torch, PRECISIONS[precision] or "float32")
+    assert (matrix @ matrix).dtype is torch.float32

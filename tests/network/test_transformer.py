@@ -1,0 +1,148 @@
+"""The network against recorded outputs, published sizes and its own promises."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from elf_lightning.errors import UserError
+from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
+
+TINY = NetworkConfig(hidden_size=32, depth=4, num_heads=2, bottleneck_size=8)
+
+
+def tiny_network(shape: NetworkConfig = TINY, seed: int = 0) -> ELFNetwork:
+    network = ELFNetwork(shape, 16, 50, 12, generator=torch.Generator().manual_seed(seed))
+    torch.nn.init.normal_(network.latent_head.linear.weight, std=0.1)
+    return network
+
+
+def inputs(batch: int = 3, length: int = 12) -> dict[str, torch.Tensor]:
+    return {
+        "z": torch.randn(batch, length, 16),
+        "t": torch.rand(batch),
+        "guidance": 1 + torch.rand(batch),
+        "decode_gate": torch.tensor([0.0, 1.0, 0.0])[:batch],
+        "self_cond": torch.randn(batch, length, 16),
+    }
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters"), [("elf-b", 104_579_940), ("elf-m", 342_540_036), ("elf-l", 652_103_332)]
+)
+def test_published_sizes(preset: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = ELFNetwork(PRESETS[preset], latent_size=512, vocab_size=32_100, max_length=1024)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+CASES = ["denoise", "decode", "mixed", "masked", "no_self_cond"]
+
+
+def replay(case: str, values: Any, network: ELFNetwork) -> None:
+    z, self_cond = values["x"].chunk(2, dim=-1)
+    gate = values["decoder_gate"]
+    arguments = {
+        "z": z,
+        "self_cond": self_cond,
+        "decode_gate": {"denoise": torch.zeros_like(gate), "decode": torch.ones_like(gate)}.get(case, gate),
+        "attention_mask": values["attention_mask"] if case == "masked" else None,
+    }
+    if case == "no_self_cond":
+        arguments |= {
+            "z": values["x_no_self_cond"],
+            "self_cond": None,
+            "decode_gate": torch.zeros_like(gate),
+        }
+    with torch.no_grad():
+        hidden = network(t=values["t"], guidance=values["self_cond_cfg_scale"], **arguments)
+        assert_close(network.latent_head(hidden), values[f"{case}_out"], atol=1e-5, rtol=1e-4)
+        if f"{case}_logits" in values:
+            assert_close(network.token_head(hidden), values[f"{case}_logits"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_network(case: str, golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
+    replay(case, golden("network"), golden_network)
+
+
+@pytest.mark.slow
+def test_golden_network_in_compiled_kernels(golden: Callable[[str], Any], golden_network: ELFNetwork) -> None:
+    torch.compiler.reset()
+    network = copy.deepcopy(golden_network)
+    network.compile()
+    for case in CASES:
+        replay(case, golden("network"), network)
+
+
+def test_golden_network_bfloat16_keeps_heads_exact(
+    golden: Callable[[str], Any], golden_network: ELFNetwork
+) -> None:
+    values = golden("network")
+    z, self_cond = values["x"].chunk(2, dim=-1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        hidden = golden_network(z, values["t"], values["self_cond_cfg_scale"], torch.zeros(len(z)), self_cond)
+        x_hat = golden_network.latent_head(hidden)
+        logits = golden_network.token_head(hidden)
+    assert x_hat.dtype == logits.dtype == torch.float32
+    error = (x_hat - values["denoise_out"]).norm() / values["denoise_out"].norm()
+    assert 0 < error < 0.02
+
+
+@pytest.mark.parametrize("length", [1, 5, 12])
+def test_any_length_up_to_the_limit(length: int) -> None:
+    hidden = tiny_network()(**inputs(length=length))
+    assert hidden.shape == (3, length, 32)
+
+
+def test_longer_rows_are_refused() -> None:
+    with pytest.raises(UserError, match="max_length 12"):
+        tiny_network()(**inputs(length=13))
+
+
+def test_checkpointing_changes_nothing_but_memory() -> None:
+    plain = tiny_network()
+    frugal = tiny_network(NetworkConfig(32, 4, 2, 8, gradient_checkpointing=True))
+    frugal.load_state_dict(plain.state_dict())
+    batch = inputs()
+    for network in (plain, frugal):
+        network.latent_head(network(**batch)).square().sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), frugal.parameters(), strict=True):
+        if one.grad is None:
+            assert other.grad is None, name
+        else:
+            assert_close(one.grad, other.grad, msg=name)
+
+
+def test_first_estimate_is_zero_and_initial_values_repeat() -> None:
+    one, other = (ELFNetwork(TINY, 16, 50, 12, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert one.latent_head(one(**inputs())).count_nonzero() == 0
+
+
+def test_dropout_only_in_the_middle_half() -> None:
+    network = tiny_network(NetworkConfig(32, 8, 2, 8, dropout=0.5))
+    rates = [block.mlp.dropout.p for block in network.blocks]
+    assert rates == [0, 0, 0.5, 0.5, 0.5, 0.5, 0, 0]
+
+
+def test_without_self_conditioning_or_guidance_tokens() -> None:
+    network = tiny_network(NetworkConfig(32, 2, 2, 8, num_guidance_tokens=0, self_conditioning=False))
+    names = [name for name, _ in network.named_parameters()]
+    assert not any("merge_self_cond" in name or "guidance" in name for name in names)
+    batch = inputs()
+    changed = batch | {"guidance": batch["guidance"] + 1, "self_cond": batch["self_cond"] + 1}
+    assert torch.equal(network(**batch), network(**changed))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 0}, {"hidden_size": 30, "num_heads": 4}, {"dropout": 1.0}, {"num_heads": 0}]
+)
+def test_impossible_shapes_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"network\."):
+        NetworkConfig(**wrong)
