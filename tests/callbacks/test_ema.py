@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.errors import UserError
-from elf_lightning.optim import Muon, Schedule
+from elf_lightning.optim import MuonSettings, Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -61,7 +61,7 @@ class TinyModule(LightningModule):
         self.seen["predict_step"] = weights(self)
 
     def configure_optimizers(self) -> Any:
-        optimizer = Muon().build(self, 0.05)
+        optimizer = MuonSettings().build(self, 0.05)
         scheduler = Schedule(warmup_steps=2, decay="cosine").build(optimizer, 100, BATCHES)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

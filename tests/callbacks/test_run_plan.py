@@ -115,7 +115,7 @@ def test_an_accumulation_that_contradicts_the_global_batch_is_told(data: ELFData
 
 def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
     muon = ELFModule.for_data(data, network=SHAPE)
-    adam = ELFModule.for_data(data, network=SHAPE, optimizer=AdamW())
+    adam = ELFModule.for_data(data, network=SHAPE, optimizer=AdamWSettings())
     weights = 4 * sum(p.numel() for p in muon.network.parameters())
     plain = plan_run(muon, data, trainer_of(max_steps=1)).memory
     averaged = plan_run(muon, data, trainer_of(EMA(), max_steps=1)).memory
@@ -140,7 +140,7 @@ def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> No
 
 def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> None:
     for module in (
-        ELFModule.for_data(data, network=SHAPE, optimizer=AdamW()),
+        ELFModule.for_data(data, network=SHAPE, optimizer=AdamWSettings()),
         ELFModule.for_data(data, network=SHAPE),
     ):
         trainer = trainer_of(max_steps=1, limit_val_batches=0)

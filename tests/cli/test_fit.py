@@ -56,7 +56,7 @@ def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callabl
     kept = torch.load(checkpoint, weights_only=True)
     assert kept["global_step"] == kept["elf"]["step"] == 6
     assert kept["elf"]["network"]["hidden_size"] == 16
-    assert kept["elf"]["decoding"]["encoder"]["class"] == "PretrainedEncoder"
+    assert kept["elf"]["codec"]["encoder"]["class"] == "PretrainedEncoder"
 
     assert main(["fit", "--config", config, "--ckpt_path", checkpoint, "--trainer.max_steps", "9"]) == 0
     assert len(logged("train/loss")) == 3
@@ -85,7 +85,9 @@ def test_seeds_that_are_not_given_are_the_runs(write_config: Callable[..., str])
     assert main(["fit", "--config", config, "--seed_everything", "7", "--data.seed", "3"]) == 0
     (saved,) = Path("runs/tiny").rglob("config.yaml")
     settings = yaml.safe_load(saved.read_text())
-    assert (settings["seed_everything"], settings["data"]["seed"], settings["model"]["seed"]) == (7, 3, 7)
+    assert settings["seed_everything"] == 7
+    assert settings["data"]["init_args"]["seed"] == 3
+    assert settings["model"]["init_args"]["seed"] == 7
 
 
 def test_losses_fall(write_config: Callable[..., str]) -> None:

@@ -18,7 +18,7 @@ from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
+from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.optim.groups import split_parameters
 
 WIDTH = 70
@@ -194,7 +194,7 @@ def _memory(
 ) -> dict[str, int]:
     network, rows, length = module.network, data.batch_size, data.max_length
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
-    averages = 1 if isinstance(module.optimizer, Muon) else 2
+    averages = 1 if isinstance(module.optimizer, MuonSettings) else 2
     fused = trainer.strategy.root_device.type == "cuda"
     decode_rows, _ = module.objective.mean_counts(rows)
     compute_bytes = 2 if "16" in str(trainer.precision) else 4

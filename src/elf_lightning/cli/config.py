@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from elf_lightning.cli.old_names import CLASSES, renamed_option, renamed_settings, warn_of_old_names
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import UserError
 
@@ -27,21 +31,43 @@ def shipped() -> dict[str, Path]:
 def with_files(words: Sequence[str]) -> list[str]:
     """The words of a Trainer command with every configuration's name replaced by its file.
 
-    What is a file already stays, and so does YAML or JSON in place of one.
+    What is a file already stays, and so does YAML or JSON in place of one. A configuration with names of
+    earlier versions is replaced by its content under today's names.
 
     Raises:
         UserError: for a value that is neither.
     """
-    resolved = list(words)
-    for place, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option not in FILE_OPTIONS:
+    resolved: list[str] = []
+    takes_file = ""
+    for word in words:
+        if takes_file:
+            resolved.append(_today(_file(takes_file, word)))
+            takes_file = ""
             continue
-        if equals:
-            resolved[place] = f"{option}={_file(option, value)}"
-        elif place + 1 < len(words):
-            resolved[place + 1] = _file(option, words[place + 1])
+        word, found = renamed_option(word)
+        warn_of_old_names(found, "options")
+        option, equals, value = word.partition("=")
+        if option in FILE_OPTIONS and equals:
+            word = f"{option}={_today(_file(option, value))}"
+        elif option in FILE_OPTIONS:
+            takes_file = option
+        elif option.rpartition(".")[2] in ("optimizer", "class_path"):
+            word = f"{option}{equals}{CLASSES.get(value, value)}"
+        resolved.append(CLASSES.get(word, word))
     return resolved
+
+
+def _today(file: str) -> str:
+    """The file, or its content where that has names of earlier versions."""
+    if not Path(file).is_file():
+        return file
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return file  # the parser says what is wrong
+    settings, found = renamed_settings(content)
+    warn_of_old_names(found, file)
+    return json.dumps(settings) if found else file
 
 
 def gives_configuration(words: Sequence[str]) -> bool:

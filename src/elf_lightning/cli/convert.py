@@ -17,7 +17,7 @@ from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 if TYPE_CHECKING:
     from elf_lightning.checkpoints import ModelBundle
-    from elf_lightning.generation.pretrained import ELF
+    from elf_lightning.generation import ELF
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> None:
         options.checkpoint, not options.last_weights, options.max_length, options.max_condition_length
     )
     if options.format == "official" and output.is_dir():
-        output = output / f"checkpoint_{bundle.step}"
+        output = output / f"checkpoint_{bundle.config.step}"
         _check_new(output, options.format)
     try:
         _write(bundle, output, options)
@@ -86,7 +86,7 @@ def _write(bundle: ModelBundle, output: Path, options: argparse.Namespace) -> No
 
         save_official(bundle, output)
         return
-    from elf_lightning.generation.pretrained import ELF
+    from elf_lightning.generation import ELF
 
     model = ELF(bundle)
     if options.measure_repetition:

@@ -24,8 +24,7 @@ from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, traj
 from elf_lightning.sampling import SamplingSettings
 
 if TYPE_CHECKING:
-    from elf_lightning.generation.pretrained import ELF
-    from elf_lightning.generation.samples import Sample
+    from elf_lightning.generation import ELF, Sample
 
 PICTURE_WIDTH = 100
 """Columns of `--screenshot`."""
@@ -59,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
             _append(sample, options.output)
         if sample.stages:
             times = [stage.time for stage in sample.stages]
-            paths.append(TextPath.of(name, sample.stage_tokens, model.detokenizer.pieces))
+            paths.append(TextPath.of(name, sample.stage_tokens, model.codec.pieces))
     if options.trajectory:
         if options.trajectory.suffix == ".svg":
             page = trajectory_picture(times, paths[0])
@@ -100,7 +99,7 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
         from transformers.utils.logging import disable_progress_bar
 
         from elf_lightning.checkpoints.locate import find_checkpoint
-        from elf_lightning.generation.pretrained import ELF
+        from elf_lightning.generation import ELF
 
         # The encoder's bar would stand in the middle of ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -134,13 +133,12 @@ def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
 def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
     """All that the texts follow from."""
     bundle, settings = model.bundle, model.changed_settings(**_given_settings(options))
-    parameters = sum(value.numel() for value in bundle.weights.values())
     in_force = (f"{name} {value}" for name, value in asdict(settings).items() if value is not None)
     return {
         "checkpoint": str(options.checkpoint),
-        "model": f"{parameters / 1e6:.1f}M parameters, {bundle.step} training steps",
+        "model": f"{bundle.num_parameters / 1e6:.1f}M parameters, {bundle.config.step} training steps",
         "sampling": f"seed {options.seed}, {', '.join(in_force)}",
-        "machine": f"{model.device}, {model.precision}{', compiled' if model.compile else ''}",
+        "machine": f"{model.device}, {model.precision}{', compiled' if model.generator.compile else ''}",
     }
 
 
@@ -151,7 +149,7 @@ def _samples(
     given = _given_settings(options)
     settings = model.changed_settings(**given)
     steps = settings.num_steps
-    rows = len(model.rows.plans(num, prompts, options.infill))
+    rows = len(model.requests(num, prompts, options.infill))
     kept = shown_steps(steps) if options.trajectory else ()
     with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
@@ -159,7 +157,7 @@ def _samples(
             task = progress.add_task(title, total=ceil(rows / options.batch_size) * steps)
             return lambda _: progress.advance(task)
 
-        if settings.repetition_control and model.needs_measuring:
+        if model.needs_measuring(**given):
             told = f"measuring repetition in {options.repetition_texts} texts"
             model.measure_repetition(
                 options.repetition_texts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,20 +11,19 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from elf_lightning import callbacks, data, encoders, optim, training
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
-from elf_lightning.callbacks.run_plan import plan_run
+from elf_lightning.callbacks.run_plan import PlannableModule, plan_run
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.cli.checkpoint_file import checkpoint_file
 from elf_lightning.cli.config import with_files
 from elf_lightning.cli.quiet import quiet_lightning
-from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
-from elf_lightning.training import ELFModule
-from elf_lightning.training.elf_module import SIZES_FROM_DATA
+from elf_lightning.training.base import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
@@ -31,8 +31,8 @@ DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.cal
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """The newest state after each validation and at the end, and a link to it, `last.ckpt`."""
 
-SEEDS = ("data.seed", "model.seed")
-"""They are that of `seed_everything` where they are not given."""
+MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
+"""What is trained, and on what, where a configuration names no `class_path`."""
 
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
@@ -54,7 +54,9 @@ class RunConfig(SaveConfigCallback):
 
 
 class ELFCLI(LightningCLI):
-    """LightningCLI for ELFModule and ELFDataModule, with runs in `runs/<name>/`.
+    """LightningCLI with runs in `runs/<name>/`, for any LightningModule and LightningDataModule.
+
+    Settings without a `class_path` are those of ELFModule and ELFDataModule.
 
     Args:
         command: the one that will be run, `fit` for example.
@@ -86,13 +88,14 @@ class ELFCLI(LightningCLI):
             "faster and of ten bits (torch.set_float32_matmul_precision; left as it is by default)",
         )
         for size in SIZES_FROM_DATA:
-            parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
+            parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
         parser.set_defaults(
             {
+                "model": {"class_path": MODEL},
+                "data": {"class_path": DATA},
                 "trainer.callbacks": [{"class_path": path} for path in DEFAULT_CALLBACKS],
                 "trainer.gradient_clip_val": 1.0,
-                "trainer.enable_model_summary": False,  # RunSummary says what there is to say
-                **dict.fromkeys(SEEDS),
+                "trainer.enable_model_summary": False,  # RunSummary prints the plan instead
             }
         )
 
@@ -100,14 +103,14 @@ class ELFCLI(LightningCLI):
         """Parse `args` alone: `main` is called with them from tests and notebooks as from the shell."""
         self.config = parser.parse_args(args)
         # Now, since Lightning opens the file next, whatever it may be.
-        self._settle_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
+        self._check_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Fill in what follows from other settings: seeds, and the folder of logs and checkpoints."""
         config = self.config[self.subcommand]
-        for seed in SEEDS:
-            if config[seed] is None:
-                config[seed] = int(config.seed_everything)
+        for part in (config.model, config.data):
+            if "seed" in part.init_args and part.init_args.seed is None:
+                part.init_args.seed = int(config.seed_everything)
         trainer = config.trainer
         if trainer.default_root_dir is None:
             trainer.default_root_dir = str(Path("runs") / config.name)
@@ -121,11 +124,11 @@ class ELFCLI(LightningCLI):
         if fitting and trainer.enable_checkpointing is not False:
             _point_checkpoints_at(trainer)
 
-    def _settle_checkpoint(self, command: str, config: Namespace) -> None:
+    def _check_checkpoint(self, command: str, config: Namespace) -> None:
         """See that there is a model, and name its file where a folder is given."""
         path = config.get("ckpt_path")
         if path is None:
-            if command != "fit" and config.model.init_from is None:
+            if command != "fit" and config.model.init_args.get("init_from") is None:
                 raise UserError(
                     f"{command} without --ckpt_path would use random weights; give a checkpoint or a "
                     "run's folder, such as --ckpt_path runs/<name>, or weights as --model.init_from"
@@ -158,7 +161,8 @@ class ELFCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse a run that cannot be before other processes are started, which would all complain."""
-        plan_run(self.model, self.datamodule, self.trainer)
+        if isinstance(self.model, PlannableModule) and isinstance(self.datamodule, data.ELFDataModule):
+            plan_run(self.model, self.datamodule, self.trainer)
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
@@ -185,6 +189,17 @@ def _point_checkpoints_at(trainer: Namespace) -> None:
             checkpoint.init_args.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
 
 
+def _innermost(message: str) -> str:
+    """What is wrong with which setting, without the parser's account of everything that it tried."""
+    _, nested, problem = message.rpartition("Problem with given class_path ")
+    if not nested:
+        return message
+    setting = ".".join(re.findall(r'Parser key "([\w.]+)":', message))
+    problem = re.sub(r"^'[\w.]+':\s*(Parser key \"[\w.]+\":)?", "", problem)
+    problem = re.split(r"- Expected a <class 'NoneType'>|Given value type:", problem)[0]
+    return f"{setting}: {problem.strip()}"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn the parser's and Lightning's complaints about settings into `UserError`.
@@ -196,7 +211,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(f"{error.message}; `elf fit --help` lists the settings") from error
+        raise UserError(f"{_innermost(error.message)}; `elf fit --help` lists the settings") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
@@ -229,11 +244,16 @@ def run_trainer(
         UserError: for settings that cannot be used.
     """
     quiet_lightning()
+    for room in (callbacks, data, encoders, optim, training):  # so that short class names are known
+        for name in room.__all__:
+            getattr(room, name)
     with one_line_errors(), arithmetic_of_a_command():
         ELFCLI(
             arguments[0],
-            model_class=ELFModule,
-            datamodule_class=ELFDataModule,
+            model_class=LightningModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_class=trainer_class,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 from elf_lightning.codec.latents import LatentStatistics
+from elf_lightning.codec.vocabulary import PadMode, SpecialIds
 from elf_lightning.data.position import Position
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.codec.vocabulary import PadMode, SpecialIds
 from elf_lightning.encoders import Encoder
 from elf_lightning.errors import UserError
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from elf_lightning.batch import TokenBatch, make_loss_mask
-from elf_lightning.data.rows import Ids, Row
 from elf_lightning.codec.vocabulary import PadMode
+from elf_lightning.data.rows import Ids, Row
 
 
 @dataclass(frozen=True)

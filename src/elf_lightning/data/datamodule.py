@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import DataLoader
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
-from elf_lightning.data import checks
-from elf_lightning.data.collate import Collate
 from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
+from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
+from elf_lightning.data import checks
+from elf_lightning.data.collate import Collate
 from elf_lightning.data.loaders import Loaders
 from elf_lightning.data.prepare import Preparation
 from elf_lightning.data.resumable import ResumableDataModule
@@ -21,7 +21,6 @@ from elf_lightning.data.rows import Row
 from elf_lightning.data.sources import Source
 from elf_lightning.data.store import LatentsStore
 from elf_lightning.data.tokenize import Packing
-from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.encoders import Encoder, read_tokenizer
 
 
@@ -45,7 +44,8 @@ class ELFDataModule(ResumableDataModule):
         global_batch_size: rows an optimizer step, over all devices and accumulated micro-batches; None
             leaves accumulation to the Trainer.
         num_workers: processes that read batches.
-        seed: of the order of rows and of label drop.
+        seed: of the order of rows and of label drop; by default 0, and on the command line that of
+            `seed_everything`.
         restrict_vocabulary: the network knows only the pieces that occur in the training rows.
         cache_latents: embed all rows once, before training, and read their latents from disk.
         cache_dir: folder for prepared rows and latents.
@@ -71,7 +71,7 @@ class ELFDataModule(ResumableDataModule):
         batch_size: int = 32,
         global_batch_size: int | None = None,
         num_workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         restrict_vocabulary: bool = False,
         cache_latents: bool = False,
         cache_dir: str = ".cache/elf_lightning",
@@ -82,7 +82,7 @@ class ELFDataModule(ResumableDataModule):
     ) -> None:
         super().__init__(batch_size, global_batch_size)
         checks.check_choices(packing, pad_mode)
-        checks.check_counts(num_workers, num_predict_rows, num_proc, seed)
+        checks.check_counts(num_workers, num_predict_rows, num_proc, seed or 0)
         checks.check_lengths(max_length, encoder, max_condition_length)
         checks.check_label_drop(label_drop_probability, max_condition_length)
         checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)
@@ -96,7 +96,7 @@ class ELFDataModule(ResumableDataModule):
         self.label_drop_probability = label_drop_probability
         self.bucket_step = bucket_step
         self.num_workers = num_workers
-        self.seed = seed
+        self.seed = seed or 0
         self.cache_latents = cache_latents
         self.num_predict_rows = num_predict_rows
         self.tokenizer = read_tokenizer(encoder.name_or_path)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from elf_lightning.batch import LatentBatch, PromptBatch, TokenBatch
+from elf_lightning.batch import LatentBatch, PromptBatch
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.latents_cache import SplitLatents
 from elf_lightning.data.rows import Row, Rows

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from elf_lightning.batch import TokenBatch
-from elf_lightning.data.collate import Collate
 from elf_lightning.codec.latents import Embedder, LatentStatistics, measure_latent_statistics
+from elf_lightning.data.collate import Collate
 from elf_lightning.data.latents_cache import LatentsFile, SplitLatents, require_space
 from elf_lightning.data.prepare import Preparation, cache_key, written_once
 from elf_lightning.encoders import Encoder, weights_stamp

@@ -1,4 +1,5 @@
-from .in_trainer import ModelEvaluation as ModelEvaluation
+from .evaluate import Evaluation as Evaluation
+from .evaluate import evaluate as evaluate
 from .references import ReferenceTexts as ReferenceTexts
 from .references import shuffled as shuffled
 from .settings import EvaluationSettings as EvaluationSettings

@@ -1,20 +1,28 @@
-"""The evaluation of a model: texts for every way of sampling, and their numbers beside those of real text."""
+"""A model's texts in every sampling configuration, scored beside real text, written down and shown."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from rich import get_console
+from rich.progress import Progress
+
+from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.errors import UserError
+from elf_lightning.evaluation.identity import model_identity
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
-from elf_lightning.evaluation.results_file import JsonLines, Row
+from elf_lightning.evaluation.results_file import ResultsFile, Row
 from elf_lightning.evaluation.settings import EvaluationSettings
-from elf_lightning.generation.text_generator import TextGenerator
+from elf_lightning.generation import Request, TextGenerator
 from elf_lightning.metrics import MetricSuite
-from elf_lightning.reporting import Kind, Scores
+from elf_lightning.ranks import gathered, rank_and_world_size
+from elf_lightning.reporting import Kind, Scores, score_table
 from elf_lightning.sampling import SamplingSettings
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 logger = logging.getLogger(__name__)
 
@@ -22,76 +30,121 @@ TextSet = tuple[Sequence[str], ...]
 """What a metric suite scores: texts and, in text-to-text tasks, their references."""
 
 
-@dataclass
 class Evaluation:
     """Generates, scores and writes both down at once; what is written down is not done again.
 
     All ranks run it together; the first one reads and writes.
 
-    Attributes:
+    Args:
+        generator: the model; `distributed` if there are several ranks.
         settings: what to measure.
-        ways: ways of sampling by name.
-        generator: makes the texts.
-        suite: scores them.
-        model: an identifier of all that the texts follow from, besides seed and way of sampling. Samples of
-            another model are thrown away; its numbers stay in their file and are left out here.
-        samples: the file of all texts: `model, setting, index, seed, text, tokens` a line.
-        numbers: the file of all numbers, a kind of text a line.
-        provenance: where the model comes from, written beside its numbers.
-        broadcast: gives the first rank's value to all ranks.
-        on_texts: called with the number of texts that have come.
+        folder: where `samples.jsonl`, `metrics.jsonl` and `report.html` are written.
+        references: real text to compare with; optional for unconditional text.
+        checkpoint: where the model comes from, written beside its numbers.
+        precision: what the network computes in, as the Trainer calls it.
+        show_progress: show a bar in a terminal.
+
+    Raises:
+        UserError: if the scoring model or a metric's package cannot be loaded, or a text-to-text model has
+            no references.
     """
 
-    settings: EvaluationSettings
-    ways: Mapping[str, SamplingSettings]
-    generator: TextGenerator
-    suite: MetricSuite
-    model: str
-    samples: JsonLines
-    numbers: JsonLines
-    provenance: Row
-    broadcast: Callable[[Any], Any]
-    on_texts: Callable[[int], None]
-    _texts: dict[tuple[str, int], dict[int, str]] = field(default_factory=dict)
-    _scored: dict[str, Scores] = field(default_factory=dict)
+    def __init__(
+        self,
+        generator: TextGenerator,
+        settings: EvaluationSettings,
+        folder: Path,
+        references: ReferenceTexts | None = None,
+        checkpoint: str = "",
+        precision: str = "32-true",
+        show_progress: bool = True,
+    ) -> None:
+        self.generator = generator
+        self.settings = settings
+        self.folder = folder
+        self.references = references
+        self.checkpoint = checkpoint
+        self.precision = precision
+        self.rank, self.world_size = rank_and_world_size() if generator.distributed else (0, 1)
+        self.show_progress = show_progress and self.rank == 0
+        self.configurations = settings.configurations(generator.config.default_sampling)
+        self.conditional = generator.codec.max_condition_length is not None
+        if self.conditional and references is None:
+            raise UserError(
+                "evaluation: a text-to-text model answers the conditions of a validation set; give one as "
+                "--data"
+            )
+        if self.conditional:
+            self.suite = MetricSuite.text_to_text(generator.device)
+        else:
+            self.suite = MetricSuite.unconditional(settings.scoring_model.load(), generator.device)
+        self.samples = ResultsFile(folder / "samples.jsonl")
+        self.numbers = ResultsFile(folder / "metrics.jsonl")
+        self._texts: dict[tuple[str, int], dict[int, str]] = {}
+        self._scored: dict[str, Scores] = {}
 
-    def run(self) -> list[Scores]:
-        """A row of numbers for each kind of text, real text first.
-
-        Raises:
-            UserError: if there is nothing to score, or a file of results is spoilt.
-        """
-        self._resume()
-        rows = [self._score(name, kind, sets) for name, kind, sets in self._references()]
-        for name, way in self.ways.items():
-            sets = [self._with_references(self._generated(name, way, seed)) for seed in self.settings.seeds]
-            rows.append(self._score(name, "sampled", sets, way))
-        return rows
-
-    def texts(self, name: str, seed: int) -> list[str]:
-        """The texts of a way of sampling and a seed, once they are there."""
-        texts = self._texts[name, seed]
-        return [texts[index] for index in range(self.num_samples)]
+    @property
+    def config(self) -> ELFConfig:
+        """The model's configuration."""
+        return self.generator.config
 
     @property
     def num_samples(self) -> int:
-        """Texts a set."""
-        return len(self.generator.indices(self.settings.num_samples))
+        """Texts in each set; in text-to-text tasks at most one for each validation pair."""
+        if self.conditional and self.references is not None:
+            return min(self.settings.num_samples, len(self.references))
+        return self.settings.num_samples
 
-    @property
-    def validation(self) -> ReferenceTexts:
-        """Real texts."""
-        return ReferenceTexts(self.generator.data)
+    def run(self) -> list[Scores]:
+        """Generate, score, show and write; a row of numbers for each kind of text, real text first.
 
-    @property
-    def _unconditional(self) -> bool:
-        return self.generator.data.max_condition_length is None
+        Raises:
+            UserError: if there is nothing to score, or a file of earlier results is damaged.
+        """
+        self.model = self._identity()
+        self._resume()
+        with Progress(console=get_console(), transient=True, disable=not self.show_progress) as progress:
+            total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
+            task = progress.add_task("texts", total=total)
+            rows = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
+            for name, configuration in self.configurations.items():
+                sets = []
+                for seed in self.settings.seeds:
+                    for count in self._generate(name, configuration, seed):
+                        progress.advance(task, count)
+                    sets.append(self._with_references(self.texts(name, seed)))
+                rows.append(self._score(name, "sampled", sets, configuration))
+        if self.rank == 0:
+            self._show(rows)
+        return rows
+
+    def texts(self, name: str, seed: int) -> list[str]:
+        """The texts of a sampling configuration and a seed, once they are generated."""
+        texts = self._texts[name, seed]
+        return [texts[index] for index in range(self.num_samples)]
+
+    def requests(self, indices: Sequence[int]) -> list[Request]:
+        """What the model is asked for: nothing, or the answers to validation conditions."""
+        if not self.conditional or self.references is None:
+            return [Request(index) for index in indices]
+        return self.references.requests(indices)
+
+    # Results that are written down
+
+    def _identity(self) -> str:
+        """Of the model and the data; sampling configurations have their own names."""
+        description = {
+            name: value for name, value in self.config.to_dict().items() if name not in ("sampling", "step")
+        }
+        data = None if self.references is None else self.references.key
+        description |= {"data": data, "precision": self.precision}
+        return model_identity(self.generator.network.state_dict(), description)
 
     @property
     def _measured(self) -> Row:
         """What the numbers follow from, besides the texts."""
         settings = self.settings
-        scoring_model = asdict(settings.scoring_model) if self._unconditional else None
+        scoring_model = None if self.conditional else asdict(settings.scoring_model)
         return {
             "scoring_model": scoring_model,
             "asked_samples": settings.num_samples,
@@ -99,17 +152,20 @@ class Evaluation:
         }
 
     def _resume(self) -> None:
-        """Take over what is written down, on every rank the same."""
-        found = self.broadcast(self._written() if self.generator.rank == 0 else None)
+        """Take over what is written down, the same on every rank."""
+        found = self._written() if self.rank == 0 else None
+        if self.generator.distributed:
+            found = gathered([found])[0]
         if isinstance(found, UserError):
             raise found
+        assert found is not None
         texts, numbers = found
         for row in texts:
             self._texts.setdefault((row["setting"], row["seed"]), {})[row["index"]] = row["text"]
         self._scored = {row["name"]: Scores.from_record(row) for row in numbers}
 
     def _written(self) -> tuple[list[Row], list[Row]] | UserError:
-        """Texts and numbers of this model, all else put in order; or what no rank can go on with."""
+        """This model's texts and numbers, with the files put in order; or what no rank can go on with."""
         try:
             found, numbers = self.samples.read(), self.numbers.read()
         except UserError as error:
@@ -122,45 +178,108 @@ class Evaluation:
         ours = {"model": self.model, "measured": self._measured}
         return texts, [row for row in numbers if all(row.get(name) == value for name, value in ours.items())]
 
-    def _generated(self, name: str, way: SamplingSettings, seed: int) -> list[str]:
+    # Texts
+
+    def _generate(self, name: str, configuration: SamplingSettings, seed: int) -> Iterator[int]:
+        """Generate what is missing; yields the number of texts that were added."""
         texts = self._texts.setdefault((name, seed), {})
         missing = [index for index in range(self.num_samples) if index not in texts]
-        self.on_texts(self.num_samples - len(missing))
-        for batch in self.generator.generate(missing, seed, way, self.settings.batch_size):
+        yield self.num_samples - len(missing)
+        if not missing:
+            return
+        size = self.settings.batch_size
+        if self.generator.needs_measuring(configuration):
+            count = DEFAULT_TRAJECTORIES
+            if self.conditional and self.references is not None:
+                count = min(count, len(self.references))
+            self.generator.measure_repetition(self.requests(range(count)), configuration, batch_size=size)
+        for batch in self.generator.generate(self.requests(missing), seed, configuration, size):
             texts |= {sample.index: sample.text for sample in batch}
-            if self.generator.rank == 0:
+            if self.rank == 0:
                 source = {"model": self.model, "setting": name}
                 self.samples.append(source | sample.record() for sample in batch)
-            self.on_texts(len(batch))
-        return self.texts(name, seed)
+            yield len(batch)
 
-    def _references(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
-        if self._unconditional:
-            real = self.validation.drawn(len(self.settings.seeds), self.num_samples)
+    def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
+        if self.references is None:
+            return
+        if not self.conditional:
+            real = self.references.drawn(len(self.settings.seeds), self.num_samples)
             yield "real validation text", "real", [(texts,) for texts in real]
             yield "the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real]
         else:
             indices = range(self.num_samples)
-            yield "the source, copied", "copied", [self._with_references(self.validation.conditions(indices))]
-            mixed = shuffled(self.validation.targets(indices))
+            copied = self.references.conditions(indices)
+            yield "the source, copied", "copied", [self._with_references(copied)]
+            mixed = shuffled(self.references.targets(indices))
             yield "the references, shuffled", "shuffled", [self._with_references(mixed)]
 
     def _with_references(self, texts: list[str]) -> TextSet:
-        return (texts,) if self._unconditional else (texts, self.validation.targets(range(len(texts))))
+        if not self.conditional or self.references is None:
+            return (texts,)
+        return (texts, self.references.targets(range(len(texts))))
+
+    # Numbers
 
     def _score(
-        self, name: str, kind: Kind, sets: Sequence[TextSet], way: SamplingSettings | None = None
+        self, name: str, kind: Kind, sets: Sequence[TextSet], configuration: SamplingSettings | None = None
     ) -> Scores:
-        """The numbers of all sets; every rank scores its share of the texts."""
+        """The numbers of all sets; every rank scores its part of the texts."""
         if name in self._scored:
             return self._scored[name]
-        rank, ranks = self.generator.rank, self.generator.world_size
+        part = slice(self.rank, None, self.world_size)
         try:
-            numbers = [self.suite(*(column[rank::ranks] for column in columns)) for columns in sets]
+            numbers = [self.suite(*(column[part] for column in columns)) for columns in sets]
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         scores = Scores.of(name, kind, len(sets[0][0]), numbers)
-        if rank == 0:
-            source = self.provenance | {"model": self.model, "measured": self._measured}
-            self.numbers.append([source | {"sampling": way and asdict(way)} | scores.record()])
+        if self.rank == 0:
+            source = {
+                "checkpoint": self.checkpoint,
+                "step": self.config.step,
+                "scoring_model": self.suite.scoring_model,
+                "model": self.model,
+                "measured": self._measured,
+                "sampling": configuration and asdict(configuration),
+            }
+            self.numbers.append([source | scores.record()])
         return scores
+
+    def _show(self, rows: list[Scores]) -> None:
+        from elf_lightning.evaluation.report import report_of
+        from elf_lightning.reporting import read_curves, report_page
+
+        console, page = get_console(), self.folder / "report.html"
+        console.print(score_table(rows, self.suite.scoring_model, self.suite.notes))
+        report = report_of(self, rows, self.folder.resolve().name, self._details(), read_curves(self.folder))
+        page.write_text(report_page(report), encoding="utf-8")
+        for path in (page, self.numbers.path, self.samples.path):
+            console.print(f"written: {path}", style="dim", soft_wrap=True)
+
+    def _details(self) -> Mapping[str, str]:
+        """What the numbers follow from."""
+        parameters = sum(weight.numel() for weight in self.generator.network.parameters())
+        seeds = ", ".join(map(str, self.settings.seeds))
+        details = {
+            "model": f"{parameters / 1e6:.1f}M parameters, {self.config.step} training steps",
+            "checkpoint": self.checkpoint,
+            "scoring model": self.suite.scoring_model or "",
+            "texts": f"{self.num_samples} for each of the seeds {seeds}, "
+            f"up to {self.config.max_length} tokens",
+        }
+        return {name: value for name, value in details.items() if value}
+
+
+def evaluate(
+    generator: TextGenerator,
+    settings: EvaluationSettings,
+    folder: str | Path,
+    references: ReferenceTexts | None = None,
+    **options: Any,
+) -> list[Scores]:
+    """Evaluate a model; the arguments are those of `Evaluation`.
+
+    Raises:
+        UserError: as `Evaluation` and `Evaluation.run`.
+    """
+    return Evaluation(generator, settings, Path(folder), references, **options).run()

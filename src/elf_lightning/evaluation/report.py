@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from elf_lightning.evaluation.evaluate import Evaluation
 from elf_lightning.reporting import (
     Curve,
     Report,
@@ -16,8 +16,11 @@ from elf_lightning.reporting import (
     trajectory_page,
 )
 
-SPECIMENS, PATHS = 6, 3
-"""Texts on the report: to read, and to see emerge."""
+if TYPE_CHECKING:
+    from elf_lightning.evaluation.evaluate import Evaluation
+
+NUM_SPECIMENS, NUM_TRAJECTORIES = 6, 3
+"""Texts on the report: to read, and to watch emerge from noise."""
 
 
 def report_of(
@@ -27,10 +30,10 @@ def report_of(
     details: Mapping[str, str],
     curves: Mapping[str, Curve],
 ) -> Report:
-    """The report on an evaluation that has run; texts to read are of the way closest to real text.
+    """The report on an evaluation that has run, with texts of the configuration closest to real text.
 
     Args:
-        evaluation: on this rank, which samples a few texts again to show their way.
+        evaluation: on this rank, which samples a few texts again to show how they emerge.
         rows: what it found.
         title: of the page.
         details: what the numbers follow from, by name.
@@ -51,22 +54,27 @@ def report_of(
 
 
 def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
-    """The first texts of the first seed beside real ones: references, or any."""
-    validation = evaluation.validation
-    indices = range(min(SPECIMENS, evaluation.num_samples, len(validation)))
+    """The first texts of the first seed beside real ones: their references, or any."""
+    references = evaluation.references
     generated = evaluation.texts(name, evaluation.settings.seeds[0])
-    if sources := validation.conditions(indices):
-        return list(map(Specimen, generated, validation.targets(indices), sources))
-    return list(map(Specimen, generated, validation.drawn(1, len(indices))[0]))
+    if references is None:
+        return [Specimen(text, "") for text in generated[:NUM_SPECIMENS]]
+    indices = range(min(NUM_SPECIMENS, evaluation.num_samples, len(references)))
+    if sources := references.conditions(indices):
+        return list(map(Specimen, generated, references.targets(indices), sources))
+    return list(map(Specimen, generated, references.drawn(1, len(indices))[0]))
 
 
 def _trajectory(evaluation: Evaluation, name: str) -> str:
-    way, generator = evaluation.ways[name], evaluation.generator
-    indices = range(min(PATHS, evaluation.num_samples))
-    samples = generator.trajectory(indices, evaluation.settings.seeds[0], way, shown_steps(way.num_steps))
+    configuration, generator = evaluation.configurations[name], evaluation.generator
+    requests = evaluation.requests(range(min(NUM_TRAJECTORIES, evaluation.num_samples)))
+    prompt, infill = generator.batch(requests)
+    steps = shown_steps(configuration.num_steps)
+    samples = generator.sample_batch(
+        prompt, evaluation.settings.seeds[0], infill, configuration, trajectory_steps=steps
+    )
     paths = [
-        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.detokenizer.pieces)
-        for sample in samples
+        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.codec.pieces) for sample in samples
     ]
     times = [stage.time for stage in samples[0].stages]
     return trajectory_page("How texts emerge", {"sampling": name}, times, paths)

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class JsonLines:
+class ResultsFile:
     """A JSON object a line; rows are added at the end, and what is there stays readable at every moment.
 
     Attributes:

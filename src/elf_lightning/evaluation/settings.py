@@ -14,17 +14,17 @@ from elf_lightning.sampling import SamplingSettings
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How many texts to generate, how, and who scoring models them.
+    """How many texts to generate, how, and what scores them.
 
     Attributes:
-        settings: ways of sampling to compare; none means the model's own.
+        settings: sampling configurations to compare; by default the model's own.
         sweep: values to try for some of the sampling settings, such as `guidance: [1, 2, 3]`; every
             combination, in each of `settings`.
-        num_samples: texts for each way of sampling and seed; the field scoring models 1,000. In text-to-text tasks
-            the first so many validation pairs are answered, or all if there are fewer.
+        num_samples: texts for each sampling configuration and seed; published figures are of 1,000. In
+            text-to-text tasks the first `num_samples` validation pairs are answered, or all of them.
         seeds: one set of texts for each; several of them give a mean with a confidence interval.
         batch_size: texts sampled at once on each device; changes memory and speed, not the texts.
-        scoring_model: who scoring models unconditional text.
+        scoring_model: scores unconditional text.
     """
 
     settings: list[SamplingSettings] = field(default_factory=list)
@@ -47,17 +47,17 @@ class EvaluationSettings:
             raise UserError(f"evaluation.seeds is {self.seeds}; give one or more different seeds")
         for name, values in self.sweep.items():
             _check_swept(name, values)
-        self.ways(SamplingSettings())
+        self.configurations(SamplingSettings())
 
-    def ways(self, own: SamplingSettings) -> dict[str, SamplingSettings]:
-        """The ways of sampling to compare, each once, by name; `own` are the model's own settings."""
+    def configurations(self, own: SamplingSettings) -> dict[str, SamplingSettings]:
+        """The sampling configurations to compare, each once, by name; `own` are the model's own settings."""
         combinations: list[dict[str, Any]] = [
             dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
         ]
         if self.sweep.keys() & {"steps", "grid"}:
             combinations = [{"times": None, **values} for values in combinations]
-        ways = [replace(base, **values) for base in self.settings or [own] for values in combinations]
-        return {setting_name(way): way for way in ways}
+        found = [replace(base, **values) for base in self.settings or [own] for values in combinations]
+        return {setting_name(one): one for one in found}
 
 
 def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
@@ -87,11 +87,11 @@ def setting_name(settings: SamplingSettings) -> str:
     parts.append(f"w {settings.guidance:g}")
     if settings.times is None and settings.grid == "uniform":
         parts.append("uniform grid")
-    plain = SamplingSettings()
+    default = SamplingSettings()
     rest = ("cfg_scale", "temperature", "top_k", "repetition_control")
     parts += [
         f"{name.replace('_', ' ')} {getattr(settings, name):g}"
         for name in rest
-        if getattr(settings, name) != getattr(plain, name)
+        if getattr(settings, name) != getattr(default, name)
     ]
     return ", ".join(parts)

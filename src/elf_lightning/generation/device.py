@@ -45,7 +45,7 @@ def usable_precision(name: str | None, device: torch.device) -> str:
     return name
 
 
-def computing_in(precision: str, device: torch.device) -> torch.autocast:
+def autocast_context(precision: str, device: torch.device) -> torch.autocast:
     """A context in which a network computes in one of `PRECISIONS`."""
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, getattr(torch, dtype) if dtype else None, enabled=dtype is not None)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
-from functools import cached_property
-from math import ceil
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +14,15 @@ from torch import Tensor
 
 from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_hub
 from elf_lightning.checkpoints.hub import TOKENIZER_NAME
-from elf_lightning.data import Detokenizer
+from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
-from elf_lightning.generation.device import computing_in, usable_device, usable_precision
-from elf_lightning.generation.prompts import RowMaker
-from elf_lightning.generation.samples import Sample, samples_of
+from elf_lightning.generation.device import autocast_context, usable_device, usable_precision
+from elf_lightning.generation.generator import TextGenerator
+from elf_lightning.generation.requests import Request, requests_from_user
+from elf_lightning.generation.samples import Sample
+from elf_lightning.network import ELFNetwork
 from elf_lightning.network.compiling import require_compiler
-from elf_lightning.sampling import Sampler, SamplingSettings, Step, measure_direction
+from elf_lightning.sampling import SamplingSettings, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, MEASURING_SEED
 
 
@@ -32,14 +33,15 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     `save_pretrained` and `push_to_hub` write a Hub folder.
 
     Args:
-        bundle: weights, sizes and decoding state.
+        bundle: configuration and weights.
         device: where to sample; a GPU if there is one, by default.
-        compile: sample through `torch.compile`, which pays for itself over many batches, and needs a C++
-            compiler on a CPU, Triton on a GPU.
-        precision: of `PRECISIONS`; by default `bf16-mixed` on a GPU that computes in it, else `32-true`.
+        compile: sample through `torch.compile`, which pays off over many batches, and needs a C++ compiler
+            on a CPU, Triton on a GPU.
+        precision: one of `PRECISIONS`; by default `bf16-mixed` on a GPU that computes in bfloat16, else
+            `32-true`.
 
     Raises:
-        UserError: for a device that is not there, a precision that is not known, or nothing that compiles.
+        UserError: for a device, precision or compiler that is not available.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -54,14 +56,17 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         precision: str | None = None,
     ) -> None:
         self.bundle = bundle
-        self.compile = compile
         self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = usable_precision(precision, self.device)
         if compile:
             require_compiler("compile=True (--compile)", self.device)
-        self.network = bundle.network().to(self.device)
-        self.settings = _settings(bundle)
-        self.repetition_direction = bundle.repetition_direction
+        self.generator = TextGenerator(
+            network=bundle.network().to(self.device),
+            config=bundle.config,
+            precision=partial(autocast_context, self.precision, self.device),
+            compile=compile,
+            repetition_direction=bundle.repetition_direction,
+        )
 
     @classmethod
     def from_pretrained(
@@ -81,66 +86,43 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         Args:
             pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder or a Hub id.
             device: where to sample; a GPU if there is one, by default.
-            averaged: take the averaged weights where there are two kinds.
+            averaged: take the averaged weights where both kinds are stored.
             compile: sample through `torch.compile`.
             precision: as for `ELF`.
-            max_length: longest row, for official checkpoints, which do not say; 1024 by default.
+            max_length: longest sequence, for official checkpoints, which do not say; 1024 by default.
             max_condition_length: longest prompt, for official checkpoints of text-to-text models.
             download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
 
         Raises:
-            UserError: one line that says what is wrong with the file, or why it cannot be had.
+            UserError: one line that says what is wrong with the file, or why it could not be found.
         """
         name = pretrained_model_name_or_path
         bundle = load_model(name, averaged, max_length, max_condition_length, **download)
         return cls(bundle, device, compile, precision)
 
     @property
-    def decoding(self) -> Mapping[str, Any]:
+    def network(self) -> ELFNetwork:
+        """The denoiser and decoder."""
+        return self.generator.network
+
+    @property
+    def codec(self) -> TextCodec:
         """Tokenizer, encoder, normalisation and special ids.
 
         Raises:
-            UserError: if the checkpoint does not name them.
+            UserError: if the checkpoint does not name them, or its tokenizer is another one.
         """
-        if not self.bundle.decoding:
-            raise UserError(
-                "the checkpoint does not say which tokenizer and encoder it was trained with, so there is no "
-                "turning its tokens into text; take the run's own checkpoint, or a Hub folder made of that"
-            )
-        return self.bundle.decoding
+        return self.generator.codec
 
-    @cached_property
-    def detokenizer(self) -> Detokenizer:
-        """Network ids -> text.
+    @property
+    def settings(self) -> SamplingSettings:
+        """The model's own sampling settings, or the published ones."""
+        return self.bundle.config.default_sampling
 
-        Raises:
-            UserError: if the checkpoint does not name its tokenizer, or the tokenizer is another one.
-        """
-        decoding = self.decoding
-        detokenizer = Detokenizer.from_state(decoding)
-        kept = decoding["kept_ids"]
-        ids, known = len(detokenizer.tokenizer), self.bundle.vocab_size
-        if ids != known if kept is None else (max(kept) >= ids or len(kept) != known):
-            raise UserError(
-                f"tokenizer '{decoding['tokenizer']}' has {ids} tokens and does not fit the model, which was "
-                f"trained on {known}; it needs the tokenizer it was trained with"
-            )
-        return detokenizer
-
-    @cached_property
-    def rows(self) -> RowMaker:
-        """What the user writes -> rows to generate."""
-        bundle = self.bundle
-        return RowMaker(
-            self.detokenizer.tokenizer,
-            bundle.decoding,
-            bundle.latent_size,
-            bundle.max_length,
-            self._computing,
-        )
-
-    def _computing(self) -> torch.autocast:
-        return computing_in(self.precision, self.device)
+    @property
+    def repetition_direction(self) -> Tensor | None:
+        """(C,) what `repetition_control` steers along; None before `measure_repetition`."""
+        return self.generator.repetition_direction
 
     def generate(
         self,
@@ -157,9 +139,9 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         Args:
             num: texts altogether, or for each prompt or template.
             seed: of all random draws.
-            prompts: to answer (text-to-text models) or to go on from (all others).
+            prompts: to answer (text-to-text models) or to continue (all others).
             infill: templates in which each `_` is a token to fill in.
-            batch_size: rows sampled at once.
+            batch_size: texts sampled at once.
             settings: any of `SamplingSettings`, in place of the model's own: `steps=64`, `guidance=2.0`.
 
         Raises:
@@ -179,30 +161,36 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,
     ) -> Iterator[Sample]:
-        """As `generate`, one after the other and with all that is known of each.
+        """As `generate`, one after the other and with everything known about each.
 
         Args:
             num: as in `generate`, as are `seed`, `prompts`, `infill`, `batch_size` and `settings`.
             seed: of all random draws.
             prompts: one or more texts.
             infill: one or more templates.
-            batch_size: rows sampled at once.
-            trajectory_steps: numbers of the steps, from 0, after which to keep the text on its way.
+            batch_size: texts sampled at once.
+            trajectory_steps: numbers of the steps, from 0, after which to keep the text so far.
             on_step: called after every step of every batch, for progress bars.
             settings: in place of the model's own.
 
         Raises:
             UserError: as `generate`.
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-        sampler = self.sampler(**settings)
-        plans = self.rows.plans(num, prompts, infill)
-        for prompt, fixed in self.rows.batches(plans, batch_size, self.device):
-            with self._computing():
-                result = sampler.sample(prompt, seed, fixed, trajectory_steps, on_step)
-            indices = prompt.index.tolist()
-            yield from samples_of(result, self.detokenizer, self.decoding["pad_id"], indices, seed)
+        changed = self.changed_settings(**settings)
+        requests = self.requests(num, prompts, infill)
+        batches = self.generator.generate(requests, seed, changed, batch_size, trajectory_steps, on_step)
+        for batch in batches:
+            yield from batch
+
+    def requests(
+        self, num: int = 1, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
+    ) -> list[Request]:
+        """What `samples` generates with these arguments.
+
+        Raises:
+            UserError: for prompts or templates that this model cannot use.
+        """
+        return requests_from_user(self.codec, num, prompts, infill)
 
     def changed_settings(self, **settings: Any) -> SamplingSettings:
         """This model's settings, changed by `settings`.
@@ -212,32 +200,14 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """
         known = [field.name for field in fields(SamplingSettings)]
         if unknown := sorted(settings.keys() - set(known)):
-            raise UserError(f"sampling has no setting {', '.join(unknown)}; known are {', '.join(known)}")
+            raise UserError(f"sampling has no setting {', '.join(unknown)}; choose from {', '.join(known)}")
         if settings.keys() & {"steps", "grid"}:
             settings = {"times": None, **settings}
         return replace(self.settings, **settings)
 
-    def sampler(self, **settings: Any) -> Sampler:
-        """A sampler with this model's settings, changed by `settings`.
-
-        Raises:
-            UserError: as `changed_settings`, or if repetition is to be controlled and was never measured.
-        """
-        return Sampler(
-            network=self.network,
-            path=self.bundle.path,
-            settings=self.changed_settings(**settings),
-            times=self.bundle.times,
-            eos_id=self.decoding["eos_id"],
-            pad_id=self.decoding["pad_id"],
-            repetition_direction=self.repetition_direction,
-            compile=self.compile,
-        )
-
-    @property
-    def needs_measuring(self) -> bool:
-        """Whether `repetition_control` is possible, but for `measure_repetition`."""
-        return self.repetition_direction is None and self.network.config.self_conditioning
+    def needs_measuring(self, **settings: Any) -> bool:
+        """Whether sampling with these settings needs `measure_repetition` first."""
+        return self.generator.needs_measuring(self.changed_settings(**settings))
 
     def measure_repetition(
         self,
@@ -248,7 +218,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,
     ) -> Tensor:
-        """Find and keep the direction (C,) that `repetition_control` steers along, from `num` texts.
+        """Measure and keep the direction (C,) that `repetition_control` steers along, from `num` texts.
 
         `save_pretrained` saves it with the model.
 
@@ -256,28 +226,27 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             num: texts altogether.
             seed: of their noise.
             prompts: to answer in turn, for text-to-text models.
-            batch_size: rows sampled at once.
+            batch_size: texts sampled at once.
             on_step: called after every step of every batch, for progress bars.
             settings: in place of the model's own.
 
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
         """
-        sampler = self.sampler(**{**settings, "repetition_control": 0.0})
-        each = self.rows.plans(1, prompts)
-        plans = (each * ceil(num / len(each)))[:num]
-        batches = (prompt for prompt, _ in self.rows.batches(plans, batch_size, self.device))
-        with self._computing():
-            self.repetition_direction = measure_direction(sampler, batches, seed, on_step).cpu()
-        return self.repetition_direction
+        given = self.requests(1, prompts)
+        requests = [replace(given[index % len(given)], index=index) for index in range(num)]
+        changed = self.changed_settings(**settings)
+        direction = self.generator.measure_repetition(requests, changed, seed, batch_size, on_step)
+        self.generator = replace(self.generator, repetition_direction=direction)
+        return direction
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write a Hub folder; see `huggingface_hub.ModelHubMixin.save_pretrained` for the options.
 
         Raises:
-            UserError: if the tokenizer is not to be had, before the folder is made.
+            UserError: if the tokenizer cannot be read, before the folder is made.
         """
-        _ = self.detokenizer
+        _ = self.codec
         return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
@@ -285,20 +254,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return ModelCard(model_card(self.bundle))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        self.detokenizer.tokenizer.save_pretrained(save_directory / TOKENIZER_NAME)
-        decoding = {**self.decoding, "tokenizer": TOKENIZER_NAME}
-        bundle = replace(self.bundle, decoding=decoding, repetition_direction=self.repetition_direction)
+        self.codec.text_tokenizer.save_pretrained(save_directory / TOKENIZER_NAME)
+        config = replace(self.bundle.config, codec=replace(self.codec, tokenizer=TOKENIZER_NAME))
+        bundle = replace(self.bundle, config=config, repetition_direction=self.repetition_direction)
         save_hub(bundle, save_directory)
-
-
-def _settings(bundle: ModelBundle) -> SamplingSettings:
-    """The checkpoint's, or the published ones where it does not say."""
-    if not bundle.sampling and bundle.decoding.get("max_condition_length") is not None:
-        return SamplingSettings.text_to_text()
-    try:
-        return SamplingSettings(**bundle.sampling)
-    except TypeError as error:
-        raise UserError(
-            f"the model's sampling settings do not fit this version of elf_lightning ({error}); "
-            "use the version that wrote it"
-        ) from error

@@ -1,27 +1,27 @@
-"""Sampled rows as texts."""
+"""Generated texts, and how they emerged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from elf_lightning.data import Detokenizer
+from elf_lightning.codec import TextCodec
 from elf_lightning.sampling import SampleResult, Trajectory
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A text on its way.
+    """A text at one step of its sampling.
 
     Attributes:
         time: from 0 (noise) to 1 (data).
-        text: what the network's estimate decodes to; at time 1, the generated text.
-        tokens: (S) the network's ids of it, padding included.
+        text: the network's estimate, decoded; at time 1, the generated text.
+        tokens: (S,) its network ids, padding included.
         latents: (S, C) noised latents `z`.
-        estimate: (S, C) what the network took the clean latents for, `x_hat`.
+        estimate: (S, C) the network's estimate of the clean latents, `x_hat`.
     """
 
     time: float
@@ -39,8 +39,8 @@ class Sample:
         index: its number in the request.
         seed: of the request.
         text: decoded, up to its end.
-        tokens: the network's ids, without padding.
-        stages: the way there, at the steps that were asked for.
+        tokens: its network ids, without padding.
+        stages: the text at the steps that were asked for.
     """
 
     index: int
@@ -59,37 +59,36 @@ class Sample:
         return {"index": self.index, "seed": self.seed, "text": self.text, "tokens": self.tokens}
 
 
-def samples_of(
-    result: SampleResult, detokenizer: Detokenizer, pad_id: int, indices: Sequence[int], seed: int
-) -> Iterator[Sample]:
-    """The rows of a result as samples.
+def samples_of(result: SampleResult, codec: TextCodec, indices: Sequence[int], seed: int) -> list[Sample]:
+    """The sequences of a result as samples.
 
     Args:
-        result: what the sampler gave.
-        detokenizer: the model's.
-        pad_id: the network's id of padding.
-        indices: the rows' numbers in the request.
+        result: what the sampler returned.
+        codec: the model's.
+        indices: the sequences' numbers in the request.
         seed: of the request.
     """
-    stages = _stages(result.trajectory, detokenizer) if result.trajectory else [()] * len(result.tokens)
-    rows = zip(indices, detokenizer(result.tokens), result.tokens.tolist(), stages, strict=True)
-    for index, text, ids, way in rows:
-        yield Sample(index, seed, text, [token for token in ids if token != pad_id], way)
+    stages = _stages(result.trajectory, codec) if result.trajectory else [()] * len(result.tokens)
+    found = zip(indices, codec.decode(result.tokens), result.tokens.tolist(), stages, strict=True)
+    return [
+        Sample(index, seed, text, [token for token in ids if token != codec.pad_id], own)
+        for index, text, ids, own in found
+    ]
 
 
-def _stages(trajectory: Trajectory, detokenizer: Detokenizer) -> list[tuple[Stage, ...]]:
-    """Each row's stages."""
-    texts = [detokenizer(tokens) for tokens in trajectory.tokens]
+def _stages(trajectory: Trajectory, codec: TextCodec) -> list[tuple[Stage, ...]]:
+    """Each sequence's stages."""
+    texts = [codec.decode(tokens) for tokens in trajectory.tokens]
     return [
         tuple(
             Stage(
                 time,
-                texts[step][row],
-                trajectory.tokens[step, row].tolist(),
-                trajectory.latents[step, row],
-                trajectory.estimates[step, row],
+                texts[step][number],
+                trajectory.tokens[step, number].tolist(),
+                trajectory.latents[step, number],
+                trajectory.estimates[step, number],
             )
             for step, time in enumerate(trajectory.times)
         )
-        for row in range(trajectory.tokens.shape[1])
+        for number in range(trajectory.tokens.shape[1])
     ]

@@ -38,7 +38,7 @@ class OptimizerSettings(ABC):
 
 
 @dataclass(frozen=True)
-class Muon(OptimizerSettings):
+class MuonSettings(OptimizerSettings):
     """Muon for matrices, Nesterov Adam for the rest: the paper's optimizer (arXiv 2605.10938).
 
     Args:
@@ -89,7 +89,7 @@ class Muon(OptimizerSettings):
 
 
 @dataclass(frozen=True)
-class AdamW(OptimizerSettings):
+class AdamWSettings(OptimizerSettings):
     """AdamW for every parameter (Loshchilov and Hutter 2019); only matrices decay.
 
     Args:

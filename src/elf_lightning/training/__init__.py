@@ -1,4 +1,4 @@
-"""The LightningModule and its training; generation, prompting and evaluation; `ELF`, a trained model to use."""
+"""LightningModules: a base that all objectives share, and one file for each objective."""
 
 import lazy_loader
 

@@ -1,0 +1,59 @@
+"""Names that settings had in earlier versions, which are still accepted, with one warning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+KEYS = {
+    "held_out_fraction": "validation_fraction",
+    "judge": "scoring_model",
+}
+"""Old name of a setting -> its name now."""
+CLASSES = {
+    "Muon": "MuonSettings",
+    "AdamW": "AdamWSettings",
+    "elf_lightning.optim.Muon": "elf_lightning.optim.MuonSettings",
+    "elf_lightning.optim.AdamW": "elf_lightning.optim.AdamWSettings",
+    "elf_lightning.modules.ELFModule": "elf_lightning.training.ELFModule",
+}
+"""Old `class_path` -> the class's name now."""
+
+
+def renamed_settings(settings: Any) -> tuple[Any, list[str]]:
+    """Settings as YAML gives them under today's names, and what was renamed: `old is now new`."""
+    found: list[str] = []
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [renamed(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        result = {}
+        for key, item in value.items():
+            if key in KEYS:
+                found.append(f"{key} is now {KEYS[key]}")
+            if key in ("class_path", "optimizer") and isinstance(item, str) and item in CLASSES:
+                found.append(f"{item} is now {CLASSES[item]}")
+                item = CLASSES[item]
+            result[KEYS.get(key, key)] = renamed(item)
+        return result
+
+    return renamed(settings), found
+
+
+def renamed_option(word: str) -> tuple[str, list[str]]:
+    """An option such as `--model.evaluation.judge.name=gpt2` under today's names, and what was renamed."""
+    option, equals, value = word.partition("=")
+    if not option.startswith("--"):
+        return word, []
+    parts = option.split(".")
+    found = [f"{part} is now {KEYS[part]}" for part in parts if part in KEYS]
+    return ".".join(KEYS.get(part, part) for part in parts) + equals + value, found
+
+
+def warn_of_old_names(found: Sequence[str], where: str) -> None:
+    """One line on stderr, if there is anything to say."""
+    if found:
+        print(f"{where}: {', '.join(dict.fromkeys(found))}; the old names still work", file=sys.stderr)

@@ -1,0 +1,144 @@
+"""What to generate: a text from nothing, a continuation, an answer, or a template with blanks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from elf_lightning.codec import RestrictedVocabulary, TextCodec
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from elf_lightning.data import ELFDataModule
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to generate, in the tokenizer's ids.
+
+    Attributes:
+        index: its number; together with the seed it decides all random draws.
+        condition: the clean prefix that a text-to-text model answers.
+        fixed: tokens that the text must have, by position.
+    """
+
+    index: int
+    condition: Sequence[int] = ()
+    fixed: Mapping[int, int] = field(default_factory=dict)
+
+
+def requests_from_user(
+    codec: TextCodec, num: int, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
+) -> list[Request]:
+    """Requests in order: all of the first prompt or template, then of the second, and so on.
+
+    Args:
+        codec: the model's.
+        num: texts altogether, or for each prompt or template.
+        prompts: texts to answer (text-to-text models) or to continue (all others).
+        infill: templates in which each `_` is one token to fill in.
+
+    Raises:
+        UserError: for prompts and templates together, or any that this model cannot use.
+    """
+    if num < 1:
+        raise UserError(f"num is {num}; ask for at least 1 text")
+    if prompts is not None and infill is not None:
+        raise UserError("prompts and infill cannot be combined; give one of them")
+    if prompts is not None:
+        given = [_from_prompt(codec, text) for text in _as_list(prompts)]
+    elif infill is not None:
+        given = [Request(0, fixed=_from_template(codec, text)) for text in _as_list(infill)]
+    elif codec.max_condition_length is not None:
+        raise UserError("this is a text-to-text model and needs prompts to answer; give prompts")
+    else:
+        given = [Request(0)]
+    repeated = [request for request in given for _ in range(num)]
+    return [Request(index, one.condition, one.fixed) for index, one in enumerate(repeated)]
+
+
+def requests_from_data(data: ELFDataModule, indices: Sequence[int]) -> list[Request]:
+    """Requests with these numbers; in text-to-text tasks, to answer those validation conditions."""
+    if data.max_condition_length is None:
+        return [Request(index) for index in indices]
+    examples = data.preparation.rows("validation").read(indices)
+    conditions = (example.condition_input_ids for example in examples)
+    return [
+        Request(index, [] if ids is None else ids[: data.max_condition_length].tolist())
+        for index, ids in zip(indices, conditions, strict=True)
+    ]
+
+
+def _from_prompt(codec: TextCodec, text: str) -> Request:
+    """A condition (text-to-text), or fixed tokens at the start.
+
+    Raises:
+        UserError: for a prompt that is empty, too long, or outside the model's vocabulary.
+    """
+    ids = codec.encode(text)
+    limit = codec.max_length - 1
+    if codec.max_condition_length is not None:
+        limit = min(limit, codec.max_condition_length)
+    if not 1 <= len(ids) <= limit:
+        raise UserError(f"prompt {_short(text)} has {len(ids)} tokens; give 1 to {limit} for this model")
+    if codec.max_condition_length is not None:
+        return Request(0, condition=ids)
+    _check_known(codec, text, ids)
+    return Request(0, fixed=dict(enumerate(ids)))
+
+
+def _from_template(codec: TextCodec, text: str) -> dict[int, int]:
+    """The tokens of `text` by position, in which each `_` leaves one open, and the end of the text.
+
+    A blank has a fixed number of tokens, which need not be whole words. The given tokens are embedded
+    without the words that will stand between them, although a contextual encoder would have used those.
+
+    Raises:
+        UserError: for a text-to-text model, or a template without blanks, too long, or outside the
+            model's vocabulary.
+    """
+    if codec.max_condition_length is not None:
+        raise UserError("infill needs a model of unconditional text, this one is text-to-text; give prompts")
+    fixed: dict[int, int] = {}
+    length = 0
+    for part in re.split(r"(_+)", text):
+        ids = [] if part.startswith("_") else codec.encode(part)
+        _check_known(codec, text, ids)
+        fixed |= dict(enumerate(ids, start=length))
+        length += len(ids) or part.count("_")
+    if length > codec.max_length:
+        raise UserError(
+            f"infill {_short(text)} has {length} tokens, more than the model's {codec.max_length}; shorten it"
+        )
+    if length == len(fixed):
+        raise UserError(f"infill {_short(text)} has no blank; write one `_` for each token to fill in")
+    if length < codec.max_length:
+        fixed[length] = codec.tokenizer_id(codec.eos_id)
+    return fixed
+
+
+def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
+    """A token outside the network's vocabulary cannot be part of its text."""
+    vocabulary = codec.vocabulary
+    if not ids or not isinstance(vocabulary, RestrictedVocabulary):
+        return
+    unknown = vocabulary.to_network(torch.tensor(ids)) == vocabulary.unknown_id
+    if unknown.any():
+        tokens = codec.text_tokenizer.convert_ids_to_tokens(torch.tensor(ids)[unknown].tolist())
+        raise UserError(
+            f"{_short(text)}: the model's vocabulary does not contain {', '.join(map(repr, tokens))}; "
+            "rephrase it"
+        )
+
+
+def _as_list(given: Sequence[str]) -> Sequence[str]:
+    """A single string is a list of one text, not of letters."""
+    return [given] if isinstance(given, str) else given
+
+
+def _short(text: str, limit: int = 40) -> str:
+    return repr(text if len(text) <= limit else f"{text[:limit]}…")
