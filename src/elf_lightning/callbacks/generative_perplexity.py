@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from elf_lightning.callbacks.periodic_texts import PeriodicTexts, Text
+from elf_lightning.callbacks.periodic_texts import PeriodicTexts
+from elf_lightning.generation import Sample
 from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSettings
 from elf_lightning.sampling import SamplingSettings
 
@@ -60,7 +61,7 @@ class GenerativePerplexityCallback(PeriodicTexts):
             self._scoring_model = self.scoring_model.load()
         self._suite = MetricSuite.unconditional(self._scoring_model, pl_module.device)
 
-    def use(self, texts: Sequence[Text], trainer: Trainer, pl_module: LightningModule) -> None:
+    def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
         """ScoringModel the texts, every rank its share, and log the numbers of all."""
         assert self._scoring_model is not None and self._suite is not None
         written = [text.text for text in texts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,45 +13,19 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.errors import UserError
+from elf_lightning.generation import Request, Sample, TextGenerator
 from elf_lightning.sampling import SamplingSettings
-
-
-class Text(Protocol):
-    """A generated text with its number."""
-
-    @property
-    def index(self) -> int:
-        """Its number in the request."""
-
-    @property
-    def text(self) -> str:
-        """What it says."""
-
-    def record(self) -> dict[str, Any]:
-        """A line of a sample file, in plain types."""
-
-
-class Texts(Protocol):
-    """What generates numbered texts on all ranks together."""
-
-    def indices(self, num: int) -> range:
-        """Numbers of the texts to generate when so many are asked for."""
-
-    def check(self, settings: SamplingSettings | None) -> None:
-        """Refuse settings that cannot be sampled with."""
-
-    def generate(
-        self, indices: Sequence[int], seed: int, settings: SamplingSettings | None, batch_size: int
-    ) -> Iterator[Sequence[Text]]:
-        """The texts, the same on every rank."""
 
 
 @runtime_checkable
 class WritingModule(Protocol):
     """A LightningModule that generates text."""
 
-    def text_generator(self) -> Texts:
-        """What generates it."""
+    def text_generator(self) -> TextGenerator:
+        """Generates it, on all ranks together."""
+
+    def text_requests(self, num: int) -> list[Request]:
+        """Requests for `num` texts, or for as many as there are conditions to answer."""
 
 
 class PeriodicTexts(Callback):
@@ -100,11 +74,11 @@ class PeriodicTexts(Callback):
         self.seed = seed
         self.settings = settings
         self.batch_size = batch_size
-        self._texts: Texts | None = None
+        self._generator: TextGenerator | None = None
         self._step = 0
 
     @abstractmethod
-    def use(self, texts: Sequence[Text], trainer: Trainer, pl_module: LightningModule) -> None:
+    def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
         """Do something with the texts; called on every rank, with all of them."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -117,8 +91,8 @@ class PeriodicTexts(Callback):
             raise UserError(
                 f"{type(self).__name__}: {type(pl_module).__name__} generates no text; leave the callback out"
             )
-        self._texts = pl_module.text_generator()
-        self._texts.check(self.settings)
+        self._generator = pl_module.text_generator()
+        self._generator.check(self.settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count steps from where this run starts."""
@@ -138,13 +112,13 @@ class PeriodicTexts(Callback):
             self._generate(trainer, pl_module)
 
     def _generate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._texts is not None
+        assert self._generator is not None and isinstance(pl_module, WritingModule)
         averages = [one for one in trainer.callbacks if isinstance(one, EMA)]  # type: ignore[attr-defined]
         with ExitStack() as stack:
             stack.enter_context(isolate_rng())
             stack.enter_context(torch.no_grad())
             for average in averages:
                 stack.enter_context(average.average_weights(pl_module))
-            indices = self._texts.indices(self.num_samples)
-            batches = self._texts.generate(indices, self.seed, self.settings, self.batch_size)
+            requests = pl_module.text_requests(self.num_samples)
+            batches = self._generator.generate(requests, self.seed, self.settings, self.batch_size)
             self.use([text for batch in batches for text in batch], trainer, pl_module)

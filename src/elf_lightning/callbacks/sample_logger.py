@@ -12,7 +12,8 @@ from rich import get_console
 from rich.table import Table
 from rich.text import Text as RichText
 
-from elf_lightning.callbacks.periodic_texts import PeriodicTexts, Text
+from elf_lightning.callbacks.periodic_texts import PeriodicTexts
+from elf_lightning.generation import Sample
 from elf_lightning.sampling import SamplingSettings
 
 
@@ -48,7 +49,7 @@ class SampleLogger(PeriodicTexts):
         super().__init__(every_n_steps, every_n_epochs, num_samples, seed, settings, batch_size)
         self.show = show
 
-    def use(self, texts: Sequence[Text], trainer: Trainer, pl_module: LightningModule) -> None:
+    def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
         """Show and keep the texts, from the first rank."""
         if not trainer.is_global_zero:
             return
@@ -68,7 +69,7 @@ class SampleLogger(PeriodicTexts):
             get_console().print(table)
 
 
-def _keep(texts: Sequence[Text], step: int, path: Path) -> None:
+def _keep(texts: Sequence[Sample], step: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ({"step": step, **text.record()} for text in texts)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

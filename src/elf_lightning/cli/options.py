@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 import docstring_parser
 
 from elf_lightning.errors import UserError
+from elf_lightning.precision import PRECISIONS
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -77,6 +78,18 @@ def add_reading(parser: argparse._ActionsContainer) -> None:
         type=positive,
         metavar="N",
         help="tokens of the longest prompt, for published checkpoints of text-to-text models",
+    )
+
+
+def add_machine(parser: argparse._ActionsContainer) -> None:
+    """Give the parser the options that say where a model runs."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="as the Trainer calls it (default: bf16-mixed on a GPU that computes in bfloat16, else 32-true)",
     )
 
 

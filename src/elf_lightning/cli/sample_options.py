@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from elf_lightning.cli.options import OneLineParser, add_reading, add_settings, positive, writable
-from elf_lightning.precision import PRECISIONS
+from elf_lightning.cli.options import (
+    OneLineParser,
+    add_machine,
+    add_reading,
+    add_settings,
+    positive,
+    writable,
+)
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 
 UNPROMPTED = 8
@@ -85,14 +91,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="texts sampled at once; changes speed and memory, not the texts (default: 32)",
     )
-    machine.add_argument(
-        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)"
-    )
-    machine.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="as the Trainer calls it (default: bf16-mixed on a GPU that computes in it, else 32-true)",
-    )
+    add_machine(machine)
     machine.add_argument(
         "--compile",
         action="store_true",

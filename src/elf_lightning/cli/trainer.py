@@ -165,6 +165,13 @@ class ELFCLI(LightningCLI):
             plan_run(self.model, self.datamodule, self.trainer)
 
 
+def make_class_names_known() -> None:
+    """Import everything that YAML may name, so that `class_path: TextFiles` is enough."""
+    for room in (callbacks, data, encoders, optim, training):
+        for name in room.__all__:
+            getattr(room, name)
+
+
 def _component(class_path: str, **init_args: Any) -> Namespace:
     """A class with its arguments, as the parser writes it."""
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
@@ -244,9 +251,7 @@ def run_trainer(
         UserError: for settings that cannot be used.
     """
     quiet_lightning()
-    for room in (callbacks, data, encoders, optim, training):  # so that short class names are known
-        for name in room.__all__:
-            getattr(room, name)
+    make_class_names_known()
     with one_line_errors(), arithmetic_of_a_command():
         ELFCLI(
             arguments[0],
