@@ -21,7 +21,7 @@ from elf_lightning.cli import main
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSettings
 
-SMALL = Path(__file__).parents[1] / "modules" / "evaluation"
+SMALL = Path(__file__).parents[1] / "evaluation"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_samples_are_of_averaged_weights_and_fixed_noise(fit: Callable[..., Any]
     model = fit([EMA(decay=0.999), SampleLogger(every_n_steps=4, num_samples=4, seed=3)])
     texts = [row["text"] for row in kept(tmp_path, 4)]
     generator = model.text_generator()
-    (batch,) = generator.generate(range(4), seed=3)
+    (batch,) = generator.generate(model.text_requests(4), seed=3)
     assert texts == [sample.text for sample in batch]
 
 
@@ -209,9 +209,7 @@ def test_numbers_are_those_of_the_texts_and_can_be_monitored(
 def test_empty_samples_stop_no_training(
     fit: Callable[..., Any], scoring_model: ScoringModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "elf_lightning.generation.text_generator.Detokenizer.__call__", lambda self, ids: [""] * len(ids)
-    )
+    monkeypatch.setattr("elf_lightning.codec.TextCodec.decode", lambda self, ids: [""] * len(ids))
     with pytest.warns(UserWarning, match="all 3 samples at step 4 are empty: not scored"):
         fit([GenerativePerplexityCallback(every_n_steps=4, num_samples=3, scoring_model=scoring_model)])
 

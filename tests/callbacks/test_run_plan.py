@@ -18,7 +18,7 @@ from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
 from elf_lightning.network import NetworkConfig
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.optim import AdamW, Schedule
+from elf_lightning.optim import Schedule
 from elf_lightning.training import ELFModule
 
 pytestmark = pytest.mark.filterwarnings("ignore")

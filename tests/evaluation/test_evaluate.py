@@ -55,7 +55,7 @@ def test_the_report_shows_model_and_real_text_and_names_the_scoring_model(
 ) -> None:
     evaluate(sweep={"guidance": [1, 3]})
     page = (folder / "report.html").read_text()
-    assert f"scoring_model: {tiny_scoring_model}" in page
+    assert f"scoring model: {tiny_scoring_model}" in page
     assert "<title>run</title>" in page
     texts = re.findall(r'<article class="(model|real)"><h3>\w+</h3><p>(.*?)</p>', page)
     assert len(texts) == 10
@@ -173,9 +173,7 @@ def test_text_to_text_is_measured_against_references(
 def test_empty_samples_are_told(
     evaluate: Evaluate, way: SamplingSettings, data: ELFDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "elf_lightning.generation.text_generator.Detokenizer.__call__", lambda self, ids: [""] * len(ids)
-    )
+    monkeypatch.setattr("elf_lightning.codec.TextCodec.decode", lambda self, ids: [""] * len(ids))
     with pytest.raises(UserError, match=r"^SDE \d steps, .*: GenerativePerplexity: all 5 samples are empty"):
         evaluate(settings=[way])
 

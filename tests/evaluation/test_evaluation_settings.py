@@ -16,7 +16,7 @@ OWN = SamplingSettings(steps=9)
 
 
 def test_without_a_word_the_models_own_settings_are_measured() -> None:
-    assert list(EvaluationSettings().ways(OWN).values()) == [OWN]
+    assert list(EvaluationSettings().configurations(OWN).values()) == [OWN]
 
 
 def test_a_sweep_is_every_combination_in_every_setting() -> None:
@@ -24,21 +24,23 @@ def test_a_sweep_is_every_combination_in_every_setting() -> None:
         settings=[SamplingSettings(solver="ode"), SamplingSettings(temperature=1.0)],
         sweep={"guidance": [1, 2.5], "steps": [4, 8]},
     )
-    ways = list(settings.ways(OWN).values())
-    assert len(ways) == 8
-    assert {(way.solver, way.guidance, way.steps) for way in ways} == {
+    found = list(settings.configurations(OWN).values())
+    assert len(found) == 8
+    assert {(one.solver, one.guidance, one.steps) for one in found} == {
         (solver, guidance, steps) for solver in ("ode", "sde") for guidance in (1, 2.5) for steps in (4, 8)
     }
 
 
 def test_what_makes_no_difference_is_measured_once() -> None:
-    ways = EvaluationSettings(sweep={"solver": ["ode", "sde"], "gamma": [0.5, 1.5]}).ways(OWN)
-    assert [way.solver for way in ways.values()] == ["ode", "sde", "sde"]
+    found = EvaluationSettings(sweep={"solver": ["ode", "sde"], "gamma": [0.5, 1.5]}).configurations(OWN)
+    assert [one.solver for one in found.values()] == ["ode", "sde", "sde"]
 
 
 def test_steps_in_a_sweep_replace_explicit_times() -> None:
     own = SamplingSettings(times=[0.0, 0.5, 1.0])
-    assert [way.times for way in EvaluationSettings(sweep={"steps": [2]}).ways(own).values()] == [None]
+    assert [one.times for one in EvaluationSettings(sweep={"steps": [2]}).configurations(own).values()] == [
+        None
+    ]
 
 
 CHANGES: dict[str, Any] = {
@@ -89,20 +91,22 @@ def test_what_cannot_be_evaluated_is_told(changes: dict[str, Any], told: str) ->
     assert told in str(error.value)
 
 
-CONF = Path(__file__).parents[3] / "conf" / "eval"
+CONF = Path(__file__).parents[2] / "conf" / "eval"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_evaluation_is_one(path: Path) -> None:
     settings = EvaluationSettings(**yaml.safe_load(path.read_text())["model"]["evaluation"])
-    assert settings.ways(SamplingSettings(solver="ode", temperature=0.5))
+    assert settings.configurations(SamplingSettings(solver="ode", temperature=0.5))
 
 
 def test_the_frontier_sweeps_guidance_gamma_and_steps() -> None:
     swept = yaml.safe_load((CONF / "frontier.yaml").read_text())["model"]["evaluation"]
-    ways = EvaluationSettings(**swept).ways(SamplingSettings(solver="ode", temperature=0.5)).values()
-    assert len(ways) == 36
-    assert {way.solver for way in ways} == {"sde"}
-    assert {way.temperature for way in ways} == {0.5}
+    found = (
+        EvaluationSettings(**swept).configurations(SamplingSettings(solver="ode", temperature=0.5)).values()
+    )
+    assert len(found) == 36
+    assert {one.solver for one in found} == {"sde"}
+    assert {one.temperature for one in found} == {0.5}
     for name in ("guidance", "gamma", "steps"):
-        assert len({getattr(way, name) for way in ways}) >= 3
+        assert len({getattr(one, name) for one in found}) >= 3

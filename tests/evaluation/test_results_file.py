@@ -7,24 +7,24 @@ from pathlib import Path
 import pytest
 
 from elf_lightning.errors import UserError
-from elf_lightning.evaluation.results_file import JsonLines
+from elf_lightning.evaluation.results_file import ResultsFile
 
 ROWS = [{"text": "light"}, {"text": "so great a light: \u2028 \u00e9"}]
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> JsonLines:
-    return JsonLines(tmp_path / "rows.jsonl")
+def lines(tmp_path: Path) -> ResultsFile:
+    return ResultsFile(tmp_path / "rows.jsonl")
 
 
-def test_what_is_written_is_read(lines: JsonLines) -> None:
+def test_what_is_written_is_read(lines: ResultsFile) -> None:
     assert lines.read() == []
     lines.replace(ROWS[:1])
     lines.append(ROWS[1:])
     assert lines.read() == ROWS
 
 
-def test_a_row_cut_off_at_any_byte_is_left_out(lines: JsonLines) -> None:
+def test_a_row_cut_off_at_any_byte_is_left_out(lines: ResultsFile) -> None:
     lines.replace(ROWS)
     whole = lines.path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -34,7 +34,7 @@ def test_a_row_cut_off_at_any_byte_is_left_out(lines: JsonLines) -> None:
 
 
 @pytest.mark.parametrize("line", [b"no JSON", b"[]", b"\xff"])
-def test_another_line_that_is_no_row_is_told(lines: JsonLines, line: bytes) -> None:
+def test_another_line_that_is_no_row_is_told(lines: ResultsFile, line: bytes) -> None:
     lines.path.write_bytes(b'{"text": "a"}\n' + line + b"\n{}\n")
     with pytest.raises(UserError, match=r"line 2 of .*rows.jsonl is no JSON object; move the file away"):
         lines.read()

@@ -32,7 +32,9 @@ def test_settings_are_read_from_a_configuration() -> None:
         "--model.optimizer.newton_schulz_dtype=bfloat16",
         "--model.schedule.warmup_epochs=0.5",
     )
-    assert owner.optimizer == MuonSettings(base_learning_rate=0.002, momentum=0.9, newton_schulz_dtype="bfloat16")
+    assert owner.optimizer == MuonSettings(
+        base_learning_rate=0.002, momentum=0.9, newton_schulz_dtype="bfloat16"
+    )
     assert owner.schedule == Schedule(warmup_epochs=0.5)
     assert parse("--model.optimizer=AdamW", "--model.optimizer.weight_decay=0.1").optimizer == AdamWSettings(
         weight_decay=0.1

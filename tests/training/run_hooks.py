@@ -113,7 +113,7 @@ class RankReport(Callback):
         self.report["losses"].append([outputs["loss"].item(), logged.item()])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        named = pl_module.validation.named()
+        named = pl_module.validation_metrics.named()
         means = {
             name: metric.metric_state for name, metric in named.items() if isinstance(metric, MeanMetric)
         }

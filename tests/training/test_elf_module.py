@@ -72,7 +72,7 @@ def test_predicted_texts_come_back(data: ELFDataModule, tmp_path: Path) -> None:
 def test_nothing_of_a_prediction_stays(data: ELFDataModule, tmp_path: Path) -> None:
     model = module(data)
     trainer(tmp_path).predict(model, datamodule=data)
-    assert not hasattr(model, "_detokenizer")
+    assert not hasattr(model, "_generator")
 
 
 def test_every_parameter_moves(data: ELFDataModule, tmp_path: Path) -> None:

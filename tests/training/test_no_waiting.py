@@ -26,7 +26,7 @@ EVERY, STEPS = 5, 15
 Train = Callable[..., None]
 
 ON_THE_HOST = {
-    "elf_lightning/objectives/elf.py:ELFObjective._mode_counts",  # drawn there, since Python slices by them
+    "elf_lightning/objectives/flow_matching.py:ELFObjective._mode_counts",  # drawn there, since Python slices by them
     "elf_lightning/callbacks/ema.py:EMA.n_averaged",
 }
 """What asks for numbers that never are on the device."""
@@ -36,7 +36,7 @@ WHEN_LOGGED = {
     "elf_lightning/callbacks/watch.py:CollapseWatch._look_at_accuracy",
     "elf_lightning/callbacks/watch.py:CollapseWatch._look_at_entropy",
 }
-GUARD = "elf_lightning/modules/guarded.py:GuardedModule"
+GUARD = "elf_lightning/training/guard.py:GuardedModule"
 
 
 class Steps(Callback):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from elf_lightning.checkpoints import ModelBundle, save_hub, save_official
+from elf_lightning.checkpoints import ELFConfig, ModelBundle, save_hub, save_official
+from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.training import ELFModule
@@ -17,23 +18,21 @@ from elf_lightning.training.warm_start import check_latents
 
 SHAPE = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
 SIZES = {"latent_size": 6, "vocab_size": 11, "max_length": 8}
-DECODING: dict[str, Any] = {
-    "tokenizer": "somewhere",
-    "encoder": {"class": "PretrainedEncoder", "name_or_path": "somewhere", "layer": None},
-    "kept_ids": None,
-    "latent_mean": [0.1, -0.2, *[0.0] * 4],
-    "latent_std": 0.5,
-    "max_condition_length": None,
-    "pad_id": 0,
-    "eos_id": 1,
-    "unknown_id": None,
-}
+CODEC = TextCodec(
+    tokenizer="somewhere",
+    encoder={"class": "PretrainedEncoder", "name_or_path": "somewhere", "layer": None},
+    latent_mean=[0.1, -0.2, *[0.0] * 4],
+    latent_std=0.5,
+    max_length=8,
+    pad_id=0,
+    eos_id=1,
+)
 
 
 @pytest.fixture
 def bundle() -> ModelBundle:
     network = ELFNetwork(SHAPE, **SIZES, generator=torch.Generator().manual_seed(7))
-    return ModelBundle(SHAPE, **SIZES, weights=network.state_dict(), decoding=DECODING)
+    return ModelBundle(ELFConfig(SHAPE, **SIZES, codec=CODEC), network.state_dict())
 
 
 def started_from(path: Path | str, **settings: Any) -> ELFModule:
@@ -51,7 +50,7 @@ def save(bundle: ModelBundle, kind: str, folder: Path) -> Path:
     else:
         state = {f"network.{name}": value for name, value in bundle.weights.items()}
         path.parent.mkdir(exist_ok=True)
-        torch.save({"state_dict": state, "elf": bundle.description()}, path)
+        torch.save({"state_dict": state, "elf": bundle.config.to_dict()}, path)
     return path
 
 
@@ -91,7 +90,7 @@ def test_no_checkpoint_is_one_line() -> None:
 
 def test_another_vocabulary_is_refused() -> None:
     with pytest.raises(UserError, match="another restricted vocabulary"):
-        check_latents(DECODING, {**DECODING, "kept_ids": [0, 1, 5]})
+        check_latents(CODEC, replace(CODEC, kept_ids=[0, 1, 5]))
 
 
 @pytest.mark.parametrize(
@@ -107,5 +106,5 @@ def test_another_vocabulary_is_refused() -> None:
 def test_another_normalisation_is_a_warning(
     ours: dict[str, Any], told: bool, recwarn: pytest.WarningsRecorder
 ) -> None:
-    check_latents(DECODING, {**DECODING, **ours})
+    check_latents(CODEC, replace(CODEC, **ours))
     assert [("normalised otherwise" in str(warning.message)) for warning in recwarn] == [True] * told

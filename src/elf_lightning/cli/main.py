@@ -1,4 +1,4 @@
-"""The door: picks the command, and turns a user's mistake into one line."""
+"""Picks the command, and turns a user's mistake into one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
@@ -84,6 +85,8 @@ def _reader_has_left() -> bool:
 
 def _run(words: Sequence[str]) -> int:
     command = "elf"
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for a user's own classes, last so that they hide no package
     if not words:
         _parser().print_help(sys.stderr)
         return 2

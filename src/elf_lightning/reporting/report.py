@@ -96,7 +96,7 @@ def _title(name: str, scoring_model: str | None) -> str:
     column = COLUMNS[name]
     if scoring_model is None:
         return html.escape(column.title)
-    by = f"scoring_model: {html.escape(scoring_model)}" if column.scored else "needs no scoring model"
+    by = f"scoring model: {html.escape(scoring_model)}" if column.scored else "needs no scoring model"
     return f'{html.escape(column.title)} <small class="scoring_model">{by}</small>'
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from elf_lightning.callbacks import EMA
 from elf_lightning.errors import UserError
 from elf_lightning.optim import MuonSettings
-from elf_lightning.training.guarded import GuardedModule, NonFinite
+from elf_lightning.training.guard import GuardedModule, NonFinite
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -149,7 +149,7 @@ def test_the_count_of_skipped_steps_is_resumed(tmp_path: Path) -> None:
 
 
 def test_gives_up_when_every_step_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elf_lightning.training.guarded.MAX_CONSECUTIVE_SKIPS", 4)
+    monkeypatch.setattr("elf_lightning.training.guard.MAX_CONSECUTIVE_SKIPS", 4)
     with pytest.raises(UserError, match=r"4 steps in a row, up to step 5 \(epoch 0, batch 5\)"):
         fit(Faulty(set(range(2, 12)), non_finite="skip"), tmp_path, callbacks=[])
 
