@@ -14,6 +14,7 @@ import yaml
 
 from elf_lightning.cli import main
 
+ALONE = ["--model.evaluation.num_samples", "3", "--model.evaluation.seeds", "[0]"]
 TEXT = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
 
 
@@ -104,8 +105,8 @@ def test_a_checkpoint_that_lies_with_the_runs_has_no_configuration(
     assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
 
     shutil.rmtree("runs/mine")
-    assert main(["eval"]) == 2
-    assert "runs holds no config.yaml of its run; give one with --config" in capsys.readouterr().err
+    assert main(["eval", *ALONE, "--model.evaluation.scoring_model.name", "nobody/nothing"]) == 2
+    assert "the scoring model 'nobody/nothing' cannot be loaded" in capsys.readouterr().err
 
 
 def test_without_a_checkpoint_it_says_what_to_run(
@@ -121,11 +122,31 @@ def test_without_a_checkpoint_it_says_what_to_run(
     assert "folder 'runs/mine' holds no checkpoint" in capsys.readouterr().err
 
 
-def test_a_checkpoint_without_configuration_is_told(
+def test_an_empty_checkpoint_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/mine").mkdir(parents=True)
     Path("runs/mine/last.ckpt").touch()
     assert main(["eval"]) == 2
-    assert "runs/mine holds no config.yaml of its run; give one with --config" in capsys.readouterr().err
+    assert "the file is empty" in capsys.readouterr().err
+
+
+def test_a_hub_folder_is_evaluated_with_and_without_real_text(
+    train: Callable[[str], None], tiny_scoring_model: str
+) -> None:
+    train("mine")
+    assert main(["convert", "runs/mine", "model", "--format", "hub"]) == 0
+    judged = ["--model.evaluation.scoring_model", json.dumps({"name": tiny_scoring_model, "context_length": 32})]
+    words = ["eval", "--checkpoint", "model", *ALONE, *judged]
+    assert main(words) == 0
+    (alone,) = rows("eval-model/metrics.jsonl")
+    assert (alone["kind"], alone["num_samples"], alone["step"]) == ("sampled", 3, 2)
+    assert Path("runs/eval-model/report.html").is_file()
+
+    source = json.dumps({"class_path": "TextFiles", "init_args": {"path": "lines.txt", "document": "line"}})
+    assert main([*words, "--output", "compared", "--data.source", source, "--data.packing", "truncate"]) == 0
+    lines = Path("compared/metrics.jsonl").read_text().splitlines()
+    compared = [json.loads(line) for line in lines]
+    assert [row["kind"] for row in compared] == ["real", "shuffled", "sampled"]
+    assert compared[-1]["metrics"] == alone["metrics"]

@@ -1,4 +1,4 @@
-"""How a processor calculates while a command runs."""
+"""Floating-point settings of the processor while a command runs."""
 
 from __future__ import annotations
 

@@ -75,9 +75,10 @@ class Evaluation:
                 "--data"
             )
         if self.conditional:
-            self.suite = MetricSuite.text_to_text(generator.device)
+            self.suite = MetricSuite.text_to_text(generator.device, settings.metrics)
         else:
-            self.suite = MetricSuite.unconditional(settings.scoring_model.load(), generator.device)
+            scoring_model = settings.scoring_model.load()
+            self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
         self.samples = ResultsFile(folder / "samples.jsonl")
         self.numbers = ResultsFile(folder / "metrics.jsonl")
         self._texts: dict[tuple[str, int], dict[int, str]] = {}
@@ -149,6 +150,7 @@ class Evaluation:
             "scoring_model": scoring_model,
             "asked_samples": settings.num_samples,
             "seeds": list(settings.seeds),
+            "metrics": list(settings.metrics),
         }
 
     def _resume(self) -> None:

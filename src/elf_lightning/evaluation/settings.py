@@ -25,6 +25,7 @@ class EvaluationSettings:
         seeds: one set of texts for each; several of them give a mean with a confidence interval.
         batch_size: texts sampled at once on each device; changes memory and speed, not the texts.
         scoring_model: scores unconditional text.
+        metrics: further metrics, by class path: subclasses of `TextMetric`.
     """
 
     settings: list[SamplingSettings] = field(default_factory=list)
@@ -33,6 +34,7 @@ class EvaluationSettings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     batch_size: int = 32
     scoring_model: ScoringModelSettings = ScoringModelSettings()
+    metrics: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated.

@@ -8,27 +8,27 @@ from elf_lightning.errors import UserError, first_line
 from elf_lightning.precision import PRECISIONS
 
 BFLOAT16 = (8, 0)
-"""Compute capability of the first GPUs that compute in bfloat16."""
+"""Compute capability of the first GPUs with bfloat16 arithmetic."""
 
 
 def usable_device(name: torch.device | str) -> torch.device:
     """The device called `name`.
 
     Raises:
-        UserError: if it is not there.
+        UserError: if it is not available.
     """
     try:
         probe = torch.zeros((), device=name)
         probe.item()
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+    except (RuntimeError, AssertionError) as error:  # the latter if torch was built without the device
         raise UserError(
-            f"device '{name}' cannot be used ({first_line(error)}); give cpu, or one that is there"
+            f"device '{name}' cannot be used ({first_line(error)}); give cpu, or an available one"
         ) from error
     return probe.device
 
 
 def usable_precision(name: str | None, device: torch.device) -> str:
-    """The precision called `name`; without a name, bfloat16 on a GPU that computes in it, else float32.
+    """The precision called `name`; without a name, bfloat16 on a GPU with bfloat16 arithmetic, else float32.
 
     Args:
         name: of `PRECISIONS`.

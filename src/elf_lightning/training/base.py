@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
@@ -160,13 +161,18 @@ class TrainingModule(GuardedModule):
         return module if map_location is None else module.to(map_location)
 
     def setup(self, stage: str) -> None:
-        """Check that something compiles for the Trainer's device.
+        """Check that the Trainer can train this module.
 
         Raises:
-            UserError: if compiling is asked for and there is no compiler.
+            UserError: if compiling is asked for and there is no compiler, or with a LearningRateFinder.
         """
         if self._compiled:
             require_compiler("model.compile", self.trainer.strategy.root_device)
+        if any(isinstance(one, LearningRateFinder) for one in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise UserError(
+                "LearningRateFinder: it replaces the schedule, which the warm-up of Muon depends on; compare "
+                "short runs with different values of model.optimizer.base_learning_rate instead"
+            )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimizer, stepped by Lightning, and its schedule, which advances every step.
@@ -175,12 +181,18 @@ class TrainingModule(GuardedModule):
             UserError: without a DataModule, or for a schedule that does not fit the run.
         """
         trainer = self.trainer
-        optimizer = self.optimizer.build(self.network, self._peak_learning_rate())
+        self._configured_rate = self._peak_learning_rate()
+        optimizer = self.optimizer.build(self.network, self._configured_rate)
         total_steps = trainer.estimated_stepping_batches
         trainer.fit_loop.setup_data()  # as the line above does, but for runs without a number of epochs
         steps_per_epoch = ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Build optimizer and schedule anew where a BatchSizeFinder has changed the batch since."""
+        if self.global_step == 0 and self._peak_learning_rate() != self._configured_rate:
+            self.trainer.strategy.setup_optimizers(self.trainer)
 
     def _peak_learning_rate(self) -> float:
         """The base learning rate, scaled by the global batch."""

@@ -1,4 +1,4 @@
-"""Optimizer steps that are measured, and that stop or are left out when they are no longer numbers."""
+"""Optimizer steps whose gradient is measured, and that stop or are skipped when it is not finite."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ MAX_CONSECUTIVE_SKIPS = 100
 class GuardedModule(LightningModule):
     """Automatic optimization that logs each step's gradient norm and learning rate, and guards the weights.
 
-    The first micro-batch whose loss or gradient is not finite is noted on the device, which is asked for it
-    every `log_every_n_steps` steps and before every checkpoint. So nothing waits for the device in a step,
-    and no checkpoint is ever written after a bad step.
+    The first micro-batch whose loss or gradient is not finite is recorded on the device, and read every
+    `log_every_n_steps` steps and before every checkpoint. So no step waits for the device, and no
+    checkpoint is ever written after a bad step.
 
-    Under fp16, overflowing gradients are the business of the precision plugin's scaler, which lowers its
-    scale and leaves the step out; only losses are guarded.
+    Under fp16, the precision plugin's scaler handles overflowing gradients: it lowers its scale and skips
+    the step; only losses are guarded.
 
     Args:
-        non_finite: `stop` ends training at the first bad step. `skip` leaves bad steps out, on all ranks:
-            weights, optimizer state and average stay as they are, the schedule and `global_step` go on. It
-            asks the device in every step, and gives up after 100 bad steps in a row.
+        non_finite: `stop` ends training at the first bad step. `skip` skips bad steps on all ranks: weights,
+            optimizer state and average stay unchanged, the schedule and `global_step` advance. It waits for
+            the device in every step, and gives up after 100 bad steps in a row.
 
     Raises:
         UserError: another value of `non_finite`.
@@ -46,18 +46,18 @@ class GuardedModule(LightningModule):
             raise UserError(f"model.non_finite is {non_finite!r}; choose {' or '.join(get_args(NonFinite))}")
         self.non_finite = non_finite
         self.skipped_steps = 0
-        self.step_skipped = False  # the latest optimizer step; the average asks for it
+        self.step_skipped = False  # the latest optimizer step; read by the average
         self._skipped_together = 0
         self._first_bad: Tensor | None = None  # (3,) step, epoch and batch; -1 for none
         self._gradient_norm: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        """Forget what an earlier `fit` met."""
+        """Start without any bad step."""
         self._first_bad = torch.full((3,), -1, device=self.device)
         self.step_skipped, self._skipped_together = False, 0
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Note a loss that is not finite."""
+        """Record a loss that is not finite."""
         self._note(~loss.detach().isfinite())
 
     def configure_gradient_clipping(
@@ -86,7 +86,7 @@ class GuardedModule(LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step; with `skip`, look at loss and gradient before."""
+        """Step; with `skip`, check loss and gradient first."""
         if self.non_finite == "stop" or optimizer_closure is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
@@ -103,35 +103,35 @@ class GuardedModule(LightningModule):
         self.log("train/skipped_steps", torch.tensor(float(self.skipped_steps)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ask for bad steps, now and then.
+        """Check for bad steps every `log_every_n_steps` steps.
 
         Raises:
-            UserError: there was one, and they are not to be skipped.
+            UserError: if there was one, and they are not to be skipped.
         """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self._check()
 
     def on_train_end(self) -> None:
-        """Ask for bad steps at last."""
+        """Check for bad steps once more."""
         self._check()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save what a bad step has spoilt."""
+        """Refuse to save weights after a bad step."""
         self._check()
         checkpoint["skipped_steps"] = self.skipped_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting skipped steps."""
+        """Continue to count skipped steps."""
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
     @property
     def _scaled(self) -> bool:
-        """Whether the precision plugin scales losses, and so takes overflowing gradients on itself."""
+        """Whether the precision plugin scales losses, and so handles overflowing gradients."""
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def _note(self, bad: Tensor) -> None:
-        """Keep the first micro-batch that is bad, without asking whether this one is."""
+        """Record the first bad micro-batch, without waiting to know whether this one is."""
         assert self._first_bad is not None
         place = (self.global_step, self.current_epoch, self.trainer.fit_loop.batch_idx)
         first = bad & (self._first_bad[0] < 0)
@@ -145,8 +145,8 @@ class GuardedModule(LightningModule):
         if step >= 0:
             raise UserError(
                 f"the loss or its gradient is not finite in step {step} (epoch {epoch}, batch {batch}); "
-                f"{self._last_good()}. Lower the learning rate or lengthen the warm-up, or leave such steps "
-                "out with model.non_finite skip"
+                f"{self._last_good()}. Lower the learning rate or lengthen the warm-up, or skip such steps "
+                "with model.non_finite skip"
             )
 
     def _bad_on_any_rank(self) -> bool:
@@ -167,7 +167,7 @@ class GuardedModule(LightningModule):
             )
 
     def _last_good(self) -> str:
-        """Where to go on from: the newest file in the folders of the checkpoint callbacks."""
+        """Where to resume from: the newest file in the folders of the checkpoint callbacks."""
         for saver in self.trainer.checkpoint_callbacks:
             if isinstance(saver, ModelCheckpoint) and saver.dirpath:
                 with suppress(UserError):

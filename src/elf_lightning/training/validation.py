@@ -1,4 +1,4 @@
-"""What is measured on validation rows."""
+"""What validation measures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from elf_lightning.objectives import Losses
 
 
 class ValidationMetrics(nn.Module):
-    """Losses and decode accuracies over all validation rows and ranks.
+    """Losses and decode accuracies over all validation sequences and ranks.
 
     Args:
-        unknown_id: token that never counts as recovered; None with a full vocabulary.
+        unknown_id: token that never counts as correct; None with a full vocabulary.
     """
 
     def __init__(self, unknown_id: int | None) -> None:
@@ -25,13 +25,13 @@ class ValidationMetrics(nn.Module):
         self.decode_accuracy = MeanMetric()
         self.clean_decode_accuracy = DecodeAccuracy(unknown_id=unknown_id)
 
-    def update(self, losses: Losses, recovered: Tensor, batch: LatentBatch) -> None:
+    def update(self, losses: Losses, decoded: Tensor, batch: LatentBatch) -> None:
         """Add a batch: its losses, and the tokens (B, S) decoded from its clean latents."""
         self.loss.update(losses.total, losses.decode_count)
         self.denoise_loss.update(losses.denoise, losses.denoise_count)
         self.decode_loss.update(losses.decode, losses.decode_count)
         self.decode_accuracy.update(losses.decode_accuracy, losses.decode_count)
-        self.clean_decode_accuracy.update(recovered, batch.input_ids, batch.loss_mask)
+        self.clean_decode_accuracy.update(decoded, batch.input_ids, batch.loss_mask)
 
     def named(self) -> dict[str, Metric]:
         """The metrics by the names under which they are logged."""
