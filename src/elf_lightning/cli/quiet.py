@@ -7,7 +7,7 @@ import warnings
 
 
 def quiet_lightning() -> None:
-    """Silence advertisements, the seed, which the settings show, and warnings meant for Lightning's authors."""
+    """Silence advertisements, the seed, which the settings show, and warnings for Lightning's authors."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")

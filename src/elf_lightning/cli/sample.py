@@ -18,7 +18,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.cli.sample_options import UNPROMPTED, sample_parser
+from elf_lightning.cli.sample_options import DEFAULT_NUM, sample_parser
+from elf_lightning.cli.text_files import read_lines
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
 from elf_lightning.sampling import SamplingSettings
@@ -38,9 +39,9 @@ def run(arguments: Sequence[str]) -> None:
     """
     options = sample_parser().parse_args(arguments[1:])
     written = _written(options)
-    prompts = options.prompt if options.prompt_file is None else _lines(Path(options.prompt_file))
+    prompts = options.prompt if options.prompt_file is None else _prompts(Path(options.prompt_file))
     given = prompts or options.infill
-    num = options.num or (1 if given else UNPROMPTED)
+    num = options.num or (1 if given else DEFAULT_NUM)
     screen = Console()
     aside = screen if screen.is_terminal else Console(stderr=True)
     picture = Console(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
@@ -79,15 +80,8 @@ def _written(options: argparse.Namespace) -> list[Path]:
     return paths
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise UserError(f"--prompt-file {path} cannot be read: {reason}") from error
-    if not text:
-        raise UserError(f"--prompt-file {path} is empty; write a prompt on each line")
-    lines = text.split("\n")
+def _prompts(path: Path) -> list[str]:
+    lines = read_lines(path, "--prompt-file")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             raise UserError(f"--prompt-file {path}: line {number} is empty; write a prompt or remove it")

@@ -14,7 +14,7 @@ from elf_lightning.cli.options import (
 )
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 
-UNPROMPTED = 8
+DEFAULT_NUM = 8
 """Texts without `--num` where there is nothing to answer or fill in."""
 
 
@@ -31,7 +31,7 @@ def sample_parser() -> argparse.ArgumentParser:
         "--num",
         type=positive,
         metavar="N",
-        help=f"texts (default: {UNPROMPTED}), or texts for each prompt or template (default: 1)",
+        help=f"texts (default: {DEFAULT_NUM}), or texts for each prompt or template (default: 1)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: 0)")
     _add_inputs(parser)

@@ -62,8 +62,7 @@ class TextGenerator:
         if len(codec.vocabulary) != self.config.vocab_size:
             raise UserError(
                 f"tokenizer '{codec.tokenizer}' has {len(codec.vocabulary)} tokens and does not fit the "
-                f"model, which was trained on {self.config.vocab_size}; it needs the tokenizer it was trained "
-                "with"
+                f"model, which was trained on {self.config.vocab_size}; it needs its own tokenizer"
             )
         return codec
 
