@@ -55,7 +55,7 @@ def test_the_report_shows_model_and_real_text_and_names_the_scoring_model(
 ) -> None:
     evaluate(sweep={"guidance": [1, 3]})
     page = (folder / "report.html").read_text()
-    assert f"scoring_model: {tiny_scoring_model}" in page
+    assert f"scoring model: {tiny_scoring_model}" in page
     assert "<title>run</title>" in page
     texts = re.findall(r'<article class="(model|real)"><h3>\w+</h3><p>(.*?)</p>', page)
     assert len(texts) == 10

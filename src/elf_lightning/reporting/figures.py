@@ -1,197 +1,147 @@
-"""Axes of the plots: numbers -> places on the page, and round numbers to mark."""
+"""Plots by matplotlib that take the page's fonts and colours, in light and dark mode."""
 
 from __future__ import annotations
 
-import html
+import io
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from itertools import product
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
-MARKS = (1, 2, 5)
-LETTER = 6.2
-"""Width of a letter of the labels, about."""
-REACHES = (9, 24, 40, 60, 84)
-AROUND = ((1, 0), (-1, 0), (0, -1.3), (0, 1.3), (1, -1), (1, 1), (-1, -1), (-1, 1))
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+VARIABLES = ("quiet", "line", "model", "real", "shuffled", "published", "train")
+COLOURS = {name: f"#0000{number:02x}" for number, name in enumerate(VARIABLES, start=1)}
+"""Stand-ins for the page's CSS variables, which matplotlib does not know."""
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 40
+"""Margins around the axes, in pixels."""
+DISTANCES = (10, 24, 40, 60, 84)
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """How far from its point a label may be, in pixels, and where: right, left, above, below, between."""
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A range of numbers.
+class Mark:
+    """A point of a plot: its place, text on hovering and beside it, colour (of `COLOURS`), and shape."""
 
-    Attributes:
-        title: what they are.
-        low: at the beginning.
-        high: at the end, above `low`.
-        log: even steps are equal ratios.
+    point: tuple[float, float]
+    tooltip: str
+    label: str
+    colour: str = "model"
+    marker: str = "o"
+    size: int = 10
+    opacity: float = 0.3
+
+
+def new_axes(width: int, height: int, x_title: str, y_title: str = "", log: bool = False) -> Axes:
+    """Axes of a plot of this size in pixels; `log` is for x."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width / 72, height / 72), dpi=72)
+    across, down = (width - LEFT - RIGHT) / width, (height - TOP - BOTTOM) / height
+    axes = figure.add_axes((LEFT / width, BOTTOM / height, across, down), frame_on=False)
+    figure.patch.set_visible(False)
+    axes.set_xscale("log" if log else "linear")
+    axes.set_xlabel(x_title, fontsize=12, color=COLOURS["quiet"])
+    axes.set_title(y_title, loc="left", fontsize=12, color=COLOURS["quiet"], pad=3)
+    axes.tick_params(which="both", length=0, labelsize=11, labelcolor=COLOURS["quiet"])
+    axes.grid(color=COLOURS["line"], linewidth=1)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def draw_marks(axes: Axes, marks: Sequence[Mark]) -> dict[str, str]:
+    """Draw marks with their labels; their tooltips for `svg`."""
+    for number, mark in enumerate(marks):
+        edge = COLOURS[mark.colour]
+        (point,) = axes.plot(*mark.point, mark.marker, ms=mark.size, gid=f"mark{number}")
+        point.set(markeredgecolor=edge, markerfacecolor=(edge, mark.opacity), markeredgewidth=1.5)
+    axes.autoscale_view()
+    _place_labels(axes, marks)
+    return {f"mark{number}": mark.tooltip for number, mark in enumerate(marks)}
+
+
+def _place_labels(axes: Axes, marks: Sequence[Mark]) -> None:
+    """Write labels near their points, or with a line to them, without overlap; drop those without room."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    centres = axes.transData.transform([mark.point for mark in marks])
+    taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    arrow = {"arrowstyle": "-", "color": COLOURS["quiet"], "linewidth": 0.8}
+    style: dict[str, Any] = {"fontsize": 12, "ha": "center", "va": "center", "parse_math": False}
+    for mark, (x, y) in zip(marks, centres, strict=True):
+        text = axes.annotate(mark.label, mark.point, (0, 0), "data", "offset points", arrow, **style)
+        text.set_color(COLOURS[mark.colour])
+        width, height = Text.get_window_extent(text).width, 14
+        for distance, (across, up) in product(DISTANCES, DIRECTIONS) if mark.label else ():
+            offset = across * (distance + width / 2), up * distance
+            box = Bbox.from_bounds(x + offset[0] - width / 2, y + offset[1] - height / 2, width, height)
+            inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+            if inside and not box.count_overlaps(taken):
+                taken.append(box)
+                text.set_position(offset)
+                if text.arrow_patch is not None and (not up or distance == DISTANCES[0]):
+                    text.arrow_patch.set_visible(False)
+                break
+        else:
+            text.remove()
+
+
+def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
+    """The plot as an SVG element.
+
+    Args:
+        axes: from `new_axes`.
+        description: what it shows, for screen readers.
+        tooltips: text of the artist with the `gid` of this name.
     """
+    import matplotlib
 
-    title: str
-    low: float
-    high: float
-    log: bool = False
-
-    @classmethod
-    def around(cls, title: str, values: Iterable[float], log: bool = False, margin: float = 0.08) -> Self:
-        """An axis with some room around finite values, which are above 0 if it is logarithmic."""
-        known = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [1.0]
-        low, high = min(known), max(known)
-        if log:
-            room = max(math.log(high / low) * margin, 0.05)
-            return cls(title, low * math.exp(-room), high * math.exp(room), log)
-        room = max((high - low) * margin, abs(high) * 0.02, 1e-9)
-        return cls(title, low - room, high + room)
-
-    def place(self, value: float) -> float:
-        """Where the value is, 0 at `low` and 1 at `high`."""
-        if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self, most: int) -> list[float]:
-        """Round numbers on the axis, at most `most` of them."""
-        return self._log_ticks(most) if self.log else self._even_ticks(most)
-
-    def _even_ticks(self, most: int) -> list[float]:
-        exponent = math.floor(math.log10((self.high - self.low) / most))
-        steps = (mark * 10.0 ** (exponent + more) for more in (0, 1) for mark in MARKS)
-        return next(ticks for ticks in map(self._multiples, steps) if len(ticks) <= most)
-
-    def _multiples(self, step: float) -> list[float]:
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [number * step for number in range(first, last + 1)]
-
-    def _log_ticks(self, most: int) -> list[float]:
-        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-        for marks in (range(1, 10), MARKS, (1, 3), (1,)):
-            values = (mark * 10.0**exponent for exponent in range(first, last + 1) for mark in marks)
-            if 2 <= len(ticks := [value for value in values if self.low <= value <= self.high]) <= most:
-                return ticks
-        return self._even_ticks(most)
+    _set_ticks(axes)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "elf"}):
+        figure.savefig(buffer, format="svg")
+    root = ElementTree.fromstring(buffer.getvalue())
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.attrib.update({"width": width, "height": height, "role": "img", "aria-label": description})
+    # Its own style sheet and metadata would be those of the whole page; nothing needs clipping.
+    for parent, child in [(element, child) for element in root.iter() for child in element]:
+        child.attrib.pop("clip-path", None)
+        if child.tag in {f"{{{SVG}}}{name}" for name in ("metadata", "style", "clipPath")}:
+            parent.remove(child)
+        elif child.tag == f"{{{SVG}}}g" and (name := child.attrib.pop("id", "")) in tooltips:
+            child.set("class", "mark")
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text = tooltips[name]
+            child.insert(0, title)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    content = ElementTree.tostring(root, encoding="unicode")
+    for name, colour in COLOURS.items():
+        content = content.replace(colour, f"var(--{name})")
+    return Markup(content)
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A plot's inner rectangle with its axes, in pixels.
+def _set_ticks(axes: Axes) -> None:
+    """Few round numbers, also on a logarithmic axis."""
+    from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
 
-    Attributes:
-        width: of the whole plot.
-        height: of the whole plot.
-        x: axis from left to right.
-        y: axis from bottom to top.
-    """
-
-    width: int
-    height: int
-    x: Axis
-    y: Axis
-
-    LEFT = 44
-    RIGHT = 12
-    TOP = 12
-    BOTTOM = 40
-
-    def across(self, value: float) -> float:
-        """Pixels from the left."""
-        return round(self.LEFT + self.x.place(value) * (self.width - self.LEFT - self.RIGHT), 1)
-
-    def down(self, value: float) -> float:
-        """Pixels from the top."""
-        return round(
-            self.height - self.BOTTOM - self.y.place(value) * (self.height - self.TOP - self.BOTTOM), 1
-        )
-
-    def svg(self, content: str, description: str) -> str:
-        """The plot: grid, axes and `content`.
-
-        Args:
-            content: SVG elements in this frame's pixels.
-            description: what is to be seen, for those who cannot.
-        """
-        return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" width="{self.width}" height="{self.height}" '
-            f'role="img" aria-label="{html.escape(description)}">{self._grid()}{content}</svg>'
-        )
-
-    def _grid(self) -> str:
-        bottom, right = self.height - self.BOTTOM, self.width - self.RIGHT
-        parts = []
-        for value in self.x.ticks(max(2, (right - self.LEFT) // 64)):
-            x = self.across(value)
-            parts.append(f'<line class="grid" x1="{x}" y1="{self.TOP}" x2="{x}" y2="{bottom}"/>')
-            parts.append(
-                f'<text class="tick" x="{x}" y="{bottom + 15}" text-anchor="middle">{value:,g}</text>'
-            )
-        for value in self.y.ticks(max(2, (bottom - self.TOP) // 40)):
-            y = self.down(value)
-            parts.append(f'<line class="grid" x1="{self.LEFT}" y1="{y}" x2="{right}" y2="{y}"/>')
-            parts.append(
-                f'<text class="tick" x="{self.LEFT - 6}" y="{y + 4}" text-anchor="end">{value:,g}</text>'
-            )
-        middle = (self.LEFT + right) / 2
-        parts.append(
-            f'<text class="axis" x="{middle}" y="{self.height - 6}" text-anchor="middle">'
-            f"{html.escape(self.x.title)}</text>"
-        )
-        if self.y.title:
-            parts.append(
-                f'<text class="axis" x="{self.LEFT}" y="{self.TOP - 2}" text-anchor="start">'
-                f"{html.escape(self.y.title)}</text>"
-            )
-        return "".join(parts)
-
-
-@dataclass
-class Labels:
-    """Texts beside points that keep out of each other's way.
-
-    Attributes:
-        frame: where they are.
-    """
-
-    frame: Frame
-
-    def __post_init__(self) -> None:
-        self._taken: list[Box] = []
-
-    def keep_free(self, x: float, y: float, radius: float) -> None:
-        """Have no label on this point."""
-        self._taken.append((x - radius, y - radius, x + radius, y + radius))
-
-    def beside(self, x: float, y: float, text: str, css: str = "") -> str:
-        """The label of a point: near it, or with a line to it from further off; nowhere if all is full."""
-        width = LETTER * len(text)
-        for reach in REACHES:
-            for across, down in AROUND:
-                left = x + across * (reach + width / 2) - width / 2
-                baseline = y + 4 + down * reach
-                box = (left, baseline - 11, left + width, baseline + 3)
-                if self._inside(box) and not any(_meet(box, other) for other in self._taken):
-                    self._taken.append(box)
-                    place = f'x="{left:.1f}" y="{baseline:.1f}"'
-                    label = f'<text class="label {css}" {place}>{html.escape(text)}</text>'
-                    return self._leader(x, y, box, down, reach) + label
-        return ""
-
-    def _leader(self, x: float, y: float, box: Box, down: float, reach: float) -> str:
-        """A line from a point to a label that is not right beside it."""
-        if not down or reach == REACHES[0]:
-            return ""
-        edge = box[3] if down < 0 else box[1]
-        return f'<line class="leader" x1="{x}" y1="{y}" x2="{(box[0] + box[2]) / 2:.1f}" y2="{edge:.1f}"/>'
-
-    def _inside(self, box: Box) -> bool:
-        frame = self.frame
-        return (
-            box[0] >= frame.LEFT
-            and box[1] >= frame.TOP
-            and box[2] <= frame.width
-            and box[3] <= frame.height - frame.BOTTOM
-        )
-
-
-def _meet(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    for axis, length, (low, high) in (
+        (axes.xaxis, axes.bbox.width / 64, axes.get_xlim()),
+        (axes.yaxis, axes.bbox.height / 40, axes.get_ylim()),
+    ):
+        locator: Locator = MaxNLocator(max(2, int(length)), steps=[1, 2, 5, 10])
+        if axis.get_scale() == "log" and (decades := math.log10(high / low)) > 0.9:
+            locator = LogLocator(subs=(1, 2, 5) if decades < 3 else (1,))
+        axis.set_major_locator(locator)
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
