@@ -37,7 +37,7 @@ class GenerativePerplexity(TextMetric):
         MetricNumber(
             "gen_ppl",
             "Gen. PPL",
-            "How unlikely the scoring model finds the text. Low is good, but repetition is low too.",
+            "How unlikely the scoring model finds it. Low is good, down to real text; repetition is low too.",
             digits=1,
             needs_scoring_model=True,
             higher_is_better=False,

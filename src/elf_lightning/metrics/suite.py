@@ -19,6 +19,9 @@ from elf_lightning.metrics.rouge import Rouge
 from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import TextMetric
 
+Extra = Sequence[str | TextMetric]
+"""More metrics: a class path, the name of a number such as `repetition`, or the metric itself."""
+
 
 def metric_numbers() -> dict[str, MetricNumber]:
     """All numbers that a metric declares, by name."""
@@ -63,17 +66,9 @@ class MetricSuite:
 
     @classmethod
     def unconditional(
-        cls,
-        scoring_model: ScoringModel,
-        device: torch.device | str = "cpu",
-        extra: Sequence[str | TextMetric] = (),
+        cls, scoring_model: ScoringModel, device: torch.device | str = "cpu", extra: Extra = ()
     ) -> Self:
         """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts without references.
-
-        Args:
-            scoring_model: for the metrics that need one.
-            device: where the metrics run.
-            extra: more metrics, or names or class paths of them.
 
         Raises:
             UserError: if an extra metric is unknown, needs references, or gives a number of another one.
@@ -83,12 +78,8 @@ class MetricSuite:
         return cls._of(metrics, extra, device, scoring_model)
 
     @classmethod
-    def text_to_text(cls, device: torch.device | str = "cpu", extra: Sequence[str | TextMetric] = ()) -> Self:
+    def text_to_text(cls, device: torch.device | str = "cpu", extra: Extra = ()) -> Self:
         """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references.
-
-        Args:
-            device: where the metrics run.
-            extra: more metrics, or names or class paths of them.
 
         Raises:
             UserError: if sacrebleu or rouge_score is not installed, or an extra metric is unknown, needs a
@@ -100,7 +91,7 @@ class MetricSuite:
     def _of(
         cls,
         metrics: Sequence[TextMetric],
-        extra: Sequence[str | TextMetric],
+        extra: Extra,
         device: torch.device | str,
         scoring_model: ScoringModel | None,
     ) -> Self:

@@ -20,7 +20,7 @@ COLOURS = {name: f"#0000{number:02x}" for number, name in enumerate(VARIABLES, s
 """Stand-ins for the page's CSS variables, which matplotlib does not know."""
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 40
 """Margins around the axes, in pixels."""
-DISTANCES = (10, 24, 40, 60, 84)
+DISTANCES = (12, 24, 40, 60, 84)
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """How far from its point a label may be, in pixels, and where: right, left, above, below, between."""
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
