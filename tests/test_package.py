@@ -41,7 +41,8 @@ def test_both_packages_are_complete(packages: Path) -> None:
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
     code = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*.py")}
     shipped = {f"elf_lightning/{file.relative_to(ROOT).as_posix()}" for file in ROOT.glob("conf/**/*.yaml")}
-    pages = {file.relative_to(ROOT / "src").as_posix() for file in (ROOT / "src").rglob("*.html")}
+    templates = [file for suffix in ("html", "svg") for file in (ROOT / "src").rglob(f"*.{suffix}")]
+    pages = {file.relative_to(ROOT / "src").as_posix() for file in templates}
     assert code | shipped | pages | {"elf_lightning/py.typed"} <= in_wheel
     assert not [name for name in in_wheel if not name.startswith("elf_lightning")]
     assert wheel.name == f"elf_lightning-{__version__}-py3-none-any.whl"

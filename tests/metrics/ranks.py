@@ -1,4 +1,4 @@
-"""One of two ranks: `ranks.py RANK STORE JUDGE` scores its share of the texts and prints every metric."""
+"""One of two ranks: `ranks.py RANK STORE SCORING_MODEL` scores part of the texts and prints every metric."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def accuracy(unknown_id: int | None = None) -> float:
     return metric.compute().item()
 
 
-def test_share_of_counting_positions() -> None:
+def test_accuracy_is_over_the_positions_of_the_mask() -> None:
     assert accuracy() == pytest.approx(3 / 5)
 
 
@@ -26,15 +26,15 @@ def test_unknown_tokens_count_as_wrong() -> None:
     assert accuracy(unknown_id=0) == pytest.approx(2 / 5)
 
 
-def test_rows_may_be_none() -> None:
+def test_a_batch_may_be_empty() -> None:
     metric = DecodeAccuracy()
     metric.update(PREDICTED[:0], RIGHT[:0], MASK[:0])
-    with pytest.raises(UserError, match="DecodeAccuracy has no counting position"):
+    with pytest.raises(UserError, match="DecodeAccuracy has no positions to count"):
         metric.compute()
     metric.update(RIGHT, RIGHT, MASK)
     assert metric.compute() == 1
 
 
 def test_shapes_that_differ_are_refused() -> None:
-    with pytest.raises(UserError, match=r"\(2, 3\), right ids \(2, 3\) and mask \(1, 3\) differ in shape"):
+    with pytest.raises(UserError, match=r"\(2, 3\), correct ids \(2, 3\) and mask \(1, 3\) differ in shape"):
         DecodeAccuracy().update(PREDICTED, RIGHT, MASK[:1])

@@ -62,7 +62,7 @@ def test_only_the_scoring_model_tells_random_words_from_real_text(
     # A random network knows no text: teach it these.
     model, reader = scoring_model.model.requires_grad_(True), scoring_model.tokenizer
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    rows = [torch.tensor([row]) for row in reader.rows(real)]
+    rows = [torch.tensor([row]) for row in reader.sequences(real)]
     for _ in range(15):
         for row in rows:
             model(input_ids=row, labels=row).loss.backward()

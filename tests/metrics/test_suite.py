@@ -62,7 +62,7 @@ def test_scoring_model_settings_load_the_scoring_model(scoring_model_folder: Pat
         ({"batch_size": 0}, "scoring_model.batch_size is 0; it must be at least 1"),
     ],
 )
-def test_scoring_models_that_scoring_model_nothing_are_refused(wrong: dict[str, int], told: str) -> None:
+def test_scoring_settings_out_of_range_are_refused(wrong: dict[str, int], told: str) -> None:
     with pytest.raises(UserError) as error:
         ScoringModelSettings(**wrong)
     assert str(error.value) == told

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from elf_lightning.metrics import metric_numbers
 from elf_lightning.reporting import (
-    COLUMNS,
     Estimate,
     Finding,
     Scores,
     closest_to_real,
+    measured_numbers,
     pareto_optimal,
     score_table,
     verdict,
@@ -49,9 +50,21 @@ def test_a_row_goes_through_json_and_back(made_up: Any) -> None:
 
 
 def test_numbers_are_shown_with_their_interval() -> None:
-    assert COLUMNS["gen_ppl"].show(Estimate(123.456, 7.89)) == "123.5 ± 7.9"
-    assert COLUMNS["repetition"].show(Estimate(0.01234)) == "1.23"
-    assert COLUMNS["repetition"].show(Estimate(math.nan, math.nan)) == "none"
+    numbers = metric_numbers()
+    assert Estimate(123.456, 7.89).show(numbers["gen_ppl"]) == "123.5 ± 7.9"
+    assert Estimate(0.01234).show(numbers["repetition"]) == "1.23"
+    assert Estimate(math.nan, math.nan).show(numbers["repetition"]) == "none"
+
+
+def test_numbers_of_old_records_that_no_metric_declares_are_shown_under_their_names() -> None:
+    rows = [
+        Scores.of("old", "sampled", 4, [{"gen_ppl": 2.0, "self_bleu": 0.123}]),
+        Scores.of("new", "sampled", 4, [{"gen_ppl": 2.0, "entropy": 3.0}]),
+    ]
+    numbers = measured_numbers(rows)
+    assert [number.title for number in numbers] == ["Gen. PPL", "self_bleu", "Entropy"]
+    shown = [[row[number.name].show(number) for number in numbers] for row in rows]
+    assert shown == [["2.0", "0.12", "none"], ["2.0", "none", "3.00"]]
 
 
 def test_pareto_optimal_is_what_nothing_beats(made_up: Any) -> None:

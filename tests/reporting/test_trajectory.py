@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from elf_lightning.reporting import TextPath, settled_steps, shown_steps, trajectory_page, trajectory_picture
+from elf_lightning.reporting import TextPath, final_steps, shown_steps, trajectory_page, trajectory_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -51,16 +51,16 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_token_settles_where_its_last_change_was() -> None:
-    assert settled_steps(TOKENS) == [1, 2, 0, 2]
+def test_token_is_final_after_its_last_change() -> None:
+    assert final_steps(TOKENS) == [1, 2, 0, 2]
 
 
-def test_token_that_came_and_went_settles_when_it_came_back() -> None:
-    assert settled_steps([[4], [5], [4], [4]]) == [2]
+def test_token_that_came_and_went_is_final_when_it_came_back() -> None:
+    assert final_steps([[4], [5], [4], [4]]) == [2]
 
 
-def test_single_time_settles_everything() -> None:
-    assert settled_steps([[4, 5]]) == [0, 0]
+def test_with_a_single_time_everything_is_final() -> None:
+    assert final_steps([[4, 5]]) == [0, 0]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 64, 65, 1000])
@@ -76,11 +76,11 @@ def test_path_has_the_pieces_of_all_its_times() -> None:
     assert len(path.pieces) == len(TOKENS)
 
 
-def test_page_holds_times_pieces_and_settling() -> None:
+def test_page_holds_times_pieces_and_final_steps() -> None:
     data = data_of(page())
     assert data["times"] == TIMES
     assert data["texts"] == [
-        {"settled": [1, 2, 0, 2], "pieces": [PIECES[0], PIECES[1], ["the", " dog", " sat"]]}
+        {"final": [1, 2, 0, 2], "pieces": [PIECES[0], PIECES[1], ["the", " dog", " sat"]]}
     ]
 
 
@@ -143,7 +143,7 @@ class TestPicture:
     def words(self, root: ElementTree.Element, kind: str) -> list[str | None]:
         return [text.text for text in root.iter(f"{SVG}text") if text.get("class") == kind]
 
-    def test_tokens_are_dark_from_when_they_settle_on(self) -> None:
+    def test_tokens_are_dark_from_when_they_are_final(self) -> None:
         root = self.root()
         assert self.words(root, "time") == ["t = 0.10", "t = 0.40", "t = 1.00"]
         assert self.words(root, "quiet") == ["a", "cat", "sat", "cat", "on"]

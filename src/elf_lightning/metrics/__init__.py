@@ -1,4 +1,4 @@
-"""Text -> numbers: torchmetrics whose states are sums, so that any split over ranks gives the same number."""
+"""Text -> numbers: torchmetrics that give the same number for any split of the texts over ranks."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""MAUVE: how far the samples' distribution lies from real text's."""
+"""MAUVE: how far the distribution of samples is from that of real text."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def mauve_score(
 ) -> float:
     """MAUVE (arXiv 2102.01454) between samples and real texts, 0 to 1, higher is closer.
 
-    Distributions do not add up over ranks: gather the texts and call it on one. The published numbers use
+    It is not a sum over ranks: gather the texts and call it on one rank. The published numbers use
     gpt2-large and thousands of texts on each side.
 
     Args:
         texts: samples.
-        references: real texts, about as many; they need not pair up.
-        scoring_model: whose last hidden states describe a text.
+        references: real texts, about as many; they need not be paired.
+        scoring_model: its last hidden states represent the texts.
         seed: of the clustering.
 
     Raises:

@@ -9,7 +9,7 @@ from elf_lightning.errors import UserError
 
 
 def import_optional(module: str, package: str) -> ModuleType:
-    """The module `module`, which `package` brings, an optional dependency of this one.
+    """Import `module` of the optional dependency `package`.
 
     Raises:
         UserError: if it is not installed.

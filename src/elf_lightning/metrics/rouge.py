@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from elf_lightning.metrics.bleu import refuse_unpaired
+from elf_lightning.metrics.number import MetricNumber
 from elf_lightning.metrics.optional import import_optional
-from elf_lightning.metrics.text_metric import TextMetric
+from elf_lightning.metrics.text_metric import SampleMean
 
-VARIANTS = ("rouge1", "rouge2", "rougeL")
+_number = partial(MetricNumber, digits=1, percent=True, higher_is_better=True)
 
 
-class Rouge(TextMetric):
+class Rouge(SampleMean):
     """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, mean over samples.
 
     Args:
@@ -25,34 +23,20 @@ class Rouge(TextMetric):
         UserError: if rouge_score is not installed.
     """
 
-    higher_is_better = True
-
-    f1: Tensor
+    numbers = (
+        _number("rouge1", "ROUGE-1", "Words shared with the reference, F1 in percent.", headline=True),
+        _number("rouge2", "ROUGE-2", "Word pairs shared with the reference, F1 in percent."),
+        _number("rougeL", "ROUGE-L", "Longest common subsequence with it, F1 in percent.", headline=True),
+    )
+    paired = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.variants = [number.name for number in self.numbers]
         rouge_scorer = import_optional("rouge_score.rouge_scorer", "rouge_score")
-        self.scorer = rouge_scorer.RougeScorer(list(VARIANTS), use_stemmer=True)
-        self.add_sum("f1", torch.float64, (len(VARIANTS),))
+        self.scorer = rouge_scorer.RougeScorer(self.variants, use_stemmer=True)
 
-    def update(self, texts: Sequence[str], references: Sequence[str]) -> None:
-        """Add N hypotheses, each with its reference.
-
-        Raises:
-            UserError: if the numbers of texts and references differ.
-        """
-        refuse_unpaired(texts, references)
-        self.count_samples(texts)
-        for text, reference in zip(texts, references, strict=True):
-            scores = self.scorer.score(reference, text)
-            f1 = [scores[variant].fmeasure for variant in VARIANTS]
-            self.f1 += torch.tensor(f1, dtype=torch.float64, device=self.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The means `rouge1`, `rouge2` and `rougeL`, float64 scalars.
-
-        Raises:
-            UserError: if there are no hypotheses, or all are empty.
-        """
-        self.refuse_nothing()
-        return dict(zip(VARIANTS, self.f1 / self.samples, strict=True))
+    def measure(self, texts: Sequence[str], *references: Sequence[str]) -> list[list[float]]:
+        """The three F1 of each pair."""
+        pairs = map(self.scorer.score, references[0], texts)
+        return [[scores[variant].fmeasure for variant in self.variants] for scores in pairs]

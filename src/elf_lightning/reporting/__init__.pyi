@@ -3,15 +3,14 @@ from .curves import read_curves as read_curves
 from .report import Report as Report
 from .report import Specimen as Specimen
 from .report import report_page as report_page
-from .scores import COLUMNS as COLUMNS
-from .scores import Column as Column
 from .scores import Estimate as Estimate
 from .scores import Kind as Kind
 from .scores import Scores as Scores
+from .scores import measured_numbers as measured_numbers
 from .scores import pareto_optimal as pareto_optimal
 from .table import score_table as score_table
 from .trajectory import TextPath as TextPath
-from .trajectory import settled_steps as settled_steps
+from .trajectory import final_steps as final_steps
 from .trajectory import shown_steps as shown_steps
 from .trajectory import trajectory_page as trajectory_page
 from .trajectory_picture import trajectory_picture as trajectory_picture

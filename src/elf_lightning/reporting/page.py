@@ -1,26 +1,21 @@
-"""What all pages share: one head, colours for the light and the dark, and details in pairs."""
+"""HTML pages and pictures from the templates beside this file."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
-from importlib.resources import files
-from string import Template
+from pathlib import Path
+from typing import Any
 
 
-def page(name: str, title: str, details: Mapping[str, str], **parts: str | int) -> str:
-    """A whole HTML page: the head of all pages, then `name`.html with its own style and its places filled.
+def render(template: str, **values: Any) -> str:
+    """The filled template; text in `values` is escaped, `markupsafe.Markup` is not."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    Args:
-        name: of the page's file beside this one.
-        title: of the page, as text.
-        details: what it follows from, by name, as text.
-        parts: what to put in its places, as HTML.
-    """
-    folder = files("elf_lightning.reporting")
-    whole = "".join(folder.joinpath(f"{part}.html").read_text(encoding="utf-8") for part in ("head", name))
-    told = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-        for name, value in details.items()
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return Template(whole).substitute(title=html.escape(title), details=told, **parts)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return environment.get_template(template).render(values)

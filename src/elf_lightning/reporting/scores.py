@@ -1,12 +1,15 @@
-"""Measured numbers with what belongs to them: how sure they are, what they mean, which are best."""
+"""Measured numbers with their confidence intervals, and which of them are best."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from elf_lightning.metrics import MetricNumber
 
 Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 """Texts of the model; real ones; real ones without order; the source itself; those of another model."""
@@ -30,15 +33,26 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The mean of one or more values, each from a set of its own; those that are NaN take no part."""
+        """The estimate from one or more values, each from a set of its own; NaN values are left out."""
         known = [value for value in values if not math.isnan(value)]
         if len(known) < 2:
             return cls(known[0] if known else math.nan)
         return cls(fmean(known), _quantile(len(known) - 1) * stdev(known) / math.sqrt(len(known)))
 
+    def parts(self, number: MetricNumber) -> list[str]:
+        """The number and, where it has one, the half-width of its interval, as texts."""
+        known = (
+            (self.mean,) if self.half_width is None or math.isnan(self.mean) else (self.mean, self.half_width)
+        )
+        return [number.show(value) for value in known]
+
+    def show(self, number: MetricNumber) -> str:
+        """The number with its interval, as text."""
+        return " ± ".join(self.parts(number))
+
 
 def _quantile(degrees: int) -> float:
-    """Student's 97.5% quantile; beyond the table by its expansion around the normal one, right to 0.002."""
+    """Student's 97.5% quantile; beyond the table by its expansion around the normal one, within 0.002."""
     if degrees <= len(_STUDENT):
         return _STUDENT[degrees - 1]
     z = _NORMAL
@@ -50,8 +64,8 @@ class Scores:
     """All numbers of one kind of text: a row of the table.
 
     Attributes:
-        name: what the row is called.
-        kind: whose texts they are.
+        name: of the row.
+        kind: where its texts come from.
         num_samples: texts in each set.
         num_sets: sets of texts, such as one for each seed.
         metrics: the numbers by name.
@@ -65,27 +79,24 @@ class Scores:
 
     @classmethod
     def of(cls, name: str, kind: Kind, num_samples: int, sets: Sequence[Mapping[str, float]]) -> Self:
-        """The numbers of one or more sets of texts, put together."""
+        """The scores from the numbers of one or more sets of texts."""
         metrics = {metric: Estimate.of([values[metric] for values in sets]) for metric in sets[0]}
         return cls(name, kind, num_samples, len(sets), metrics)
 
+    def __getitem__(self, metric: str) -> Estimate:
+        """The number of this name; NaN if it was not measured."""
+        return self.metrics.get(metric, Estimate(math.nan))
+
     def record(self) -> dict[str, Any]:
-        """Plain values for a JSON file; a number that does not exist is null."""
-        metrics = {
-            name: {"mean": _or_none(value.mean), "half_width": _or_none(value.half_width)}
-            for name, value in self.metrics.items()
-        }
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "num_samples": self.num_samples,
-            "num_sets": self.num_sets,
-            "metrics": metrics,
-        }
+        """Plain values for a JSON file, with null for NaN."""
+        record = asdict(self)
+        for estimate in record["metrics"].values():
+            estimate |= {name: None for name, value in estimate.items() if value != value}
+        return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The row that wrote `record`, which may hold more."""
+        """The scores that wrote `record`, which may hold more."""
         metrics = {
             name: Estimate(math.nan if value["mean"] is None else value["mean"], value["half_width"])
             for name, value in record["metrics"].items()
@@ -93,73 +104,13 @@ class Scores:
         return cls(record["name"], record["kind"], record["num_samples"], record["num_sets"], metrics)
 
 
-def _or_none(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
+    """All numbers of the rows, in their order; those that no metric declares are shown under their names."""
+    from elf_lightning.metrics import MetricNumber, metric_numbers
 
-
-@dataclass(frozen=True)
-class Column:
-    """How a metric is shown.
-
-    Attributes:
-        title: its heading.
-        meaning: one line that says what it measures and which way is good.
-        digits: after the point.
-        percent: show a share as a percentage.
-        scored: whether it depends on the scoring_model.
-    """
-
-    title: str
-    meaning: str
-    digits: int = 2
-    percent: bool = False
-    scored: bool = field(default=False)
-
-    def show(self, estimate: Estimate) -> str:
-        """The number with its interval, as text."""
-        return " ± ".join(self.parts(estimate))
-
-    def parts(self, estimate: Estimate) -> list[str]:
-        """The number and, where it has one, the half-width of its interval, as texts."""
-        if math.isnan(estimate.mean):
-            return ["none"]
-        scale = 100 if self.percent else 1
-        known = (_or_none(value) for value in (estimate.mean, estimate.half_width))
-        return [f"{scale * value:.{self.digits}f}" for value in known if value is not None]
-
-
-COLUMNS = {
-    "gen_ppl": Column(
-        "Gen. PPL",
-        "How unlikely the scoring model finds the text. Low is good, down to real text; repetition is likely too.",
-        digits=1,
-        scored=True,
-    ),
-    "entropy": Column(
-        "Entropy",
-        "How varied a text's tokens are, in nats. Close to real text is good; lower means repetition.",
-        scored=True,
-    ),
-    "repetition": Column(
-        "Repetition %", "Share of a text's 4-grams that it had said before. Low is good.", percent=True
-    ),
-    "overlap": Column(
-        "Overlap %",
-        "Share of 4-grams that another of the texts has too. Low is good; one text copied has 100.",
-        percent=True,
-    ),
-    "distinct": Column(
-        "Distinct %",
-        "Different 2-grams among all 2-grams of all texts. Close to real text is good.",
-        percent=True,
-    ),
-    "bleu": Column("BLEU", "N-grams shared with the reference, lower-cased. High is good.", digits=1),
-    "bleu_default": Column("BLEU, cased", "The same with sacrebleu's default settings.", digits=1),
-    "rouge1": Column("ROUGE-1", "Words shared with the reference, F1 in percent.", digits=1, percent=True),
-    "rouge2": Column("ROUGE-2", "Word pairs shared with it, F1 in percent.", digits=1, percent=True),
-    "rougeL": Column("ROUGE-L", "Longest common subsequence with it, F1 in percent.", digits=1, percent=True),
-}
-"""How to show each metric, in the order of the table."""
+    known = metric_numbers()
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [known.get(name, MetricNumber(name, name)) for name in names]
 
 
 def pareto_optimal(rows: Sequence[Scores]) -> list[Scores]:

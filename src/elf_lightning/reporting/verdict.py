@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from elf_lightning.reporting.scores import Scores
 
 VARIETY = 0.15
-"""Nats of entropy below real text from which on a Gen. PPL flatters, and above from which on it is noise."""
+"""Difference of entropy from real text, in nats, beyond which text is repetitive (below) or noise (above)."""
 MORE_LIKELY = 1.25
-"""How many times less surprising than real text nothing good can be."""
+"""No good text has a Gen. PPL lower than real text's divided by this."""
 MORE_REPETITION = 0.01
-"""Share of repeated 4-grams above real text's from which on a model is said to repeat itself."""
+"""Fraction of repeated 4-grams, above that of real text, beyond which a model repeats itself."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the numbers say.
+    """One conclusion from the numbers.
 
     Attributes:
-        sentence: what it is.
-        good: whether a good model would have it; None where nothing can be said.
+        sentence: the finding in words.
+        good: whether it speaks for the model; None if undecided.
     """
 
     sentence: str
@@ -46,7 +46,7 @@ def closest_to_real(rows: Sequence[Scores]) -> Scores:
 
 
 def verdict(rows: Sequence[Scores]) -> list[Finding]:
-    """The model's best row beside the rows it must be compared with."""
+    """Findings on the model's best row, compared with real and shuffled text, or with the copied source."""
     known = {row.kind: row for row in rows}
     best = closest_to_real(rows)
     if "real" not in known:
@@ -60,7 +60,7 @@ def verdict(rows: Sequence[Scores]) -> list[Finding]:
 
 
 def _pairs(ours: Scores, copied: Scores) -> list[Finding]:
-    """The source itself, copied, costs nothing and often shares much with the reference."""
+    """Copying the source costs nothing and often shares much with the reference."""
     bleu, free = _mean(ours, "bleu"), _mean(copied, "bleu")
     rouge, free_rouge = 100 * _mean(ours, "rougeL"), 100 * _mean(copied, "rougeL")
     return [
@@ -70,29 +70,31 @@ def _pairs(ours: Scores, copied: Scores) -> list[Finding]:
 
 
 def _likelihood(ours: float, mixed: float) -> Finding:
-    told = f"The scoring model finds these texts {ours:.1f} times as surprising as real ones"
+    details = f"The scoring model finds these texts {ours:.1f} times as surprising as real ones"
     if ours * MORE_LIKELY < 1:
-        return Finding(f"{told}: likelier than anything people write.", False)
-    # As ratios, nearer to real text than to its words in disorder.
-    return Finding(f"{told}; real words in random order, {mixed:.1f} times.", ours * ours < mixed)
+        return Finding(f"{details}: likelier than anything people write.", False)
+    # On a logarithmic scale, closer to real text than to its shuffled words.
+    return Finding(f"{details}; real words in random order, {mixed:.1f} times.", ours * ours < mixed)
 
 
 def _variety(ours: float, real: float) -> Finding:
-    told = f"{ours:.2f} nats of entropy, real text {real:.2f}"
+    details = f"{ours:.2f} nats of entropy, real text {real:.2f}"
     if ours < real - VARIETY:
-        return Finding(f"They are less varied than real text ({told}): the perplexity flatters them.", False)
+        return Finding(
+            f"They are less varied than real text ({details}): the perplexity flatters them.", False
+        )
     if ours > real + VARIETY:
-        return Finding(f"They are more varied than real text ({told}), as random words are.", False)
-    return Finding(f"They are as varied as real text ({told}).", True)
+        return Finding(f"They are more varied than real text ({details}), as random words are.", False)
+    return Finding(f"They are as varied as real text ({details}).", True)
 
 
 def _repetition(ours: float, real: float) -> Finding:
-    told = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
+    details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
     if math.isnan(ours) or math.isnan(real):
         return Finding("They are too short to repeat themselves.", None)
     if ours > real + MORE_REPETITION:
-        return Finding(f"They repeat themselves ({told}).", False)
-    return Finding(f"They do not repeat themselves more than real text ({told}).", True)
+        return Finding(f"They repeat themselves ({details}).", False)
+    return Finding(f"They do not repeat themselves more than real text ({details}).", True)
 
 
 def _mean(row: Scores, name: str) -> float:
