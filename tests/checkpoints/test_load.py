@@ -188,7 +188,9 @@ def test_newest_of_a_run_is_the_last_modified(save_lightning: Any, tmp_path: Pat
 
 def test_newest_official_is_the_highest_step(bundle: ModelBundle, tmp_path: Path) -> None:
     for step in (900, 10_000, 2_000):
-        save_official(replace(bundle, config=replace(bundle.config, step=step)), tmp_path / f"checkpoint_{step}")
+        save_official(
+            replace(bundle, config=replace(bundle.config, step=step)), tmp_path / f"checkpoint_{step}"
+        )
     assert load_model(tmp_path).config.step == 10_000
 
 
@@ -354,7 +356,9 @@ def test_hub_config_of_another_kind(
         ("unknown_id", None),
     ],
 )
-def test_codec_that_does_not_fit_the_network(bundle: ModelBundle, tmp_path: Path, entry: str, value: Any) -> None:
+def test_codec_that_does_not_fit_the_network(
+    bundle: ModelBundle, tmp_path: Path, entry: str, value: Any
+) -> None:
     save_hub(bundle, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["codec"][entry] = value

@@ -1,7 +1,7 @@
 """Checkpoints of the first version, which called the codec `decoding`, still load.
 
-`stored/` holds one tiny model in every format, as that version wrote it: `lightning.ckpt` by the Trainer with an
-`EMA` callback (the optimizer's state was taken out), `hub` by `ELF.save_pretrained` after `measure_repetition`,
+`stored/` holds one tiny model in every format, as that version wrote it: `lightning.ckpt` by the Trainer with
+an `EMA` callback (without the optimizer's state), `hub` by `ELF.save_pretrained` after measuring repetition,
 `checkpoint_3` by `save_official`.
 """
 
@@ -27,6 +27,7 @@ from elf_lightning.sampling import SamplingSettings
 STORED = Path(__file__).parent / "stored"
 AVERAGED = "3d69c82ff62e175c1ba73b3316102d645adc37ca9eaf6e25f082a3d0b78b0b23"
 LAST = "6d9dbc985e3fc89fbda7932c549254b561502cc82bc1e19815ca7e2384aaa704"
+WORDS = {"<unk>", "in", "the", "beginning", "god", "created", "heaven", "and", "earth"}
 CODEC = TextCodec(
     tokenizer="tiny-t5",
     encoder={"class": "PretrainedEncoder", "name_or_path": "tiny-t5", "layer": None},
@@ -91,7 +92,7 @@ def test_official_checkpoint() -> None:
 def test_hub_folder_generates_and_is_written_in_the_new_format(tmp_path: Path) -> None:
     model = ELF.from_pretrained(STORED / "hub", device="cpu")
     texts = model.generate(4, repetition_control=2.0)
-    assert set(" ".join(texts).split()) <= set("<unk> in the beginning god created heaven and earth".split())
+    assert set(" ".join(texts).split()) <= WORDS
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["format_version"] == 2

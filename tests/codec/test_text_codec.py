@@ -78,9 +78,7 @@ def test_padding_and_eos_have_empty_pieces(make_codec: MakeCodec) -> None:
 
 
 def test_pieces_of_a_restricted_vocabulary(make_codec: MakeCodec) -> None:
-    codec = make_codec(
-        ["run", "##ning", "dog"], decoders.WordPiece(), kept_ids=[0, 1, 4, 2], unknown_id=3
-    )
+    codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece(), kept_ids=[0, 1, 4, 2], unknown_id=3)
     assert codec.pieces([3, 2]) == ["run", " dog"]
 
 
