@@ -1,4 +1,4 @@
-"""Every format through the one door, and nothing else through it."""
+"""`load_model` reads every format and refuses everything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elf_lightning.network import ELFNetwork
 
 
 def same(one: ModelBundle, other: ModelBundle) -> bool:
-    return one.description() == other.description() and equal(one.weights, other.weights)
+    return one.config == other.config and equal(one.weights, other.weights)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -34,7 +34,7 @@ def complaint(source: str | Path, **download: Any) -> str:
     return str(error.value)
 
 
-# What is there comes back
+# Models that can be read
 
 
 def test_lightning_checkpoint(bundle: ModelBundle, save_lightning: Any, tmp_path: Path) -> None:
@@ -91,13 +91,14 @@ def test_golden_distill_step_student_loads_as_any_other(golden: Callable[[str], 
 def test_golden_network_through_the_official_format(
     golden: Callable[[str], Any], golden_network: ELFNetwork, tmp_path: Path
 ) -> None:
-    """What the official code wrote is read, sizes and all; what is written back is the same bit for bit."""
+    """The sizes are read off the official weights, and written again they are the same bit for bit."""
     official = golden("network").group("params")
     torch.save({"params": official, "ema_params1": official}, tmp_path / "checkpoint_95000")
     bundle = load_model(tmp_path / "checkpoint_95000")
-    assert bundle.step == 95000
-    assert bundle.shape == golden_network.config
-    assert (bundle.latent_size, bundle.vocab_size) == (golden_network.latent_size, golden_network.vocab_size)
+    config = bundle.config
+    assert config.step == 95000
+    assert config.network == golden_network.config
+    assert (config.latent_size, config.vocab_size) == (golden_network.latent_size, golden_network.vocab_size)
     save_official(bundle, tmp_path / "again" / "checkpoint_1")
     written = torch.load(tmp_path / "again" / "checkpoint_1", weights_only=True)
     assert equal(written["params"], official)
@@ -116,7 +117,7 @@ def test_golden_network_from_a_compiled_module(golden: Callable[[str], Any], tmp
         )
 
 
-def test_official_averages_are_preferred(bundle: ModelBundle, tmp_path: Path) -> None:
+def test_averaged_official_weights_are_preferred(bundle: ModelBundle, tmp_path: Path) -> None:
     save_official(bundle, tmp_path / "checkpoint_7")
     content = torch.load(tmp_path / "checkpoint_7", weights_only=True)
     content["params"] = {name: value * 0 for name, value in content["params"].items()}
@@ -126,35 +127,41 @@ def test_official_averages_are_preferred(bundle: ModelBundle, tmp_path: Path) ->
     assert not any(value.any() for value in raw.weights.values())
 
 
-def test_official_sizes_other_than_the_usual(tmp_path: Path, bundle: ModelBundle) -> None:
-    shape = replace(
-        bundle.shape, mlp_ratio=3.3, num_guidance_tokens=0, self_conditioning=False, num_time_tokens=2
+def test_official_weights_of_other_sizes_than_the_default(tmp_path: Path, bundle: ModelBundle) -> None:
+    network = replace(
+        bundle.config.network,
+        mlp_ratio=3.3,
+        num_guidance_tokens=0,
+        self_conditioning=False,
+        num_time_tokens=2,
     )
-    network = ELFNetwork(shape, latent_size=8, vocab_size=20, max_length=6)
-    unusual = replace(bundle, shape=shape, weights=network.state_dict())
+    config = replace(bundle.config, network=network)
+    unusual = ModelBundle(config, config.build_network().state_dict())
     save_official(unusual, tmp_path / "checkpoint_1")
     loaded = load_model(tmp_path / "checkpoint_1")
     assert equal(loaded.weights, unusual.weights)
-    assert replace(loaded.shape, mlp_ratio=3.3) == shape
+    assert replace(loaded.config.network, mlp_ratio=3.3) == network
 
 
-def test_official_rows_are_the_users_to_tell(
+def test_lengths_of_an_official_model_are_given_by_the_user(
     bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("elf_lightning.checkpoints.load._T5_SIZES", (8, 20))
     path = tmp_path / "checkpoint_1"
     save_official(bundle, path)
-    unsaid = load_model(path)
-    assert (unsaid.max_length, unsaid.decoding["max_condition_length"]) == (1024, None)
+    default = load_model(path)
     pairs = load_model(path, max_length=128, max_condition_length=64)
-    assert (pairs.max_length, pairs.decoding["max_length"]) == (128, 128)
-    assert pairs.decoding["max_condition_length"] == 64
-    assert equal(pairs.weights, unsaid.weights)
+    assert default.config.codec is not None and pairs.config.codec is not None
+    assert (default.config.max_length, default.config.codec.max_length) == (1024, 1024)
+    assert default.config.codec.max_condition_length is None
+    assert (pairs.config.max_length, pairs.config.codec.max_length) == (128, 128)
+    assert pairs.config.codec.max_condition_length == 64
+    assert equal(pairs.weights, default.weights)
     assert "max_length is 1; it must be at least 2" in complaint(path, max_length=1)
-    assert "give 1 to 1023, for rows of 1024" in complaint(path, max_condition_length=1024)
+    assert "give 1 to 1023, since max_length is 1024" in complaint(path, max_condition_length=1024)
 
 
-def test_rows_that_the_checkpoint_tells_stay(bundle: ModelBundle, tmp_path: Path) -> None:
+def test_lengths_that_a_checkpoint_states_cannot_be_changed(bundle: ModelBundle, tmp_path: Path) -> None:
     save_hub(bundle, tmp_path)
     assert "max_length can be given for published checkpoints alone" in complaint(tmp_path, max_length=4)
 
@@ -167,7 +174,7 @@ def test_cached_hub_model_needs_no_network(bundle: ModelBundle, tmp_path: Path) 
     assert same(load_model("owner/name", cache_dir=tmp_path, local_files_only=True), bundle)
 
 
-# The newest of several
+# The newest of several checkpoints
 
 
 def test_newest_of_a_run_is_the_last_modified(save_lightning: Any, tmp_path: Path) -> None:
@@ -181,11 +188,13 @@ def test_newest_of_a_run_is_the_last_modified(save_lightning: Any, tmp_path: Pat
 
 def test_newest_official_is_the_highest_step(bundle: ModelBundle, tmp_path: Path) -> None:
     for step in (900, 10_000, 2_000):
-        save_official(replace(bundle, step=step), tmp_path / f"checkpoint_{step}")
-    assert load_model(tmp_path).step == 10_000
+        save_official(
+            replace(bundle, config=replace(bundle.config, step=step)), tmp_path / f"checkpoint_{step}"
+        )
+    assert load_model(tmp_path).config.step == 10_000
 
 
-# What is not a model is refused
+# Files that are refused
 
 
 class Trap:
@@ -243,7 +252,7 @@ def test_path_that_does_not_exist() -> None:
     assert "'no/such/file.ckpt' does not exist" in complaint("no/such/file.ckpt")
 
 
-def test_name_that_is_empty() -> None:
+def test_empty_name() -> None:
     assert "'' is no name" in complaint("")
 
 
@@ -286,7 +295,7 @@ def test_wrong_weights_are_listed(bundle: ModelBundle, save_lightning: Any, tmp_
     assert "latent_head.linear.bias (9,) instead of (8,)" in message
 
 
-def test_official_weights_with_a_hole(golden: Callable[[str], Any], tmp_path: Path) -> None:
+def test_official_weights_with_a_missing_entry(golden: Callable[[str], Any], tmp_path: Path) -> None:
     official = golden("network").group("params")
     del official["blocks.1.attn.qkv.weight"]
     torch.save({"params": official}, tmp_path / "checkpoint_1")
@@ -296,15 +305,19 @@ def test_official_weights_with_a_hole(golden: Callable[[str], Any], tmp_path: Pa
     assert "not an ELF network's" in complaint(tmp_path / "checkpoint_1")
 
 
-def test_description_with_a_hole_or_a_surplus(
+def test_config_with_a_missing_or_unknown_entry(
     bundle: ModelBundle, save_lightning: Any, tmp_path: Path
 ) -> None:
-    description = bundle.description()
-    description.pop("decoding")
-    assert "no entry 'decoding'" in complaint(save_lightning(tmp_path / "a.ckpt", elf=description))
-    description = bundle.description()
-    description["network"]["wings"] = 2
-    assert "wings" in complaint(save_lightning(tmp_path / "b.ckpt", elf=description))
+    config = bundle.config.to_dict()
+    config.pop("codec")
+    assert "no entry 'codec'" in complaint(save_lightning(tmp_path / "a.ckpt", elf=config))
+    config = bundle.config.to_dict()
+    config["network"]["wings"] = 2
+    assert "wings" in complaint(save_lightning(tmp_path / "b.ckpt", elf=config))
+    config = bundle.config.to_dict()
+    config["sampling"]["churn"] = 1.0
+    assert "churn" in complaint(save_lightning(tmp_path / "c.ckpt", elf=config))
+    assert "'elf' is no description" in complaint(save_lightning(tmp_path / "d.ckpt", elf=[1]))
 
 
 @pytest.mark.parametrize(
@@ -313,8 +326,8 @@ def test_description_with_a_hole_or_a_surplus(
         ({"model_type": "bert"}, "another kind of model"),
         ({"format_version": 99}, "format_version 99"),
         ({"network": None}, "does not fit"),
-        ({"decoding": 3}, "does not fit"),
-        ({"decoding": {"tokenizer": "somewhere"}}, "no entry 'decoding.encoder'"),
+        ({"codec": 3}, "does not fit"),
+        ({"codec": {"tokenizer": "somewhere"}}, "no entry 'codec.encoder'"),
     ],
 )
 def test_hub_config_of_another_kind(
@@ -343,12 +356,14 @@ def test_hub_config_of_another_kind(
         ("unknown_id", None),
     ],
 )
-def test_decoding_that_cannot_be(bundle: ModelBundle, tmp_path: Path, entry: str, value: Any) -> None:
+def test_codec_that_does_not_fit_the_network(
+    bundle: ModelBundle, tmp_path: Path, entry: str, value: Any
+) -> None:
     save_hub(bundle, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["decoding"][entry] = value
+    config["codec"][entry] = value
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert f"the decoding.{entry} {value!r:.40}, which does not fit" in complaint(tmp_path)
+    assert f"the codec.{entry} {value!r:.40}, which does not fit" in complaint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -12,64 +12,62 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
-from elf_lightning.checkpoints import ModelBundle
+from elf_lightning.checkpoints import ELFConfig, ModelBundle
+from elf_lightning.codec import TextCodec
 from elf_lightning.network import ELFNetwork, NetworkConfig
+from elf_lightning.sampling import SamplingSettings
 
 LENGTH, SIZE = 12, 16
 WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
 
 
 def save_checkpoint(bundle: ModelBundle, path: Path) -> Path:
-    """Save what Lightning does; the last weights differ from the averaged ones."""
+    """Save a checkpoint as Lightning does; the last weights differ from the averaged ones."""
     averaged = {f"network.{name}": value for name, value in bundle.weights.items()}
     last = {name: value.flip(0) for name, value in averaged.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"state_dict": averaged, "current_model_state": last, "elf": bundle.description()}
+    content = {"state_dict": averaged, "current_model_state": last, "elf": bundle.config.to_dict()}
     torch.save(content, path)
     return path
 
 
 @pytest.fixture
 def bundle(tiny_bert: str) -> ModelBundle:
-    """A network that says something, without training."""
-    shape = NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8)
+    """A network that gives various texts without training."""
     vocab_size = len(AutoTokenizer.from_pretrained(tiny_bert))
-    generator = torch.Generator().manual_seed(1)
-    network = ELFNetwork(shape, SIZE, vocab_size, LENGTH, generator)
-    torch.nn.init.normal_(network.latent_head.linear.weight, std=0.3, generator=generator)
-    torch.nn.init.normal_(network.token_head.unembed.weight, std=0.5, generator=generator)
-    decoding = {
-        "tokenizer": tiny_bert,
-        "encoder": {"class": "PretrainedEncoder", "name_or_path": tiny_bert, "layer": None},
-        "kept_ids": None,
-        "latent_mean": 0.0,
-        "latent_std": 0.5,
-        "max_length": LENGTH,
-        "max_condition_length": None,
-        "pad_mode": "pad",
-        "pad_id": 0,
-        "eos_id": 3,
-        "unknown_id": None,
-    }
-    return ModelBundle(
-        shape=shape,
+    codec = TextCodec(
+        tokenizer=tiny_bert,
+        encoder={"class": "PretrainedEncoder", "name_or_path": tiny_bert, "layer": None},
+        latent_mean=0.0,
+        latent_std=0.5,
+        max_length=LENGTH,
+        pad_id=0,
+        eos_id=3,
+    )
+    config = ELFConfig(
+        network=NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8),
         latent_size=SIZE,
         vocab_size=vocab_size,
         max_length=LENGTH,
-        weights=network.state_dict(),
-        decoding=decoding,
-        sampling={"steps": 4},
+        codec=codec,
+        sampling=SamplingSettings(steps=4),
         step=10,
     )
+    generator = torch.Generator().manual_seed(1)
+    network = ELFNetwork(config.network, SIZE, vocab_size, LENGTH, generator)
+    torch.nn.init.normal_(network.latent_head.linear.weight, std=0.3, generator=generator)
+    torch.nn.init.normal_(network.token_head.unembed.weight, std=0.5, generator=generator)
+    return ModelBundle(config, network.state_dict())
 
 
 @pytest.fixture
 def save_run(bundle: ModelBundle, tmp_path: Path) -> Callable[..., str]:
-    """Writes a run's folder with the model in it, its decoding state changed as told."""
+    """Writes a run's folder with the model in it, its codec changed as given."""
 
-    def save(name: str = "run", **decoding: Any) -> str:
-        changed = replace(bundle, decoding={**bundle.decoding, **decoding})
-        save_checkpoint(changed, tmp_path / name / "checkpoints" / "last.ckpt")
+    def save(name: str = "run", **changes: Any) -> str:
+        assert bundle.config.codec is not None
+        config = replace(bundle.config, codec=replace(bundle.config.codec, **changes))
+        save_checkpoint(replace(bundle, config=config), tmp_path / name / "checkpoints" / "last.ckpt")
         return str(tmp_path / name)
 
     return save

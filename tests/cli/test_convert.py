@@ -18,7 +18,7 @@ Complaint = Callable[..., str]
 
 @pytest.fixture
 def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
-    """The one line that the command leaves with."""
+    """The one line that the command prints before it exits with status 2."""
 
     def run(*options: str | Path) -> str:
         capsys.readouterr()
@@ -55,11 +55,13 @@ def test_official_file_has_the_official_weights(run_folder: str, tmp_path: Path,
 def test_official_file_in_a_folder_is_named_by_its_step(run_folder: str, tmp_path: Path) -> None:
     (tmp_path / "official").mkdir()
     assert main(["convert", run_folder, str(tmp_path / "official"), "--format", "official"]) == 0
-    assert load_model(tmp_path / "official").step == 10
+    assert load_model(tmp_path / "official").config.step == 10
     assert [path.name for path in (tmp_path / "official").iterdir()] == ["checkpoint_10"]
 
 
-def test_there_and_back_keeps_every_bit(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+def test_conversion_there_and_back_keeps_every_bit(
+    run_folder: str, tmp_path: Path, bundle: ModelBundle
+) -> None:
     first, hub, second = tmp_path / "checkpoint_1", tmp_path / "hub", tmp_path / "checkpoint_2"
     assert main(["convert", run_folder, str(hub), "--format", "hub"]) == 0
     assert main(["convert", str(hub), str(first), "--format", "official"]) == 0
@@ -87,11 +89,9 @@ def test_measured_repetition_is_kept(run_folder: str, tmp_path: Path) -> None:
     assert kept.equal(expected)
 
 
-def test_what_fails_leaves_nothing(
-    complaint: Complaint, save_run: Callable[..., str], tmp_path: Path
-) -> None:
-    mute = save_run("mute", tokenizer=str(tmp_path / "gone"))
-    assert "gone" in complaint(mute, tmp_path / "hub", "--format", "hub")
+def test_failure_leaves_no_output(complaint: Complaint, save_run: Callable[..., str], tmp_path: Path) -> None:
+    run = save_run("no-tokenizer", tokenizer=str(tmp_path / "gone"))
+    assert "gone" in complaint(run, tmp_path / "hub", "--format", "hub")
     assert not (tmp_path / "hub").exists()
 
 
@@ -100,11 +100,11 @@ def test_output_that_cannot_be_written(
     complaint: Complaint, run_folder: str, tmp_path: Path, form: str
 ) -> None:
     (tmp_path / "file").touch()
-    told = complaint(run_folder, tmp_path / "file" / "model", "--format", form)
-    assert "model' cannot be written: " in told
+    line = complaint(run_folder, tmp_path / "file" / "model", "--format", form)
+    assert "model' cannot be written: " in line
 
 
-def test_nothing_is_written_over(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.write_text("precious")
     for form in ("official", "hub"):
@@ -129,6 +129,6 @@ def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle:
     assert "damaged" in complaint(damaged, out, "--format", "official")
     assert not out.exists()
     weights = {f"network.{name}": value for name, value in bundle.weights.items()}
-    description = replace(bundle, decoding={}).description()
-    torch.save({"state_dict": weights, "elf": description}, tmp_path / "mute.ckpt")
-    assert "does not say which tokenizer" in complaint(tmp_path / "mute.ckpt", out, "--format", "hub")
+    config = replace(bundle.config, codec=None).to_dict()
+    torch.save({"state_dict": weights, "elf": config}, tmp_path / "no-codec.ckpt")
+    assert "does not say which tokenizer" in complaint(tmp_path / "no-codec.ckpt", out, "--format", "hub")

@@ -1,4 +1,4 @@
-"""Any samples under the same metrics."""
+"""`elf eval-text` as a user runs it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write(tmp_path: Path) -> Callable[[str, list[Any]], Path]:
     return make
 
 
-def test_text_and_json_lines_give_the_suites_numbers(
+def test_text_and_json_lines_have_the_same_scores_as_the_suite(
     score: Callable[..., Any],
     write: Callable[..., Path],
     tiny_scoring_model: str,
@@ -70,7 +70,7 @@ def test_text_and_json_lines_give_the_suites_numbers(
     assert f"scoring_model: {tiny_scoring_model}"[:60] in capsys.readouterr().out
 
 
-def test_samples_of_an_evaluation_are_told_apart(
+def test_samples_of_an_evaluation_are_scored_by_configuration(
     score: Callable[..., Any], write: Callable[..., Path]
 ) -> None:
     rows = [
@@ -97,7 +97,7 @@ def test_files_of_one_name_have_rows_of_their_own(
     ]
 
 
-def test_settings_of_any_kind_are_names(score: Callable[..., Any], write: Callable[..., Path]) -> None:
+def test_settings_of_any_type_become_names(score: Callable[..., Any], write: Callable[..., Path]) -> None:
     rows = [{"setting": {"steps": steps}, "seed": [1], "text": TEXTS[0]} for steps in (2, 2, 4)]
     scores = score(write("other.jsonl", rows))
     assert [(row["name"], row["num_samples"]) for row in scores] == [("{'steps': 2}", 2), ("{'steps': 4}", 1)]
@@ -123,7 +123,7 @@ def test_references_give_bleu_and_rouge(
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "options", "told"),
+    ("name", "lines", "options", "said"),
     [
         ("none.txt", None, [], "none.txt cannot be read: No such file"),
         ("empty.txt", [], [], "empty.txt is empty"),
@@ -147,11 +147,11 @@ def test_references_give_bleu_and_rouge(
         ("a.txt", ["a"], ["--device", "moon"], "device 'moon' cannot be used"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     name: str,
     lines: list[Any] | None,
     options: list[str],
-    told: str,
+    said: str,
     write: Callable[..., Path],
     tmp_path: Path,
     tiny_scoring_model: str,
@@ -165,4 +165,4 @@ def test_bad_input_is_told_in_one_line(
     own = ["--scoring-model", tiny_scoring_model, "--context-length", "32", "--device", "cpu"]
     assert main(["eval-text", name, *own, *options]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("elf eval-text: ")]
-    assert told in line
+    assert said in line

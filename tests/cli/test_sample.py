@@ -36,7 +36,7 @@ def sample(run_folder: str, capsys: pytest.CaptureFixture[str]) -> Sample:
 
 @pytest.fixture
 def complaint(run_folder: str, capsys: pytest.CaptureFixture[str]) -> Complaint:
-    """The one line that the command leaves with."""
+    """The one line that the command prints before it exits with status 2."""
 
     def run(*options: str, checkpoint: str | Path = run_folder) -> str:
         assert main(["sample", "--checkpoint", str(checkpoint), "--device", "cpu", *options]) == 2
@@ -97,9 +97,9 @@ def test_precisions(sample: Sample, run_folder: str, loaded: list[ELF], precisio
 
 
 def test_sampling_may_be_compiled(sample: Sample, loaded: list[ELF], counter: Any) -> None:
-    plain = sample("--num", "2")
-    assert sample("--num", "2", "--compile") == plain
-    assert [model.compile for model in loaded] == [False, True]
+    expected = sample("--num", "2")
+    assert sample("--num", "2", "--compile") == expected
+    assert [model.generator.compile for model in loaded] == [False, True]
     assert counter.frame_count == 1
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_compiled_without_a_compiler(
     assert "no 'no-such-compiler'" in line
 
 
-def test_last_weights_are_others(sample: Sample) -> None:
+def test_last_weights_give_other_texts(sample: Sample) -> None:
     assert sample("--num", "4") != sample("--num", "4", "--last-weights")
 
 
@@ -124,7 +124,7 @@ def test_any_kind_of_checkpoint(sample: Sample, run_folder: str, tmp_path: Path,
         assert sample("--num", "2", checkpoint=checkpoint) == expected
 
 
-def test_sample_file_has_a_line_a_text(sample: Sample, tmp_path: Path, run_folder: str) -> None:
+def test_sample_file_has_one_line_for_each_text(sample: Sample, tmp_path: Path, run_folder: str) -> None:
     output = tmp_path / "new" / "samples.jsonl"
     printed = sample("--num", "3", "--seed", "7", "--batch-size", "2", "--output", str(output))
     rows = [json.loads(line) for line in output.read_text().splitlines()]
@@ -132,11 +132,11 @@ def test_sample_file_has_a_line_a_text(sample: Sample, tmp_path: Path, run_folde
     assert [row["index"] for row in rows] == [0, 1, 2]
     assert {row["seed"] for row in rows} == {7}
     assert [row["text"] for row in rows] == printed
-    tokenizer = ELF.from_pretrained(run_folder, device="cpu").detokenizer.tokenizer
+    tokenizer = ELF.from_pretrained(run_folder, device="cpu").codec.text_tokenizer
     assert [tokenizer.decode(row["tokens"]) for row in rows] == printed
 
 
-def test_sample_file_is_replaced_by_samples_not_by_mistakes(
+def test_sample_file_is_replaced_only_once_there_are_samples(
     sample: Sample, complaint: Complaint, tmp_path: Path
 ) -> None:
     output = tmp_path / "samples.jsonl"
@@ -158,7 +158,7 @@ def test_prompts_from_options_and_from_a_file(sample: Sample, tmp_path: Path) ->
     assert all(text.startswith("let there be light") for text in texts[2:])
 
 
-def test_repetition_is_measured_where_it_was_not(sample: Sample, run_folder: str, tmp_path: Path) -> None:
+def test_repetition_is_measured_unless_it_was_before(sample: Sample, run_folder: str, tmp_path: Path) -> None:
     steered = sample("--num", "4", "--repetition-control", "3", "--repetition-texts", "20")
     assert steered != sample("--num", "4")
     model = ELF.from_pretrained(run_folder, device="cpu")
@@ -182,12 +182,12 @@ def test_repetition_is_measured_at_the_given_settings(sample: Sample, run_folder
 def test_repetition_of_answers(sample: Sample, save_run: Callable[..., str]) -> None:
     checkpoint = save_run("text_to_text", max_condition_length=4)
     given = ("--prompt", "god said", "--prompt", "light", "--repetition-texts", "21")
-    plain = sample(*given, checkpoint=checkpoint)
-    assert sample(*given, "--repetition-control", "3", checkpoint=checkpoint) != plain
+    unsteered = sample(*given, checkpoint=checkpoint)
+    assert sample(*given, "--repetition-control", "3", checkpoint=checkpoint) != unsteered
 
 
-def test_given_words_are_no_special_tokens(sample: Sample, complaint: Complaint) -> None:
-    """One that ends texts would cut off the words after it."""
+def test_special_tokens_in_a_prompt_are_ordinary_text(sample: Sample, complaint: Complaint) -> None:
+    """EOS as a special token would cut off the words after it."""
     assert "tokens; give 1 to 11" in complaint("--prompt", "[SEP] " * 4)
     (text,) = sample("--infill", "god [SEP] light _")
     assert text.split()[-2] == "light"
@@ -217,7 +217,7 @@ def test_infill_keeps_the_given_words(sample: Sample) -> None:
 
 
 def test_trajectory_page_ends_in_the_texts(sample: Sample, tmp_path: Path) -> None:
-    page = tmp_path / "way.html"
+    page = tmp_path / "path.html"
     texts = sample("--num", "2", "--steps", "5", "--trajectory", str(page))
     content = page.read_text()
     for text in texts:
@@ -232,14 +232,14 @@ def test_trajectory_page_ends_in_the_texts(sample: Sample, tmp_path: Path) -> No
 
 
 def test_trajectory_may_be_a_picture(sample: Sample, tmp_path: Path) -> None:
-    (text,) = sample("--num", "1", "--steps", "3", "--trajectory", str(tmp_path / "way.svg"))
-    picture = (tmp_path / "way.svg").read_text()
+    (text,) = sample("--num", "1", "--steps", "3", "--trajectory", str(tmp_path / "path.svg"))
+    picture = (tmp_path / "path.svg").read_text()
     assert picture.startswith("<svg")
     assert all(f">{word}</text>" in picture for word in text.split())
 
 
 def test_long_trajectory_is_thinned_out(sample: Sample, tmp_path: Path) -> None:
-    page = tmp_path / "way.html"
+    page = tmp_path / "path.html"
     sample("--num", "1", "--steps", "130", "--trajectory", str(page))
     data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
     assert len(data["times"]) == 44
@@ -247,7 +247,9 @@ def test_long_trajectory_is_thinned_out(sample: Sample, tmp_path: Path) -> None:
     assert data["times"][-1] == 1
 
 
-def test_terminal_shows_panels_and_what_is_in_force(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_panels_and_the_settings_in_force(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
@@ -311,7 +313,7 @@ def test_checkpoint_is_required(capsys: pytest.CaptureFixture[str]) -> None:
 def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
     assert "has 12 tokens; give 1 to 11" in complaint("--prompt", "light " * 12)
     assert "has no blank" in complaint("--infill", "let there be light")
-    assert "more than a row of 12" in complaint("--infill", "_" * 13)
+    assert "13 tokens, more than the model's 12" in complaint("--infill", "_" * 13)
     file = tmp_path / "prompts.txt"
     assert "cannot be read: No such file" in complaint("--prompt-file", str(file))
     file.write_text("")
@@ -360,7 +362,8 @@ def test_prompts_are_needed_where_the_model_answers(
 def test_settings_of_the_checkpoint_are_the_defaults(
     sample: Sample, bundle: ModelBundle, tmp_path: Path
 ) -> None:
-    changed = replace(bundle, sampling={"steps": 3, "guidance": 1.0})
+    sampling = SamplingSettings(steps=3, guidance=1.0)
+    changed = replace(bundle, config=replace(bundle.config, sampling=sampling))
     ELF(changed, "cpu").save_pretrained(tmp_path / "hub")
     texts = sample("--num", "4", checkpoint=str(tmp_path / "hub"))
     assert texts == sample("--num", "4", "--steps", "3", "--guidance", "1")

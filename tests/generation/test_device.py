@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from elf_lightning.errors import UserError
-from elf_lightning.generation.device import computing_in, usable_precision
+from elf_lightning.generation.device import autocast_context, usable_precision
 from elf_lightning.precision import PRECISIONS
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("capability", "usual"), [((9, 0), "bf16-mixed"), ((8, 0), "bf16-mixed"), ((7, 5), "32-true")]
+    ("capability", "expected"), [((9, 0), "bf16-mixed"), ((8, 0), "bf16-mixed"), ((7, 5), "32-true")]
 )
-def test_gpus_that_compute_in_bfloat16_do_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], usual: str
+def test_default_precision_is_bfloat16_on_gpus_that_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert usable_precision(None, GPU) == usual
+    assert usable_precision(None, GPU) == expected
     assert usable_precision("32-true", GPU) == "32-true"
     assert usable_precision(None, CPU) == "32-true"
 
@@ -30,8 +30,8 @@ def test_unknown_precision() -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_products_are_of_the_precision(precision: str) -> None:
+def test_matrix_products_have_the_precision(precision: str) -> None:
     matrix = torch.ones(2, 2)
-    with computing_in(precision, CPU):
+    with autocast_context(precision, CPU):
         assert (matrix @ matrix).dtype is getattr(torch, PRECISIONS[precision] or "float32")
     assert (matrix @ matrix).dtype is torch.float32

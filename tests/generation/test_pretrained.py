@@ -1,4 +1,4 @@
-"""A trained model in three lines."""
+"""`ELF`: load a trained model, generate, save it."""
 
 from __future__ import annotations
 
@@ -11,89 +11,21 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import HfApi
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from elf_lightning.checkpoints import ModelBundle, load_model, save_official
-from elf_lightning.errors import UserError
-from elf_lightning.generation.pretrained import ELF
-from elf_lightning.network import ELFNetwork, NetworkConfig
+from elf_lightning.generation import ELF
 from elf_lightning.sampling import SamplingSettings
 
 SPECIAL = ["[PAD]", "[UNK]", "[SEP]"]
 WORDS = ["the", "a", "cat", "dog", "mat", "sat", "on", "under", "and", "lay", ".", "boat", "whale"]
 LENGTH, SIZE = 12, 16
-KEPT = [*range(len(SPECIAL) + len(WORDS) - 1)]  # all but the whale
+
+Complaint = Callable[[Callable[[], Any]], str]
+MakeBundle = Callable[..., ModelBundle]
 
 
-def save_encoder(folder: Path, words: list[str], size: int = SIZE) -> str:
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=size,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=LENGTH,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_encoder(tmp_path_factory.mktemp("encoder"), WORDS)
-
-
-@pytest.fixture
-def make_bundle(encoder_folder: str) -> Callable[..., ModelBundle]:
-    """A bundle with decoding state, restricted vocabulary included, and a network that says something."""
-
-    def make(**decoding: Any) -> ModelBundle:
-        shape = NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=8)
-        generator = torch.Generator().manual_seed(1)
-        network = ELFNetwork(shape, SIZE, len(KEPT), LENGTH, generator)
-        torch.nn.init.normal_(network.latent_head.linear.weight, std=0.3, generator=generator)
-        torch.nn.init.normal_(network.token_head.unembed.weight, std=0.5, generator=generator)
-        state = {
-            "tokenizer": encoder_folder,
-            "encoder": {"class": "PretrainedEncoder", "name_or_path": encoder_folder, "layer": None},
-            "kept_ids": KEPT,
-            "latent_mean": [0.0] * SIZE,
-            "latent_std": 0.5,
-            "max_length": LENGTH,
-            "max_condition_length": None,
-            "pad_mode": "pad",
-            "pad_id": 0,
-            "eos_id": 2,
-            "unknown_id": 1,
-        }
-        return ModelBundle(
-            shape=shape,
-            latent_size=SIZE,
-            vocab_size=len(KEPT),
-            max_length=LENGTH,
-            weights=network.state_dict(),
-            decoding=state | decoding,
-            sampling={"steps": 4},
-            step=10,
-        )
-
-    return make
-
-
-@pytest.fixture
-def model(make_bundle: Callable[..., ModelBundle]) -> ELF:
-    return ELF(make_bundle(), "cpu")
-
-
-@pytest.fixture
-def conditional(make_bundle: Callable[..., ModelBundle]) -> ELF:
-    return ELF(make_bundle(max_condition_length=4), "cpu")
+def with_sampling(bundle: ModelBundle, sampling: SamplingSettings | None) -> ModelBundle:
+    return replace(bundle, config=replace(bundle.config, sampling=sampling))
 
 
 def test_texts_are_words_and_follow_the_seed(model: ELF) -> None:
@@ -112,7 +44,7 @@ def test_compiled_texts_are_the_same(model: ELF, counter: Any) -> None:
 
 @pytest.mark.parametrize(("precision", "dtype"), [(None, torch.float32), ("bf16-mixed", torch.bfloat16)])
 def test_precision_is_that_of_the_network_alone(
-    make_bundle: Callable[..., ModelBundle], precision: str | None, dtype: torch.dtype
+    make_bundle: MakeBundle, precision: str | None, dtype: torch.dtype
 ) -> None:
     model = ELF(make_bundle(), "cpu", precision=precision)
     seen = []
@@ -124,18 +56,22 @@ def test_precision_is_that_of_the_network_alone(
 
 
 def test_settings_change_for_one_call(model: ELF) -> None:
-    plain = model.generate(num=4)
-    assert plain != model.generate(num=4, steps=9, solver="heun", guidance=0.5)
-    assert plain == model.generate(num=4)
+    expected = model.generate(num=4)
+    assert expected != model.generate(num=4, steps=9, solver="heun", guidance=0.5)
+    assert expected == model.generate(num=4)
 
 
-def test_steps_replace_times_of_the_checkpoint(make_bundle: Callable[..., ModelBundle]) -> None:
-    model = ELF(replace(make_bundle(), sampling={"times": [0.0, 0.5, 1.0]}), "cpu")
-    assert model.sampler().settings.times == [0.0, 0.5, 1.0]
-    assert model.sampler(steps=5).settings.times is None
+def test_steps_replace_times_of_the_checkpoint(make_bundle: MakeBundle) -> None:
+    times = SamplingSettings(times=[0.0, 0.5, 1.0])
+    model = ELF(with_sampling(make_bundle(), times), "cpu")
+    assert model.changed_settings(guidance=1.0).times == [0.0, 0.5, 1.0]
+    assert model.changed_settings(steps=5).times is None
+    seen: list[float] = []
+    list(model.samples(1, on_step=lambda step: seen.append(step.time)))
+    assert seen == [0.5, 1.0]
 
 
-def test_samples_tell_number_seed_and_way(model: ELF) -> None:
+def test_samples_have_their_index_seed_tokens_and_stages(model: ELF) -> None:
     steps: list[int] = []
     samples = list(
         model.samples(
@@ -172,11 +108,11 @@ def test_prompt_is_continued(model: ELF) -> None:
     assert text.startswith("the cat sat")
 
 
-def test_lone_text_is_one_prompt(model: ELF) -> None:
+def test_a_string_is_one_prompt(model: ELF) -> None:
     assert model.generate(prompts="the cat") == model.generate(prompts=["the cat"])
 
 
-def test_condition_steers_and_is_not_repeated(conditional: ELF) -> None:
+def test_condition_changes_its_own_answer_alone(conditional: ELF) -> None:
     def end(*prompts: str) -> list[torch.Tensor]:
         samples = conditional.samples(prompts=prompts, cfg_scale=2.0, trajectory_steps=[3])
         return [sample.stages[0].estimate[4:] for sample in samples]
@@ -187,7 +123,7 @@ def test_condition_steers_and_is_not_repeated(conditional: ELF) -> None:
     torch.testing.assert_close(one, other_neighbour)
 
 
-def test_class_is_had_from_the_package() -> None:
+def test_class_is_in_the_package() -> None:
     import elf_lightning
 
     assert elf_lightning.ELF is ELF
@@ -195,42 +131,25 @@ def test_class_is_had_from_the_package() -> None:
         _ = elf_lightning.nothing
 
 
-def complaint(call: Callable[[], Any]) -> str:
-    with pytest.raises(UserError) as error:
-        call()
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_requests_that_this_model_cannot_meet(model: ELF, conditional: ELF) -> None:
-    assert "num is 0" in complaint(lambda: model.generate(num=0))
+def test_settings_that_cannot_be_used(model: ELF, complaint: Complaint) -> None:
     assert "batch_size is 0" in complaint(lambda: model.generate(batch_size=0))
-    assert "no setting stepz; known are steps" in complaint(lambda: model.generate(stepz=3))
+    assert "no setting stepz; choose from steps" in complaint(lambda: model.generate(stepz=3))
     assert "sampling.steps is 0" in complaint(lambda: model.generate(steps=0))
     assert "known are ode, sde" in complaint(lambda: model.generate(solver="rk45"))
-    assert "cannot go together" in complaint(lambda: model.generate(prompts=["a"], infill=["_"]))
-    assert "has 12 tokens; give 1 to 11" in complaint(lambda: model.generate(prompts=["a " * 12]))
-    assert "has 0 tokens" in complaint(lambda: model.generate(prompts=[""]))
-    assert "has 5 tokens; give 1 to 4" in complaint(lambda: conditional.generate(prompts=["a a a a a"]))
-    assert "needs prompts" in complaint(conditional.generate)
-    assert "text-to-text; give prompts" in complaint(lambda: conditional.generate(infill=["_ a"]))
-    assert "has no blank" in complaint(lambda: model.generate(infill=["the cat"]))
-    assert "more than a row of 12" in complaint(lambda: model.generate(infill=["_" * 13]))
-    assert "vocabulary has no 'whale'" in complaint(lambda: model.generate(infill=["the whale _"]))
     assert "direction of repetition is not known" in complaint(lambda: model.generate(repetition_control=2.0))
 
 
-def test_device_that_is_not_there(make_bundle: Callable[..., ModelBundle]) -> None:
+def test_device_that_is_not_there(make_bundle: MakeBundle, complaint: Complaint) -> None:
     assert "device 'quantum' cannot be used" in complaint(lambda: ELF(make_bundle(), "quantum"))
     assert "device 'meta' cannot be used" in complaint(lambda: ELF(make_bundle(), "meta"))
 
 
-def test_template_may_fill_its_row(model: ELF) -> None:
+def test_template_may_have_the_models_length(model: ELF) -> None:
     (text,) = model.generate(infill=["the " * 11 + "_"])
     assert text.split()[:11] == ["the"] * 11
 
 
-def test_repetition_control_once_measured_travels_with_the_model(model: ELF, tmp_path: Path) -> None:
+def test_measured_repetition_is_saved_with_the_model(model: ELF, tmp_path: Path) -> None:
     direction = model.measure_repetition(num=12)
     assert direction.shape == (SIZE,)
     steered = model.generate(num=4, repetition_control=3.0)
@@ -238,24 +157,24 @@ def test_repetition_control_once_measured_travels_with_the_model(model: ELF, tmp
     assert ELF.from_pretrained(tmp_path, device="cpu").generate(num=4, repetition_control=3.0) == steered
 
 
-def test_lone_text_to_measure_on_is_one_prompt(conditional: ELF) -> None:
+def test_a_string_to_measure_repetition_on_is_one_prompt(conditional: ELF, complaint: Complaint) -> None:
     one = conditional.measure_repetition(24, prompts="the cat")
     assert one.equal(conditional.measure_repetition(24, prompts=["the cat"]))
     assert not one.equal(conditional.measure_repetition(24, prompts=["the cat", "the dog"]))
     assert "needs prompts" in complaint(conditional.measure_repetition)
 
 
-def test_encoder_of_another_version(make_bundle: Callable[..., ModelBundle]) -> None:
+def test_encoder_of_another_version(make_bundle: MakeBundle, complaint: Complaint) -> None:
     model = ELF(make_bundle(encoder={"class": "Runes", "name_or_path": "stone"}), "cpu")
     assert "class 'Runes'" in complaint(lambda: model.generate(prompts=["the cat"]))
     model = ELF(make_bundle(encoder={"class": "PretrainedEncoder", "name_or_path": "x", "ink": 1}), "cpu")
-    assert "told by name_or_path, ink" in complaint(lambda: model.generate(prompts=["the cat"]))
+    assert "stored with name_or_path, ink" in complaint(lambda: model.generate(prompts=["the cat"]))
 
 
-def test_answers_have_their_own_defaults(make_bundle: Callable[..., ModelBundle]) -> None:
-    """Where the checkpoint does not say, as official ones do not."""
-    assert ELF(replace(make_bundle(), sampling={}), "cpu").settings == SamplingSettings()
-    answering = replace(make_bundle(max_condition_length=4), sampling={})
+def test_answers_have_their_own_defaults(make_bundle: MakeBundle) -> None:
+    """Where the checkpoint has no settings, as official ones have none."""
+    assert ELF(with_sampling(make_bundle(), None), "cpu").settings == SamplingSettings()
+    answering = with_sampling(make_bundle(max_condition_length=4), None)
     assert ELF(answering, "cpu").settings == SamplingSettings.text_to_text()
 
 
@@ -264,33 +183,30 @@ def test_every_format_gives_the_same_text(model: ELF, tmp_path: Path) -> None:
     expected = model.generate(num=3, infill=["the _ sat"])
     model.save_pretrained(tmp_path / "hub")
     state = {f"network.{name}": value for name, value in bundle.weights.items()}
-    torch.save({"state_dict": state, "elf": bundle.description()}, tmp_path / "last.ckpt")
+    torch.save({"state_dict": state, "elf": bundle.config.to_dict()}, tmp_path / "last.ckpt")
     save_official(bundle, tmp_path / "checkpoint_10")
     for source in ("hub", "last.ckpt"):
         assert (
             ELF.from_pretrained(tmp_path / source, device="cpu").generate(num=3, infill=["the _ sat"])
             == expected
         )
-    official = replace(
-        load_model(tmp_path / "checkpoint_10"),
-        decoding=bundle.decoding,
-        sampling=bundle.sampling,
-        max_length=LENGTH,
-    )
+    official = load_model(tmp_path / "checkpoint_10")
+    assert official.config.network == bundle.config.network
+    official = replace(official, config=bundle.config)
     assert ELF(official, "cpu").generate(num=3, infill=["the _ sat"]) == expected
 
 
 def test_hub_folder_holds_its_tokenizer(
-    make_bundle: Callable[..., ModelBundle], tmp_path: Path, encoder_folder: str
+    make_bundle: MakeBundle, tmp_path: Path, encoder_folder: str, complaint: Complaint
 ) -> None:
-    """Text needs nothing but the folder, wherever it is moved; only prompts need the encoder."""
+    """Wherever the folder is moved, it generates by itself; only prompts need the encoder."""
     elsewhere = {"class": "PretrainedEncoder", "name_or_path": str(tmp_path / "gone"), "layer": None}
     model = ELF(make_bundle(encoder=elsewhere), "cpu")
     expected = model.generate(num=2)
     model.save_pretrained(tmp_path / "model")
     (tmp_path / "model").rename(tmp_path / "moved")
     config = json.loads((tmp_path / "moved" / "config.json").read_text())
-    assert config["decoding"]["tokenizer"] == "tokenizer"
+    assert config["codec"]["tokenizer"] == "tokenizer"
     assert config["step"] == 10
     moved = ELF.from_pretrained(tmp_path / "moved", device="cpu")
     assert moved.generate(num=2) == expected
@@ -315,23 +231,21 @@ def test_push_to_hub_uploads_the_folder(model: ELF, monkeypatch: pytest.MonkeyPa
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(uploaded)
 
 
-def test_checkpoint_of_another_vocabulary(make_bundle: Callable[..., ModelBundle]) -> None:
-    model = ELF(make_bundle(kept_ids=None), "cpu")
+def test_checkpoint_of_another_vocabulary(make_bundle: MakeBundle, complaint: Complaint) -> None:
+    model = ELF(make_bundle(kept_ids=None, unknown_id=None), "cpu")
     assert "has 16 tokens and does not fit the model, which was trained on 15" in complaint(model.generate)
 
 
-def test_checkpoint_of_another_encoder(make_bundle: Callable[..., ModelBundle], tmp_path: Path) -> None:
-    other = save_encoder(tmp_path, WORDS, size=8)
+def test_checkpoint_of_another_encoder(
+    make_bundle: MakeBundle, save_encoder: Callable[..., str], tmp_path: Path, complaint: Complaint
+) -> None:
+    other = save_encoder(tmp_path, size=8)
     encoder = {"class": "PretrainedEncoder", "name_or_path": other, "layer": None}
     model = ELF(make_bundle(encoder=encoder), "cpu")
     assert "latents of size 8" in complaint(lambda: model.generate(prompts=["the cat"]))
 
 
-def test_checkpoint_that_names_no_tokenizer(make_bundle: Callable[..., ModelBundle]) -> None:
-    model = ELF(replace(make_bundle(), decoding={}), "cpu")
+def test_checkpoint_that_names_no_tokenizer(make_bundle: MakeBundle, complaint: Complaint) -> None:
+    bundle = make_bundle()
+    model = ELF(replace(bundle, config=replace(bundle.config, codec=None)), "cpu")
     assert "does not say which tokenizer" in complaint(model.generate)
-
-
-def test_sampling_settings_of_another_version(make_bundle: Callable[..., ModelBundle]) -> None:
-    bundle = replace(make_bundle(), sampling={"churn": 1.0})
-    assert "churn" in complaint(lambda: ELF(bundle, "cpu"))

@@ -88,7 +88,7 @@ class ELFConfig:
             network = dict(values["network"])
             sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
             # "decoding" is what the first version called it.
-            codec = values["codec"] if "codec" in values else values["decoding"]
+            codec = values["decoding" if "decoding" in values else "codec"]
             return cls(
                 network=NetworkConfig(**network),
                 **sizes,

@@ -135,7 +135,8 @@ class TrainingModule(GuardedModule):
             settings: this class's arguments, in place of what the checkpoint says.
 
         Raises:
-            UserError: if the checkpoint cannot be read, or does not name its tokenizer.
+            UserError: if the checkpoint cannot be read, does not name its tokenizer, or holds another network
+                than `settings` ask for.
         """
         bundle = load_model(checkpoint_path)
         config, codec = bundle.config, bundle.config.codec
@@ -156,6 +157,7 @@ class TrainingModule(GuardedModule):
             "sampling": config.default_sampling,
         }
         module = cls(**stored | settings)
+        config.check_network(module.network)
         module.network.load_state_dict(bundle.weights)
         module._checkpoint = config
         return module if map_location is None else module.to(map_location)

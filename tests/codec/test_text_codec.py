@@ -1,0 +1,213 @@
+"""Text to ids and back, and the codec as plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
+
+from elf_lightning.batch import PromptBatch
+from elf_lightning.codec import RestrictedVocabulary, TextCodec
+from elf_lightning.encoders import PretrainedEncoder
+from elf_lightning.errors import UserError
+
+PAD, EOS = 0, 1
+RESTRICTED = {"kept_ids": [0, 1, 2, 4], "unknown_id": 2}
+
+MakeCodec = Callable[..., TextCodec]
+
+
+def codec_of(folder: str, **changes: Any) -> TextCodec:
+    """A codec whose tokenizer and encoder are in `folder`."""
+    codec = TextCodec(
+        tokenizer=folder,
+        encoder={"class": "PretrainedEncoder", "name_or_path": folder, "layer": None},
+        latent_mean=0.25,
+        latent_std=0.5,
+        max_length=8,
+        pad_id=PAD,
+        eos_id=EOS,
+    )
+    return replace(codec, **changes)
+
+
+@pytest.fixture
+def make_codec(tmp_path: Path) -> MakeCodec:
+    """Makes a codec with a tokenizer of these words, which joins them by `decoder`."""
+
+    def make(words: list[str], decoder: object, **changes: Any) -> TextCodec:
+        numbered = {word: n for n, word in enumerate(["[PAD]", "[SEP]", *words])}
+        tokenizer = Tokenizer(models.WordLevel(numbered, unk_token=words[0]))
+        tokenizer.decoder = decoder
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
+        return codec_of(str(tmp_path), **changes)
+
+    return make
+
+
+# Ids -> text
+
+
+@pytest.mark.parametrize(
+    ("words", "decoder", "expected"),
+    [
+        (["run", "##ning", "dog"], decoders.WordPiece(), ["run", "ning", " dog"]),
+        (["▁run", "ning", "▁dog"], decoders.Metaspace(), ["run", "ning", " dog"]),
+        (["run", "ning", "Ġdog"], decoders.ByteLevel(), ["run", "ning", " dog"]),
+    ],
+)
+def test_pieces_join_as_the_tokenizer_does(
+    make_codec: MakeCodec, words: list[str], decoder: object, expected: list[str]
+) -> None:
+    codec = make_codec(words, decoder)
+    assert codec.pieces([2, 3, 4]) == expected
+    assert "".join(codec.pieces([2, 3, 4])) == codec.decode(torch.tensor([[2, 3, 4]]))[0]
+
+
+def test_padding_and_eos_have_empty_pieces(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
+    assert codec.pieces([2, PAD, 3, EOS, PAD]) == ["run", "", "ning", "", ""]
+    assert codec.pieces([PAD, 4]) == ["", "dog"]
+
+
+def test_pieces_of_a_restricted_vocabulary(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece(), kept_ids=[0, 1, 4, 2], unknown_id=3)
+    assert codec.pieces([3, 2]) == ["run", " dog"]
+
+
+def test_a_letter_of_two_tokens_appears_with_the_second(make_codec: MakeCodec) -> None:
+    codec = make_codec(["Ã", "¤", "b"], decoders.ByteLevel())
+    assert codec.pieces([4, 2, 3, 4]) == ["b", "", "ä", "b"]
+
+
+def test_decoded_texts_have_neither_padding_nor_eos(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
+    ids = [[2, 3, 4, EOS, PAD], [PAD, PAD, PAD, PAD, PAD]]
+    assert codec.decode(ids) == codec.decode(torch.tensor(ids)) == ["running dog", ""]
+    assert codec.decode([]) == []
+
+
+def test_a_restricted_vocabulary_decodes_network_ids(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece(), **RESTRICTED)
+    assert codec.decode([[3, 2]]) == ["dog run"]
+    assert [codec.tokenizer_id(one) for one in range(4)] == RESTRICTED["kept_ids"]
+
+
+# Text -> ids
+
+
+def test_encoded_text_decodes_to_itself(tiny_t5: str) -> None:
+    codec = codec_of(tiny_t5)
+    ids = codec.encode("in the beginning")
+    assert len(ids) == 3
+    assert codec.decode([ids]) == ["in the beginning"]
+
+
+def test_special_tokens_in_a_text_are_ordinary_text(tiny_t5: str) -> None:
+    ids = codec_of(tiny_t5).encode("light </s> <pad> day")
+    assert not {PAD, EOS} & set(ids)
+    assert ids[0] == codec_of(tiny_t5).encode("light")[0]
+
+
+def test_the_vocabulary_is_the_tokenizers_unless_it_is_restricted(make_codec: MakeCodec) -> None:
+    full = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
+    assert (len(full.vocabulary), full.vocabulary.kept_ids) == (5, None)
+    restricted = replace(full, **RESTRICTED)
+    assert isinstance(restricted.vocabulary, RestrictedVocabulary)
+    assert restricted.vocabulary.to_network(torch.tensor([0, 1, 2, 3, 4])).tolist() == [0, 1, 2, 2, 3]
+
+
+def test_a_tokenizer_with_too_few_tokens_is_refused(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "dog"], decoders.WordPiece(), kept_ids=[0, 1, 2, 9], unknown_id=2)
+    with pytest.raises(UserError, match="has 4 tokens, fewer than the model was trained with"):
+        codec.decode([[2]])
+
+
+# Ids -> latents
+
+
+def test_latents_are_those_of_the_named_encoder_normalised(tiny_t5: str) -> None:
+    encoder = PretrainedEncoder(tiny_t5)
+    ids = torch.tensor([[3, 4, 5]])
+    mask = torch.ones_like(ids).bool()
+    prompt = PromptBatch(torch.tensor([0]), ids, mask)
+    latents = codec_of(tiny_t5).embedder.prompts(prompt).latents
+    hidden = encoder(ids, mask[:, None, :].expand(1, 3, 3))
+    torch.testing.assert_close(latents, (hidden - 0.25) / 0.5)
+    loaded = codec_of(tiny_t5, loaded_encoder=encoder)
+    assert loaded.embedder.encoder is encoder
+    assert torch.equal(loaded.embedder.prompts(prompt).latents, latents)
+
+
+# Plain values
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        RESTRICTED | {"latent_mean": [0.5, -1.0], "pad_mode": "eos", "max_condition_length": 4},
+    ],
+)
+def test_plain_values_give_the_codec_back(changes: dict[str, Any]) -> None:
+    codec = codec_of("somewhere", **changes)
+    values = json.loads(json.dumps(codec.to_dict()))
+    assert TextCodec.from_dict(values) == codec
+    assert TextCodec.from_dict(values).to_dict() == codec.to_dict()
+
+
+def test_a_loaded_encoder_is_not_stored_nor_compared(tiny_t5: str) -> None:
+    loaded = codec_of(tiny_t5, loaded_encoder=PretrainedEncoder(tiny_t5))
+    assert loaded == codec_of(tiny_t5)
+    assert TextCodec.from_dict(loaded.to_dict()).loaded_encoder is None
+
+
+def test_a_missing_or_unknown_entry_is_named() -> None:
+    values = codec_of("somewhere").to_dict()
+    with pytest.raises(UserError, match=r"no entry 'codec.latent_std'; is the file complete\?"):
+        TextCodec.from_dict({name: value for name, value in values.items() if name != "latent_std"})
+    with pytest.raises(UserError, match=r"an entry 'codec.wings' that this version"):
+        TextCodec.from_dict(values | {"wings": 2})
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("changes", [{}, {"latent_mean": [0.5] * 3}, RESTRICTED, {"max_condition_length": 4}])
+def test_values_that_fit_the_network_pass(changes: dict[str, Any]) -> None:
+    codec_of("somewhere", **changes).check_sizes(latent_size=3, vocab_size=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tokenizer", 3),
+        ("encoder", "bert"),
+        ("encoder", {"class": "PretrainedEncoder"}),
+        ("kept_ids", "all"),
+        ("kept_ids", [1, 2]),
+        ("kept_ids", ["a"] * 4),
+        ("latent_mean", [0.5]),
+        ("latent_mean", "0.5"),
+        ("latent_std", "0.2"),
+        ("latent_std", 0.0),
+        ("max_length", None),
+        ("max_condition_length", "long"),
+        ("pad_id", None),
+        ("eos_id", 4),
+        ("unknown_id", None),
+    ],
+)
+def test_values_that_do_not_fit_the_network_are_refused(name: str, value: Any) -> None:
+    codec = codec_of("somewhere", **{**RESTRICTED, name: value})
+    with pytest.raises(UserError) as refused:
+        codec.check_sizes(latent_size=3, vocab_size=4)
+    assert f"the codec.{name} {value!r:.40}, which does not fit" in str(refused.value)
+    assert "\n" not in str(refused.value)
