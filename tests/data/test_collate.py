@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from elf_lightning.batch import make_loss_mask
-from elf_lightning.data import Collate, Row
+from elf_lightning.data import Collate, Example
 from elf_lightning.encoders import encoder_mask
 
 
-def rows_of(examples: dict[str, torch.Tensor]) -> list[Row]:
+def rows_of(examples: dict[str, torch.Tensor]) -> list[Example]:
     """The golden examples, `<number>/<column>`, as rows."""
     numbers = sorted({int(name.split("/")[0]) for name in examples})
     return [
-        Row(
+        Example(
             examples[f"{number}/input_ids"].numpy(),
             condition.numpy()
             if (condition := examples.get(f"{number}/condition_input_ids")) is not None
@@ -50,9 +50,9 @@ def test_golden_collate(golden: Callable[[str], Any], kind: str) -> None:
     assert torch.equal(mask.float(), expected["encoder_attention_mask"])
 
 
-def row(target: int, condition: int | None = None) -> Row:
+def row(target: int, condition: int | None = None) -> Example:
     """A row of so many 7s after so many 8s."""
-    return Row(np.full(target, 7), None if condition is None else np.full(condition, 8))
+    return Example(np.full(target, 7), None if condition is None else np.full(condition, 8))
 
 
 def test_pad_mode_pad_counts_real_target_tokens() -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.latents_cache import LatentsFile, SplitLatents
+from elf_lightning.data.latents import LatentsFile, SplitLatents
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork, NetworkConfig
@@ -135,7 +135,7 @@ def test_the_cache_follows_encoder_moments_and_length(
     for variant in variants:
         data = make_data(cache_latents=True, **variant)
         data.prepare_data()
-        files.add(data.store.split("train", torch.device("cpu")).plain.path)
+        files.add(data.store.split("train", torch.device("cpu")).seen.path)
     assert len(files) == len(variants)
 
 
@@ -201,5 +201,5 @@ class TestMoments:
         self, make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = make_data().latent_statistics
-        monkeypatch.setattr("elf_lightning.data.store.measure_latent_statistics", None)
+        monkeypatch.setattr("elf_lightning.data.latents.measure_latent_statistics", None)
         assert make_data().latent_statistics == measured
