@@ -1,4 +1,4 @@
-"""Which ids the network knows, and the way back to text."""
+"""The ids that the network knows."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class TestResume:
         assert fit(resumed, tmp_path, ckpt_path=path, **settings).seen == whole[stop:]
 
     @pytest.mark.parametrize("stop", [3, 8])
-    def test_a_stopped_run_over_a_stream_goes_on_with_the_next_row(
+    def test_a_stopped_run_over_a_stream_continues_with_the_next_sequence(
         self, make_data: Make, text_file: Path, tmp_path: Path, stop: int
     ) -> None:
         folder = tmp_path / "shards"
@@ -219,7 +219,7 @@ class TestBatches:
             fit(data, tmp_path, precision=precision, max_epochs=1)
         assert seen == {torch.bfloat16, torch.float32}
 
-    def test_ranks_share_the_rows(self, make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ranks_share_the_examples(self, make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         data = make_data(max_length=4)
         data.prepare_data()
 
@@ -276,7 +276,7 @@ class TestTextToText:
             **{"source": source, "max_condition_length": 3, "pad_mode": "eos"} | settings
         )
 
-    def test_prompts_hold_the_held_out_conditions(self, make_pairs: Make, tmp_path: Path) -> None:
+    def test_prompts_hold_the_validation_conditions(self, make_pairs: Make, tmp_path: Path) -> None:
         data = make_pairs(num_predict_samples=5)
         (batch,) = trainer(tmp_path).predict(Recorder(), data)
         words = [data.tokenizer.decode(row[:3]) for row in batch.input_ids]
@@ -304,7 +304,7 @@ class TestTextToText:
         assert len(set(drops)) > 1
         assert dropped(0, seed=1) != first or dropped(1, seed=1) != dropped(1)
 
-    def test_held_out_rows_are_never_dropped(self, make_pairs: Make) -> None:
+    def test_validation_conditions_are_never_dropped(self, make_pairs: Make) -> None:
         data = make_pairs(label_drop_probability=1.0)
         data.prepare_data()
         assert not any(batch.label_drop.any() for batch in data.val_dataloader())

@@ -260,7 +260,7 @@ class TestHubDataset:
         assert texts(list(source.stream(epoch=1, seed=0))) != streamed
 
     @pytest.mark.parametrize("parts", [1, 2, 3, 4])
-    def test_no_part_of_a_stream_holds_what_is_held_out(self, tmp_path: Path, parts: int) -> None:
+    def test_no_part_of_a_stream_holds_validation_examples(self, tmp_path: Path, parts: int) -> None:
         folder = tmp_path / "shards"
         folder.mkdir()
         for shard in range(4):

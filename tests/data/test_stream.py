@@ -1,4 +1,4 @@
-"""Rows of a source that is read as a stream."""
+"""Examples of a source that is read as a stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from elf_lightning.data import ELFDataModule, HubDataset
 from elf_lightning.data.resume import Position
-from elf_lightning.data.stream import StreamSettings, stream_examples
+from elf_lightning.data.stream import StreamedExamples
 from elf_lightning.errors import UserError
 
 WORDS = [
@@ -87,7 +87,7 @@ def test_paragraphs_fill_streamed_sequences_as_prepared_ones(
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("done", [1, 2, 3, 5])
-def test_a_resumed_run_goes_on_with_the_next_row(
+def test_a_resumed_run_continues_with_the_next_sequence(
     make_stream: Callable[..., ELFDataModule], workers: int, done: int
 ) -> None:
     whole = rows(make_stream(num_workers=workers), epoch=1)
@@ -97,7 +97,7 @@ def test_a_resumed_run_goes_on_with_the_next_row(
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_workers_leave_out_what_is_held_out(
+def test_workers_leave_out_the_validation_examples(
     make_stream: Callable[..., ELFDataModule], tmp_path: Path, workers: int
 ) -> None:
     folder = tmp_path / "one"
@@ -129,8 +129,8 @@ def test_parts_share_the_stream(make_stream: Callable[..., ELFDataModule], packi
     data = make_stream(packing=packing)
 
     def part(rank: int, number: int) -> list[tuple[int, ...]]:
-        settings = StreamSettings(data.source, data.preparation.tokenize, 2, rank=rank, world_size=2)
-        return [tuple(row.input_ids.tolist()) for row in islice(stream_examples(settings, 0, number, 2), 10)]
+        stream = StreamedExamples(data.source, data.preparation.tokenize, 2, rank=rank, world_size=2)
+        return [tuple(example.input_ids.tolist()) for example in islice(stream.part(0, number, 2), 10)]
 
     parts = [part(rank, number) for rank in (0, 1) for number in (0, 1)]
     assert all(len(rows) == 10 for rows in parts)
@@ -183,4 +183,4 @@ def test_a_stream_without_a_row_is_an_error(
         source={"path": str(folder), "streamed_validation_examples": 1, "validation_split": None}
     )
     with pytest.raises(UserError, match="is too short for one sequence"):
-        next(stream_examples(StreamSettings(data.source, data.preparation.tokenize, 2), 0, 0, 1))
+        next(StreamedExamples(data.source, data.preparation.tokenize, 2).part(0, 0, 1))

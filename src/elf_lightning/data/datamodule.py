@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
-from elf_lightning.data.batch_size import accumulation, check_accumulation, largest_batch_size
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import Example
 from elf_lightning.data.label_drop import LabelDrop
@@ -25,17 +20,17 @@ from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.loaders import Loaders
 from elf_lightning.data.packing import Packing
 from elf_lightning.data.prepare import Preparation, Summary
-from elf_lightning.data.resume import Position
+from elf_lightning.data.resume import ResumableDataModule
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
 
 
-class ELFDataModule(LightningDataModule):
+class ELFDataModule(ResumableDataModule):
     """Prepares a corpus, reads it in batches, and embeds them on the device with a frozen encoder.
 
-    Constructing it reads the tokenizer and the encoder's sizes, no text. `prepare_data` tokenizes, on one
+    Constructing it reads the tokenizer and the encoder's sizes, no text. `prepare_data` tokenises, on one
     process; `vocab_size` of a restricted vocabulary does so too, if it comes first.
 
     Args:
@@ -66,7 +61,7 @@ class ELFDataModule(LightningDataModule):
         latent_std: what the result is divided by; None measures it.
         num_predict_samples: number of texts that `predict` generates; in text-to-text, from that many
             validation conditions.
-        num_proc: processes that tokenize; None for this one alone.
+        num_proc: processes that tokenise; None for this one alone.
 
     Raises:
         UserError: for settings that contradict each other or are out of range.
@@ -95,14 +90,13 @@ class ELFDataModule(LightningDataModule):
         num_predict_samples: int = 16,
         num_proc: int | None = None,
     ) -> None:
-        super().__init__()
         _check_range(
             max_length=(max_length, 1), bucket_step=(bucket_step, 1), batch_size=(batch_size, 1),
             num_workers=(num_workers, 0), num_predict_samples=(num_predict_samples, 1),
             num_proc=(num_proc, 1), seed=(seed, 0),
         )  # fmt: skip
         _check_choices(packing=(packing, Packing), pad_mode=(pad_mode, PadMode))
-        self.label_drop = LabelDrop(label_drop_probability, seed)
+        label_drop = LabelDrop(label_drop_probability, seed)
         if label_drop_probability and max_condition_length is None:
             raise UserError(
                 f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
@@ -117,20 +111,19 @@ class ELFDataModule(LightningDataModule):
             _check_streaming(
                 restrict_vocabulary=restrict_vocabulary, cache_latents=cache_latents, bucket_step=bucket_step
             )
+        super().__init__(batch_size, global_batch_size)
         self.source = source
         self.encoder = encoder
         self.max_length = max_length
         self.pad_mode: PadMode = pad_mode
         self.max_condition_length = max_condition_length
+        self.label_drop = label_drop
         self.bucket_step = bucket_step
-        self.batch_size = self._given_batch_size = batch_size
-        self.global_batch_size = global_batch_size
         self.num_workers = num_workers
         self.seed = seed
         self.restrict_vocabulary = restrict_vocabulary
         self.cache_latents = cache_latents
         self.num_predict_samples = num_predict_samples
-        self.position = Position()
         self.tokenizer = read_tokenizer(encoder.name_or_path)
         self.special = SpecialIds.of(self.tokenizer, pad_mode)
         if restrict_vocabulary:
@@ -212,7 +205,7 @@ class ELFDataModule(LightningDataModule):
     # Preparation
 
     def prepare_data(self) -> None:
-        """Tokenize, measure and embed whatever is not on disk yet; Lightning calls it on one process."""
+        """Tokenise, measure and embed whatever is not on disk yet; Lightning calls it on one process."""
         self.preparation.run()
         _ = self.vocabulary, self.latent_statistics
         if self.cache_latents:
@@ -229,49 +222,12 @@ class ELFDataModule(LightningDataModule):
         """What each prepared split holds; tokens outside a restricted vocabulary are unknown."""
         return self.preparation.summary(self.vocabulary.kept_ids)
 
-    def setup(self, stage: str) -> None:
-        """Begin at the first batch, and set the accumulation that `global_batch_size` needs.
-
-        Raises:
-            UserError: if the Trainer is given another accumulation.
-        """
-        if stage != "fit":
-            return
-        self.position = Position()  # Lightning loads a checkpoint after this
-        if self.global_batch_size is not None and self.trainer is not None:
-            needed = self.accumulation(self.trainer.world_size)
-            check_accumulation(self.global_batch_size, needed, self.trainer.accumulate_grad_batches)
-            self.trainer.accumulate_grad_batches = needed
-
-    def accumulation(self, world_size: int) -> int:
-        """Micro-batches per optimizer step; 1 without `global_batch_size`.
-
-        Raises:
-            UserError: if `global_batch_size` is not a whole number of micro-batches.
-        """
-        return accumulation(self.global_batch_size, self.batch_size, world_size)
-
-    # Resuming
-
-    def reached(self) -> Position | None:
-        """Where the last optimizer step of `fit` left training; None if no training has begun."""
-        return Position.reached(self.trainer, self.batch_size)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where training is in the data."""
-        position = self.reached()
-        return {} if position is None else position.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue there."""
-        self.position = Position.from_state(state_dict)
-
     # Loaders
 
     def train_dataloader(self) -> DataLoader[Example]:
         """Shuffled training examples, from where a loaded checkpoint stopped."""
-        if self.batch_size != self._given_batch_size:
-            self._fit_batch_size()
+        if self.batch_size != self._given_batch_size:  # by BatchSizeFinder
+            self._fit_batch_size(self.num_train_examples)
         return self._loaders().train(self.position, self.seed, self.label_drop, self.bucket_step)
 
     def val_dataloader(self) -> DataLoader[Example]:
@@ -313,35 +269,6 @@ class ELFDataModule(LightningDataModule):
             self.preparation, self.collate, self.store if self.cache_latents else None, self._device(),
             self.batch_size, self.num_workers, *self._rank(),
         )  # fmt: skip
-
-    def _fit_batch_size(self) -> None:
-        """Make a batch size that was set after construction, as BatchSizeFinder does, fit the data."""
-        _, world_size = self._rank()
-        size = largest_batch_size(
-            self.batch_size, self.num_train_examples, self.global_batch_size, world_size
-        )
-        if size != self.batch_size:
-            rank_zero_warn(
-                f"batch size {self.batch_size} does not fit data.global_batch_size {self.global_batch_size} "
-                f"and {self.num_train_examples} training sequences; using {size}"
-            )
-            self.batch_size = size
-        if self.global_batch_size is not None and self.trainer is not None:
-            self.trainer.accumulate_grad_batches = self.accumulation(world_size)
-
-    # The Trainer's device, precision and rank
-
-    def _device(self) -> torch.device:
-        if self.trainer is not None:
-            return self.trainer.strategy.root_device
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-
-    def _precision(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.trainer is None else self.trainer.precision_plugin.forward_context()
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
 def _check_range(**settings: tuple[int | None, int]) -> None:

@@ -47,10 +47,6 @@ class Examples(Protocol):
         """The examples with these indices."""
         ...
 
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each example, condition included, (N,)."""
-        ...
-
 
 class PackedExamples:
     """Slices of the memory-mapped stream of all tokens; no token is copied to disk.
@@ -90,8 +86,8 @@ class PackedExamples:
         """Tokens of each example, (N,)."""
         if self._cuts is None:
             return np.full(len(self), self._length, np.int32)
-        lengths = np.diff(self._cuts["end"], prepend=0) + self._cuts["eos"]
-        return lengths.astype(np.int32, copy=False)
+        lengths: npt.NDArray[np.int64] = np.diff(self._cuts["end"], prepend=0) + self._cuts["eos"]
+        return lengths.astype(np.int32)
 
     def _read(self, index: int) -> Ids:
         if self._cuts is None:
@@ -148,11 +144,9 @@ class WholeExamples:
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each example, condition included, (N,)."""
         columns = [self._dataset.data.column(name).chunks for name in self._columns]
-        return np.sum(
-            [np.concatenate([chunk.value_lengths().to_numpy() for chunk in column]) for column in columns],
-            axis=0,
-            dtype=np.int32,
-        )
+        chunks = [[chunk.value_lengths().to_numpy() for chunk in column] for column in columns]
+        lengths: npt.NDArray[np.int32] = np.sum([np.concatenate(column) for column in chunks], 0, np.int32)
+        return lengths
 
 
 class EmptyExamples:
@@ -171,7 +165,3 @@ class EmptyExamples:
     def read(self, indices: Sequence[int]) -> list[Example]:
         """Empty examples with these indices."""
         return [Example(np.empty(0, dtype=np.int64), index=index) for index in indices]
-
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """Zeros, (N,)."""
-        return np.zeros(len(self), np.int32)

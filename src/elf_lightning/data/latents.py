@@ -30,15 +30,16 @@ EMBEDDED_TOKENS = 8_192
 
 @dataclass(frozen=True)
 class LatentsFile:
-    """Normalised latents in bfloat16, memory-mapped.
+    """A split's normalised latents in bfloat16, memory-mapped.
 
     Attributes:
         path: the file.
-        shape: examples N, positions S, channels C.
+        shape: versions V, examples N, positions S, channels C. The second version, if there is one, holds
+            the latents of label-dropped examples, whose targets do not see the condition.
     """
 
     path: Path
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int, int]
 
     @property
     def num_bytes(self) -> int:
@@ -54,47 +55,15 @@ class LatentsFile:
         """What a worker process needs: it maps the file itself."""
         return {"path": self.path, "shape": self.shape}
 
-    def read(self, indices: Tensor) -> Tensor:
-        """Latents (B, S, C) of these examples, in bfloat16."""
-        return self._latents[indices]
+    def read(self, indices: Sequence[int], label_drop: Tensor) -> Tensor:
+        """Latents (B, S, C) of these examples, in bfloat16, where `label_drop` is (B,) boolean."""
+        return self._latents[label_drop.long(), torch.tensor(indices)]
 
     def write(self, batches: Iterable[Tensor]) -> None:
-        """Write the latents (B, S, C) of all examples, in order."""
+        """Write the latents (B, S, C) of all examples in order, one version after the other."""
         with self.path.open("wb") as file:
             for latents in batches:
                 file.write(latents.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
-
-
-@dataclass(frozen=True)
-class SplitLatents:
-    """A split's latents, and those of label-dropped examples if there may be any.
-
-    Attributes:
-        seen: latents of examples whose target sees the condition.
-        dropped: latents of examples whose target does not; None where no condition is dropped.
-    """
-
-    seen: LatentsFile
-    dropped: LatentsFile | None = None
-
-    @classmethod
-    def at(cls, folder: Path, split: str, shape: tuple[int, int, int], label_drop: bool) -> SplitLatents:
-        """The files of one split in a cache folder, written or not."""
-        seen = LatentsFile(folder / f"{split}.latents", shape)
-        return cls(seen, LatentsFile(folder / f"{split}.dropped", shape) if label_drop else None)
-
-    @property
-    def files(self) -> list[LatentsFile]:
-        """All files of the split."""
-        return [self.seen] if self.dropped is None else [self.seen, self.dropped]
-
-    def read(self, indices: Sequence[int], label_drop: Tensor) -> Tensor:
-        """Latents (B, S, C) of these examples, those of dropped ones where `label_drop` (B,) is True."""
-        index = torch.tensor(indices)
-        latents = self.seen.read(index)
-        if self.dropped is not None and label_drop.any():
-            latents[label_drop] = self.dropped.read(index[label_drop])
-        return latents
 
 
 @dataclass(frozen=True)
@@ -107,7 +76,7 @@ class CollateLatents:
     """
 
     collate: Collate
-    latents: SplitLatents
+    latents: LatentsFile
 
     def __call__(self, examples: Sequence[Example]) -> LatentBatch:
         """The batch of these examples with its latents (B, S, C), in bfloat16."""
@@ -170,32 +139,32 @@ class LatentsStore:
         with written_once(self._latents_folder(statistics)) as unfinished:
             if unfinished is None:
                 return
-            splits = {name: self._at(unfinished, name) for name in self.preparation.splits()}
-            num_bytes = sum(file.num_bytes for split in splits.values() for file in split.files)
-            require_space(self.preparation.cache_dir, num_bytes)
+            files = {name: self._file(unfinished, name) for name in self.preparation.splits()}
+            require_space(self.preparation.cache_dir, sum(file.num_bytes for file in files.values()))
             embedder = Embedder(self.encoder, statistics)
-            for name, split in splits.items():
-                for file in split.files:
-                    self._write(embedder, name, file, device, drop=file is split.dropped)
+            for split, file in files.items():
+                self._write(embedder, split, file, device)
 
-    def split(self, name: str, device: torch.device) -> SplitLatents:
+    def split(self, name: str, device: torch.device) -> LatentsFile:
         """The written latents of a split."""
-        return self._at(self._latents_folder(self.latent_statistics(device)), name)
+        return self._file(self._latents_folder(self.latent_statistics(device)), name)
 
-    def _at(self, folder: Path, split: str) -> SplitLatents:
-        shape = (len(self.preparation.examples(split)), self.collate.max_length, self.encoder.latent_size)
-        return SplitLatents.at(folder, split, shape, self.label_drop and split == "train")
+    def _file(self, folder: Path, split: str) -> LatentsFile:
+        versions = 2 if self.label_drop and split == "train" else 1
+        examples = len(self.preparation.examples(split))
+        shape = (versions, examples, self.collate.max_length, self.encoder.latent_size)
+        return LatentsFile(folder / f"{split}.latents", shape)
 
-    def _write(
-        self, embedder: Embedder, split: str, file: LatentsFile, device: torch.device, drop: bool
-    ) -> None:
+    def _write(self, embedder: Embedder, split: str, file: LatentsFile, device: torch.device) -> None:
         from rich.progress import track
 
         latents = (
-            embedder.tokens(replace(batch, label_drop=torch.full_like(batch.label_drop, drop))).latents
+            embedder.tokens(replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))).latents
+            for drop in range(file.shape[0])
             for batch in self._batches(split, device)
         )
-        file.write(track(latents, f"Embedding {split}", total=-(-file.shape[0] // self._batch_size)))
+        batches = file.shape[0] * -(-file.shape[1] // self._batch_size)
+        file.write(track(latents, f"Embedding {split}", total=batches))
 
     @property
     def _batch_size(self) -> int:

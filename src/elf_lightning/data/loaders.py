@@ -17,7 +17,7 @@ from elf_lightning.data.latents import CollateLatents, LatentsStore
 from elf_lightning.data.prepare import Preparation
 from elf_lightning.data.resume import Position
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
-from elf_lightning.data.stream import StreamedExamples, StreamSettings
+from elf_lightning.data.stream import StreamedExamples
 
 MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
 
@@ -106,7 +106,7 @@ class Loaders:
     def prompts(self, count: int) -> DataLoader[Example]:
         """Prompts to generate from: empty ones, or in text-to-text the first validation conditions."""
         conditional = self.collate.max_condition_length is not None
-        examples = self.preparation.examples("validation") if conditional else EmptyExamples(count)
+        examples: Examples = self.preparation.examples("validation") if conditional else EmptyExamples(count)
         sampler = ShardSampler(min(count, len(examples)), self.rank, self.world_size, even=False)
         return self._loader(KeyedExamples(examples), sampler, CollatePrompts(self.collate))
 
@@ -115,10 +115,8 @@ class Loaders:
         if preparation.source.streamed_examples is None:
             return KeyedExamples(preparation.examples("train"), label_drop)
         return StreamedExamples(
-            StreamSettings(
-                preparation.source, preparation.tokenize, self.batch_size, self.rank, self.world_size, seed,
-                label_drop,
-            )
+            preparation.source, preparation.tokenize, self.batch_size, self.rank, self.world_size, seed,
+            label_drop,
         )  # fmt: skip
 
     def _with_latents(self, collate: Collate, split: str) -> MakeBatch:

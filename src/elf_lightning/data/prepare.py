@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elf_lightning.data.cache import cache_key, written_once
-from elf_lightning.data.examples import Examples, PackedExamples, WholeExamples, write_cuts
+from elf_lightning.data.examples import PackedExamples, WholeExamples, write_cuts
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.tokenize import TRUNCATED, Tokenize
 from elf_lightning.errors import UserError
@@ -56,13 +56,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Tokenizes a source into memory-mapped files.
+    """Tokenises a source into memory-mapped files.
 
     Args:
         source: where the text comes from.
         tokenize: makes token ids of it.
         cache_dir: folder for prepared data.
-        num_proc: processes that tokenize; None for this one alone.
+        num_proc: processes that tokenise; None for this one alone.
     """
 
     source: Source
@@ -123,7 +123,7 @@ class Preparation:
             cache_file_name=str(folder / "tokens.arrow"),
             new_fingerprint=f"{self.key}-{folder.name}",
             num_proc=self.num_proc,
-            desc=f"Tokenizing {folder.name}",
+            desc=f"Tokenising {folder.name}",
         )
         if not len(tokens):
             raise UserError(
@@ -142,7 +142,7 @@ class Preparation:
         """Names of the prepared splits."""
         return sorted(path.name for path in self.folder.iterdir())
 
-    def examples(self, split: str) -> Examples:
+    def examples(self, split: str) -> PackedExamples | WholeExamples:
         """The prepared examples of a split.
 
         Raises:

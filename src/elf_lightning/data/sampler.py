@@ -89,7 +89,7 @@ class EpochSampler(RankSampler):
         return self.num_batches * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        batches = self._order().view(self.num_batches, self.num_replicas, self.batch_size)
+        batches = self._order().view(self.num_batches, self.num_replicas, self.batch_size).numpy()
         for batch in batches[self.first_batch :, self.rank]:
             yield from (self.epoch * self.num_examples + batch).tolist()
 

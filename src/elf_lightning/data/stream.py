@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -17,14 +17,18 @@ from elf_lightning.data.tokenize import Table, Tokenize
 from elf_lightning.errors import UserError
 
 READ_AT_ONCE = 256
-"""Documents that are tokenized together."""
+"""Documents that are tokenised together."""
 
 
-@dataclass(frozen=True)
-class StreamSettings:
-    """How a stream becomes examples.
+class StreamedExamples(Dataset[Example]):
+    """A stream's examples by key, `epoch * len + index`, for keys in order.
 
-    Attributes:
+    The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
+    stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
+    another part than before, continues with the same examples; it reads and tokenises again what was
+    trained on before. A part that ends starts again.
+
+    Args:
         source: the stream.
         tokenize: makes token ids of its documents.
         batch_size: examples per batch and rank.
@@ -34,32 +38,26 @@ class StreamSettings:
         label_drop: which conditions are hidden from their targets.
     """
 
-    source: Source
-    tokenize: Tokenize
-    batch_size: int
-    rank: int = 0
-    world_size: int = 1
-    seed: int = 0
-    label_drop: LabelDrop = LabelDrop()
-
-
-class StreamedExamples(Dataset[Example]):
-    """A stream's examples by key, `epoch * len + index`, for keys in order.
-
-    The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
-    stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
-    another part than before, continues with the same examples; it reads and tokenizes again what was
-    trained on before. A part that ends starts again.
-
-    Args:
-        settings: the stream and how it becomes examples.
-    """
-
-    def __init__(self, settings: StreamSettings) -> None:
-        assert settings.source.streamed_examples is not None
-        self.settings = settings
-        self.num_examples = settings.source.streamed_examples
-        self._part: tuple[int, int] | None = None
+    def __init__(
+        self,
+        source: Source,
+        tokenize: Tokenize,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        label_drop: LabelDrop | None = None,
+    ) -> None:
+        assert source.streamed_examples is not None
+        self.source = source
+        self.tokenize = tokenize
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.label_drop = label_drop or LabelDrop()
+        self.num_examples = source.streamed_examples
+        self._open: tuple[int, int] | None = None
         self._turn = 0
         self._examples: Iterator[Example] = iter(())
 
@@ -70,51 +68,49 @@ class StreamedExamples(Dataset[Example]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[Example]:
-        settings = self.settings
         worker = get_worker_info()
         workers = 1 if worker is None else worker.num_workers
         epoch, first = divmod(keys[0], self.num_examples)
-        turn, part = divmod(first // (settings.batch_size * settings.world_size), workers)
-        if self._part != (epoch, part) or turn < self._turn:
-            self._part, self._turn = (epoch, part), 0
-            self._examples = stream_examples(settings, epoch, part, workers)
-        skipped = (turn - self._turn) * settings.batch_size
+        turn, part = divmod(first // (self.batch_size * self.world_size), workers)
+        if self._open != (epoch, part) or turn < self._turn:
+            self._open, self._turn = (epoch, part), 0
+            self._examples = self.part(epoch, part, workers)
+        skipped = (turn - self._turn) * self.batch_size
         examples = list(islice(self._examples, skipped, skipped + len(keys)))
         self._turn = turn + 1
         return [
-            settings.label_drop(replace(example, index=key % self.num_examples), epoch)
+            self.label_drop(replace(example, index=key % self.num_examples), epoch)
             for example, key in zip(examples, keys, strict=True)
         ]
 
+    def part(self, epoch: int, part: int, parts: int) -> Iterator[Example]:
+        """The examples of one of the parts of this rank's share of the stream, without end.
 
-def stream_examples(settings: StreamSettings, epoch: int, part: int, parts: int) -> Iterator[Example]:
-    """The examples of one of the parts of this rank's share of a stream, without end.
+        Raises:
+            UserError: if it has no example.
+        """
+        from datasets.distributed import split_dataset_by_node
 
-    Raises:
-        UserError: if it has no example.
-    """
-    from datasets.distributed import split_dataset_by_node
-
-    while True:
-        stream = split_dataset_by_node(
-            settings.source.stream(epoch, settings.seed),
-            rank=settings.rank * parts + part,
-            world_size=settings.world_size * parts,
-        )
-        empty = True
-        # `iter` with a batch size, since plain iteration would split the stream once more by worker.
-        for example in _examples(settings.tokenize, stream.iter(READ_AT_ONCE)):
-            empty = False
-            yield example
-        if empty:
-            raise UserError(
-                f"source {type(settings.source).__name__}: part {part + 1} of {parts} of the stream is too "
-                "short for one sequence; use fewer data.num_workers"
+        while True:
+            stream = split_dataset_by_node(
+                self.source.stream(epoch, self.seed),
+                rank=self.rank * parts + part,
+                world_size=self.world_size * parts,
             )
+            empty = True
+            # `iter` with a batch size, since plain iteration would split the stream once more by worker.
+            for example in _examples(self.tokenize, stream.iter(READ_AT_ONCE)):
+                empty = False
+                yield example
+            if empty:
+                raise UserError(
+                    f"source {type(self.source).__name__}: part {part + 1} of {parts} of the stream is too "
+                    "short for one sequence; use fewer data.num_workers"
+                )
 
 
 def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]:
-    tables = _tokenized(tokenize, batches)
+    tables = _tokenised(tokenize, batches)
     if tokenize.packs:
         texts = (ids for table in tables for ids in table[IDS])
         for sequence in packed(texts, tokenize.packing, tokenize.max_length, tokenize.eos_id):
@@ -126,7 +122,7 @@ def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]
             yield Example(np.array(ids), None if condition is None else np.array(condition, dtype=np.int64))
 
 
-def _tokenized(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Table]:
+def _tokenised(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Table]:
     for columns in batches:
         tokenize.check_columns(list(columns))
         yield tokenize(columns)

@@ -104,7 +104,7 @@ class Tokenize:
 
         if self.packs and self.packing == "paragraphs":
             texts = self._texts(columns[TEXT], name)
-            return _whole(self._tokenized([line for text in texts for line in text.splitlines()]))
+            return _whole(self._tokenised([line for text in texts for line in text.splitlines()]))
         targets = self._ids(columns, TEXT, IDS, name)
         if TEXT in columns:
             targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
@@ -145,7 +145,7 @@ class Tokenize:
     def _ids(self, columns: Table, text: str, ids: str, name: Name) -> list[list[int]]:
         """Ids of a column of texts or of ids; a missing value counts as an empty one."""
         if ids not in columns:
-            return self._tokenized(self._texts(columns[text], name))
+            return self._tokenised(self._texts(columns[text], name))
         given = [one or [] for one in columns[ids]]
         self._check_ids(given, name)
         return given
@@ -159,7 +159,7 @@ class Tokenize:
             )
         return texts
 
-    def _tokenized(self, texts: list[str]) -> list[list[int]]:
+    def _tokenised(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
         tokens = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)

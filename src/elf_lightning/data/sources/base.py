@@ -51,13 +51,26 @@ class Source(ABC):
 
 
 class FileSource(Source):
-    """Files of one kind, with validation files of their own or a fraction split off for validation."""
+    """Files of one kind.
+
+    Args:
+        path: file, folder (searched for files of this kind) or glob pattern, or a list of them.
+        validation: validation files, given as `path`; None uses the last examples for validation.
+        validation_fraction: fraction of examples for validation where `validation` is not given.
+    """
 
     suffixes: ClassVar[tuple[str, ...]]
     """Endings of the files that a folder is searched for."""
-    path: str | list[str]
-    validation: str | list[str] | None
-    validation_fraction: float
+
+    def __init__(
+        self,
+        path: str | list[str],
+        validation: str | list[str] | None = None,
+        validation_fraction: float = 0.05,
+    ) -> None:
+        self.path = path
+        self.validation = validation
+        self.validation_fraction = validation_fraction
 
     @abstractmethod
     def read(self, files: list[Path], scratch: Path) -> Dataset:

@@ -34,11 +34,9 @@ class DatasetFiles(FileSource):
         condition_column: str | None = None,
         validation_fraction: float = 0.05,
     ) -> None:
-        self.path = path
-        self.validation = validation
+        super().__init__(path, validation, validation_fraction)
         self.text_column = text_column
         self.condition_column = condition_column
-        self.validation_fraction = validation_fraction
 
     def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import Dataset, concatenate_datasets

@@ -36,16 +36,6 @@ class JsonLines(FileSource):
 
     suffixes = (".jsonl",)
 
-    def __init__(
-        self,
-        path: str | list[str],
-        validation: str | list[str] | None = None,
-        validation_fraction: float = 0.05,
-    ) -> None:
-        self.path = path
-        self.validation = validation
-        self.validation_fraction = validation_fraction
-
     def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import List, Value
 

@@ -40,10 +40,8 @@ class TextFiles(FileSource):
     ) -> None:
         if document not in get_args(Unit):
             raise UserError(f"source document '{document}': choose {', '.join(get_args(Unit))}")
-        self.path = path
+        super().__init__(path, validation, validation_fraction)
         self.document: Unit = document
-        self.validation = validation
-        self.validation_fraction = validation_fraction
 
     def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import Value

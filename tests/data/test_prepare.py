@@ -1,4 +1,4 @@
-"""Text -> rows of ids, on disk."""
+"""Text -> token ids on disk -> examples."""
 
 from __future__ import annotations
 
