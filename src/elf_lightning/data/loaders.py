@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -22,6 +22,7 @@ from elf_lightning.data.stream import StreamedExamples
 MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
 
 
+@dataclass(eq=False)
 class KeyedExamples(Dataset[Example]):
     """A split's examples by key (`epoch * len + index`), each with its label drop.
 
@@ -30,9 +31,8 @@ class KeyedExamples(Dataset[Example]):
         label_drop: which conditions are hidden from their targets.
     """
 
-    def __init__(self, examples: Examples, label_drop: LabelDrop | None = None) -> None:
-        self.examples = examples
-        self.label_drop = label_drop or LabelDrop()
+    examples: Examples
+    label_drop: LabelDrop = field(default_factory=LabelDrop)
 
     def __len__(self) -> int:
         return len(self.examples)

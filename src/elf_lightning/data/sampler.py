@@ -17,29 +17,12 @@ POOL_BATCHES = 64
 """Batches among which examples of similar length are brought together."""
 
 
-class RankSampler(DistributedSampler[int]):
-    """This rank's part of `num_examples` examples.
-
-    Lightning leaves a DistributedSampler as it is, and would shard any other sampler once more.
-
-    Args:
-        num_examples: number of examples.
-        rank: index of this process.
-        world_size: number of processes.
-    """
-
-    def __init__(self, num_examples: int, rank: int, world_size: int) -> None:
-        # The parent uses nothing but the length of its data set.
-        super().__init__(cast(Dataset[int], range(num_examples)), num_replicas=world_size, rank=rank)
-        self.num_examples = num_examples
-
-
-class EpochSampler(RankSampler):
+class EpochSampler(DistributedSampler[int]):
     """Example keys, batch after batch, sharded over ranks.
 
     A key is `epoch * num_examples + index`, so that whatever is drawn for an example (label drop) can depend
     on the epoch in every worker process. All ranks get the same number of full batches; the examples that
-    remain are left out of the epoch.
+    remain are left out of the epoch. (Lightning would shard any but a DistributedSampler once more.)
 
     Args:
         num_examples: number of examples.
@@ -66,12 +49,11 @@ class EpochSampler(RankSampler):
         shuffle: bool = True,
         lengths: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        super().__init__(num_examples, rank, world_size)
+        super().__init__(_only_length(num_examples), world_size, rank, shuffle, seed)
+        self.num_examples = num_examples
         self.batch_size = batch_size
-        self.seed = seed
         self.epoch = epoch
         self.first_batch = first_batch
-        self.shuffle = shuffle
         self.lengths = lengths
 
     @property
@@ -117,7 +99,7 @@ class EpochSampler(RankSampler):
         return torch.cat(mixed)
 
 
-class ShardSampler(RankSampler):
+class ShardSampler(DistributedSampler[int]):
     """Every `world_size`-th example, in order.
 
     With fewer examples than processes some processes get the same example, because one without any would
@@ -131,7 +113,7 @@ class ShardSampler(RankSampler):
     """
 
     def __init__(self, num_examples: int, rank: int, world_size: int, even: bool) -> None:
-        super().__init__(num_examples, rank, world_size)
+        super().__init__(_only_length(num_examples), world_size, rank)
         fewer = 0 < num_examples < world_size
         end = num_examples - num_examples % world_size if even and not fewer else num_examples
         self.indices = range(rank % num_examples if fewer else rank, end, world_size)
@@ -141,3 +123,8 @@ class ShardSampler(RankSampler):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
+
+
+def _only_length(num_examples: int) -> Dataset[int]:
+    """All that a DistributedSampler uses of its data set."""
+    return cast(Dataset[int], range(num_examples))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -20,6 +20,7 @@ READ_AT_ONCE = 256
 """Documents that are tokenised together."""
 
 
+@dataclass(eq=False)
 class StreamedExamples(Dataset[Example]):
     """A stream's examples by key, `epoch * len + index`, for keys in order.
 
@@ -38,31 +39,22 @@ class StreamedExamples(Dataset[Example]):
         label_drop: which conditions are hidden from their targets.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        tokenize: Tokenize,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        seed: int = 0,
-        label_drop: LabelDrop | None = None,
-    ) -> None:
-        assert source.streamed_examples is not None
-        self.source = source
-        self.tokenize = tokenize
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.seed = seed
-        self.label_drop = label_drop or LabelDrop()
-        self.num_examples = source.streamed_examples
+    source: Source
+    tokenize: Tokenize
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 0
+    label_drop: LabelDrop = field(default_factory=LabelDrop)
+
+    def __post_init__(self) -> None:
         self._open: tuple[int, int] | None = None
         self._turn = 0
         self._examples: Iterator[Example] = iter(())
 
     def __len__(self) -> int:
-        return self.num_examples
+        assert self.source.streamed_examples is not None
+        return self.source.streamed_examples
 
     def __getitem__(self, key: int) -> Example:
         return self.__getitems__([key])[0]
@@ -70,7 +62,7 @@ class StreamedExamples(Dataset[Example]):
     def __getitems__(self, keys: Sequence[int]) -> list[Example]:
         worker = get_worker_info()
         workers = 1 if worker is None else worker.num_workers
-        epoch, first = divmod(keys[0], self.num_examples)
+        epoch, first = divmod(keys[0], len(self))
         turn, part = divmod(first // (self.batch_size * self.world_size), workers)
         if self._open != (epoch, part) or turn < self._turn:
             self._open, self._turn = (epoch, part), 0
@@ -79,7 +71,7 @@ class StreamedExamples(Dataset[Example]):
         examples = list(islice(self._examples, skipped, skipped + len(keys)))
         self._turn = turn + 1
         return [
-            self.label_drop(replace(example, index=key % self.num_examples), epoch)
+            self.label_drop(replace(example, index=key % len(self)), epoch)
             for example, key in zip(examples, keys, strict=True)
         ]
 
