@@ -39,7 +39,7 @@ def pack_encoder(name_or_path: str, folder: Path) -> None:
 
 def all_rows(data: ELFDataModule, split: str) -> Tensor:
     """Tokenizer ids of a split's rows, (N, S) int32."""
-    rows = data.preparation.rows(split)
+    rows = data.preparation.examples(split)
     ids = np.stack([row.input_ids for row in rows.read(range(len(rows)))])
     return torch.from_numpy(ids.astype(np.int32))
 
@@ -55,7 +55,7 @@ def pack_corpus(options: argparse.Namespace, folder: Path) -> None:
     data.prepare_data()
     save_file({split: all_rows(data, split) for split in ("train", "validation")}, folder / ROWS_FILE)
     (folder / DECODING_FILE).write_text(json.dumps(data.decoding_state()))
-    print(f"{data.train_rows} rows of {options.max_length}, {data.vocab_size} pieces")
+    print(f"{data.num_train_examples} rows of {options.max_length}, {data.vocab_size} pieces")
 
 
 def pack_package(name: str, folder: Path) -> None:

@@ -1,14 +1,12 @@
-"""Which ids the network knows, and the way back to text."""
+"""The ids that the network knows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from elf_lightning.data import Detokenizer, ELFDataModule
 from elf_lightning.codec.vocabulary import RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.encoders import read_tokenizer
 from elf_lightning.errors import UserError
@@ -54,59 +52,3 @@ def test_no_pad_token(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no pad token; set data.pad_mode to eos"):
         SpecialIds.of(tokenizer, "pad")
     assert SpecialIds.of(tokenizer, "eos").pad == SpecialIds.of(tokenizer, "eos").eos
-
-
-class TestDataModule:
-    def test_the_network_knows_what_occurs_in_training(self, make_data: Callable[..., ELFDataModule]) -> None:
-        full, data = make_data(), make_data(restrict_vocabulary=True)
-        assert data.vocab_size < full.vocab_size == len(full.tokenizer)
-        kept = data.tokenizer.convert_ids_to_tokens(data.vocabulary.kept_ids)
-        assert {"[PAD]", "[UNK]", "[SEP]", "beginning", "light"} <= set(kept)
-        assert not {"evening", "firmament"} & set(kept)
-        assert (kept[data.pad_id], kept[data.eos_id], kept[data.unknown_id]) == ("[PAD]", "[SEP]", "[UNK]")
-
-    def test_training_has_no_unknown_pieces_and_held_out_rows_may(
-        self, make_data: Callable[..., ELFDataModule]
-    ) -> None:
-        data = make_data(restrict_vocabulary=True)
-        data.prepare_data()
-        for batch in data.train_dataloader():
-            assert not (data.on_after_batch_transfer(batch, 0).input_ids == data.unknown_id).any()
-        unknown = [
-            (data.on_after_batch_transfer(batch, 0).input_ids == data.unknown_id).any()
-            for batch in data.val_dataloader()
-        ]
-        assert any(unknown)
-
-    def test_the_encoder_sees_the_tokenizers_ids(self, make_data: Callable[..., ELFDataModule]) -> None:
-        full, restricted = make_data(), make_data(restrict_vocabulary=True)
-        full.prepare_data()
-        first, second = (
-            data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0) for data in (full, restricted)
-        )
-        assert torch.equal(first.latents, second.latents)
-        assert not torch.equal(first.input_ids, second.input_ids)
-
-    def test_text_comes_back(self, make_data: Callable[..., ELFDataModule]) -> None:
-        data = make_data(restrict_vocabulary=True, packing="truncate", max_length=20)
-        data.prepare_data()
-        detokenize = Detokenizer.from_state(data.decoding_state())
-        texts = [
-            text
-            for batch in data.train_dataloader()
-            for text in detokenize(data.on_after_batch_transfer(batch, 0).input_ids)
-        ]
-        assert "in the beginning god created the heaven and the earth" in texts
-
-
-def test_a_tokenizer_without_an_unknown_token_cannot_be_restricted(
-    make_data: Callable[..., ELFDataModule], tmp_path: Path, tiny_bert: str
-) -> None:
-    folder = tmp_path / "model"
-    save_tokenizer(folder, pad_token="[PAD]", eos_token="</s>")
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).write_bytes((Path(tiny_bert) / name).read_bytes())
-    from elf_lightning.encoders import PretrainedEncoder
-
-    with pytest.raises(UserError, match=r"data.restrict_vocabulary: .* has no unknown token"):
-        make_data(encoder=PretrainedEncoder(str(folder)), restrict_vocabulary=True)

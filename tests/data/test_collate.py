@@ -1,4 +1,4 @@
-"""Rows -> padded batch, as recorded and by hand."""
+"""Examples -> padded batch, as recorded and by hand."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from elf_lightning.batch import make_loss_mask
-from elf_lightning.data import Collate, Row
+from elf_lightning.data import Collate, Example
 from elf_lightning.encoders import encoder_mask
 
 
-def rows_of(examples: dict[str, torch.Tensor]) -> list[Row]:
-    """The golden examples, `<number>/<column>`, as rows."""
+def rows_of(examples: dict[str, torch.Tensor]) -> list[Example]:
+    """The golden examples, `<number>/<column>`."""
     numbers = sorted({int(name.split("/")[0]) for name in examples})
     return [
-        Row(
+        Example(
             examples[f"{number}/input_ids"].numpy(),
             condition.numpy()
             if (condition := examples.get(f"{number}/condition_input_ids")) is not None
@@ -50,9 +50,9 @@ def test_golden_collate(golden: Callable[[str], Any], kind: str) -> None:
     assert torch.equal(mask.float(), expected["encoder_attention_mask"])
 
 
-def row(target: int, condition: int | None = None) -> Row:
-    """A row of so many 7s after so many 8s."""
-    return Row(np.full(target, 7), None if condition is None else np.full(condition, 8))
+def row(target: int, condition: int | None = None) -> Example:
+    """A target of so many 7s after a condition of so many 8s."""
+    return Example(np.full(target, 7), None if condition is None else np.full(condition, 8))
 
 
 def test_pad_mode_pad_counts_real_target_tokens() -> None:
@@ -68,7 +68,7 @@ def test_pad_mode_eos_counts_all_but_the_condition() -> None:
     assert batch.loss_mask.tolist() == [[False] * 2 + [True] * 4]
 
 
-def test_counting_positions_never_hold_a_condition() -> None:
+def test_the_loss_mask_never_holds_a_condition() -> None:
     attention = torch.tensor([[True, True, False]])
     condition = torch.tensor([[True, False, False]])
     assert make_loss_mask(attention, condition, "pad").tolist() == [[False, True, False]]

@@ -10,11 +10,16 @@ import pytest
 import torch
 from datasets import Dataset
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.data import ELFDataModule, HubDataset, JsonLines
-from elf_lightning.data.position import Position
+from elf_lightning.data.prepare import Preparation
+from elf_lightning.data.resume import VERSION, Position
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.encoders import PretrainedEncoder, TokenTableEncoder
 from elf_lightning.errors import UserError
@@ -41,6 +46,14 @@ class Recorder(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class StepCounter(Recorder):
+    """Asks for the number of steps beforehand, as a schedule does; Lightning then makes loaders early."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches > 0
+        return super().configure_optimizers()
 
 
 class SaveAfter(Callback):
@@ -97,7 +110,7 @@ class TestResume:
         assert fit(resumed, tmp_path, ckpt_path=path, **settings).seen == whole[stop:]
 
     @pytest.mark.parametrize("stop", [3, 8])
-    def test_a_stopped_run_over_a_stream_goes_on_with_the_next_row(
+    def test_a_stopped_run_over_a_stream_continues_with_the_next_sequence(
         self, make_data: Make, text_file: Path, tmp_path: Path, stop: int
     ) -> None:
         folder = tmp_path / "shards"
@@ -105,7 +118,9 @@ class TestResume:
         lines = text_file.read_text().splitlines()
         for shard in range(2):
             Dataset.from_dict({"text": lines[shard::2]}).to_json(folder / f"train-{shard}.jsonl")
-        source = HubDataset(str(folder), streamed_rows=12, streamed_validation_rows=1, shuffle_buffer=4)
+        source = HubDataset(
+            str(folder), streamed_examples=12, streamed_validation_examples=1, shuffle_buffer=4
+        )
         data = {"source": source, "num_workers": 2, "max_length": 4}
         settings = {"limit_val_batches": 0, "max_epochs": 2}
         whole = fit(make_data(**data), tmp_path, **settings).seen
@@ -133,7 +148,7 @@ class TestResume:
         with pytest.raises(SystemExit):
             fit(make_data(), tmp_path, callbacks=[SaveAfter(1, path)])
         with pytest.raises(
-            UserError, match=r"batch_size 1 x 1 device\(s\) is 1 rows .* batches of 2"
+            UserError, match=r"batch_size 1 x 1 device\(s\) is 1 sequences .* batches of 2"
         ) as error:
             fit(make_data(batch_size=1), tmp_path, ckpt_path=path)
         assert "\n" not in str(error.value)
@@ -147,10 +162,19 @@ class TestResume:
     ) -> None:
         data = make_data(max_length=4, batch_size=1)
         data.prepare_data()
-        data.load_state_dict({"epoch": 0, "batch": 3, "batch_rows": 2})
+        data.load_state_dict({"version": VERSION, "epoch": 0, "batch": 3, "examples_per_batch": 2})
         with pytest.raises(UserError, match="batch_size 1 x 1 device"):
             data.train_dataloader()
         monkeypatch.setattr(ELFDataModule, "_rank", lambda _: (0, 2))
+        assert len(list(data.train_dataloader())) == 4
+
+    def test_a_checkpoint_of_another_order_warns_in_one_line(self, make_data: Make) -> None:
+        data = make_data(max_length=4)
+        data.prepare_data()
+        with pytest.warns(UserWarning, match="shuffled differently") as warnings:
+            data.load_state_dict({"epoch": 1, "batch": 3, "batch_rows": 2})
+        assert "\n" not in str(warnings[0].message)
+        assert data.position == Position(1, 3, 2)
         assert len(list(data.train_dataloader())) == 4
 
     def test_validation_in_between_changes_nothing(self, make_data: Make, tmp_path: Path) -> None:
@@ -195,7 +219,7 @@ class TestBatches:
             fit(data, tmp_path, precision=precision, max_epochs=1)
         assert seen == {torch.bfloat16, torch.float32}
 
-    def test_ranks_share_the_rows(self, make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ranks_share_the_examples(self, make_data: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         data = make_data(max_length=4)
         data.prepare_data()
 
@@ -232,7 +256,7 @@ class TestBatches:
         assert fit(data, tmp_path, max_epochs=1).seen
 
     def test_unconditional_prompts_are_empty(self, make_data: Make, tmp_path: Path) -> None:
-        data = make_data(num_predict_rows=3, restrict_vocabulary=True)
+        data = make_data(num_predict_samples=3, restrict_vocabulary=True)
         batches = trainer(tmp_path).predict(Recorder(), data)
         assert [batch.index.tolist() for batch in batches] == [[0, 1], [2]]
         assert batches[0].latents.shape == (2, 8, 16)
@@ -252,8 +276,8 @@ class TestTextToText:
             **{"source": source, "max_condition_length": 3, "pad_mode": "eos"} | settings
         )
 
-    def test_prompts_hold_the_held_out_conditions(self, make_pairs: Make, tmp_path: Path) -> None:
-        data = make_pairs(num_predict_rows=5)
+    def test_prompts_hold_the_validation_conditions(self, make_pairs: Make, tmp_path: Path) -> None:
+        data = make_pairs(num_predict_samples=5)
         (batch,) = trainer(tmp_path).predict(Recorder(), data)
         words = [data.tokenizer.decode(row[:3]) for row in batch.input_ids]
         assert words == ["the earth now", "the deep now"]
@@ -280,7 +304,7 @@ class TestTextToText:
         assert len(set(drops)) > 1
         assert dropped(0, seed=1) != first or dropped(1, seed=1) != dropped(1)
 
-    def test_held_out_rows_are_never_dropped(self, make_pairs: Make) -> None:
+    def test_validation_conditions_are_never_dropped(self, make_pairs: Make) -> None:
         data = make_pairs(label_drop_probability=1.0)
         data.prepare_data()
         assert not any(batch.label_drop.any() for batch in data.val_dataloader())
@@ -294,14 +318,14 @@ class TestSizes:
         assert (data.pad_id, data.eos_id, data.unknown_id) == (0, 3, None)
         assert not (tmp_path / "cache").exists()
 
-    def test_train_rows(self, make_data: Make) -> None:
+    def test_num_train_examples(self, make_data: Make) -> None:
         data = make_data(max_length=4)
-        assert data.train_rows == 14
+        assert data.num_train_examples == 14
         assert len(data.train_dataloader()) == 7
 
-    def test_decoding_state_is_plain(self, make_data: Make, tmp_path: Path) -> None:
+    def test_the_codec_is_plain(self, make_data: Make, tmp_path: Path) -> None:
         data = make_data(restrict_vocabulary=True)
-        state = data.decoding_state()
+        state = data.codec.to_dict()
         torch.save(state, tmp_path / "state.pt")
         assert torch.load(tmp_path / "state.pt", weights_only=True) == state
         assert state["encoder"] == data.encoder.identity()
@@ -327,9 +351,119 @@ class TestSizes:
 
     def test_a_fit_begins_at_the_first_batch(self, make_data: Make) -> None:
         data = make_data()
-        data.load_state_dict({"epoch": 1, "batch": 3, "batch_rows": 2})
+        data.load_state_dict({"version": VERSION, "epoch": 1, "batch": 3, "examples_per_batch": 2})
         data.setup("fit")
         assert data.position == Position()
+
+
+class TestRestrictedVocabulary:
+    def test_the_network_knows_what_occurs_in_training(self, make_data: Make) -> None:
+        full, data = make_data(), make_data(restrict_vocabulary=True)
+        assert data.vocab_size < full.vocab_size == len(full.tokenizer)
+        kept = data.tokenizer.convert_ids_to_tokens(data.vocabulary.kept_ids)
+        assert {"[PAD]", "[UNK]", "[SEP]", "beginning", "light"} <= set(kept)
+        assert not {"evening", "firmament"} & set(kept)
+        assert (kept[data.pad_id], kept[data.eos_id], kept[data.unknown_id]) == ("[PAD]", "[SEP]", "[UNK]")
+
+    def test_training_has_no_unknown_tokens_and_validation_may(self, make_data: Make) -> None:
+        data = make_data(restrict_vocabulary=True)
+        data.prepare_data()
+        for batch in data.train_dataloader():
+            assert not (data.on_after_batch_transfer(batch, 0).input_ids == data.unknown_id).any()
+        unknown = [
+            (data.on_after_batch_transfer(batch, 0).input_ids == data.unknown_id).any()
+            for batch in data.val_dataloader()
+        ]
+        assert any(unknown)
+
+    def test_the_encoder_sees_the_tokenizers_ids(self, make_data: Make) -> None:
+        full, restricted = make_data(), make_data(restrict_vocabulary=True)
+        full.prepare_data()
+        first, second = (
+            data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0) for data in (full, restricted)
+        )
+        assert torch.equal(first.latents, second.latents)
+        assert not torch.equal(first.input_ids, second.input_ids)
+
+    def test_text_comes_back(self, make_data: Make) -> None:
+        data = make_data(restrict_vocabulary=True, packing="truncate", max_length=20)
+        data.prepare_data()
+        texts = [
+            text
+            for batch in data.train_dataloader()
+            for text in data.codec.decode(data.on_after_batch_transfer(batch, 0).input_ids)
+        ]
+        assert "in the beginning god created the heaven and the earth" in texts
+
+    def test_a_tokenizer_without_an_unknown_token_is_refused(
+        self, make_data: Make, tmp_path: Path, tiny_bert: str
+    ) -> None:
+        folder = tmp_path / "model"
+        words = WordLevel({"[PAD]": 0, "</s>": 1, "a": 2})
+        PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(words), pad_token="[PAD]", eos_token="</s>"
+        ).save_pretrained(folder)
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_bytes((Path(tiny_bert) / name).read_bytes())
+        with pytest.raises(UserError, match=r"data.restrict_vocabulary true: .* has no unknown token"):
+            make_data(encoder=PretrainedEncoder(str(folder)), restrict_vocabulary=True)
+
+    def test_it_is_built_on_first_use_and_then_read(
+        self, make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = make_data(restrict_vocabulary=True)
+        assert not (tmp_path / "cache").exists()
+        assert data.vocab_size < len(data.tokenizer)
+        monkeypatch.setattr(Preparation, "run", None)
+        assert make_data(restrict_vocabulary=True).vocab_size == data.vocab_size
+
+
+class TestBatchSizeFinder:
+    """Lightning's BatchSizeFinder sets `batch_size`, and restores a checkpoint of the old one."""
+
+    def find(
+        self, make_data: Make, tmp_path: Path, module: Recorder, trials: int, **settings: Any
+    ) -> tuple[ELFDataModule, Trainer]:
+        data = make_data(**{"max_length": 4, "batch_size": 1} | settings)
+        finder = BatchSizeFinder(max_trials=trials, steps_per_trial=1)
+        # Loaders that are made again after the search meet the restored position.
+        run = trainer(tmp_path, callbacks=[finder], reload_dataloaders_every_n_epochs=1, max_epochs=2)
+        module.seen = []
+        run.fit(module, data)
+        return data, run
+
+    @pytest.mark.parametrize("kind", [Recorder, StepCounter])
+    def test_training_goes_on_with_the_size_it_found(
+        self, make_data: Make, tmp_path: Path, kind: type[Recorder]
+    ) -> None:
+        module = kind()
+        data, _ = self.find(make_data, tmp_path, module, trials=2)
+        assert data.batch_size == 4
+        expected = fit(make_data(max_length=4, batch_size=4), tmp_path, max_epochs=2)
+        assert module.seen[-len(expected.seen) :] == expected.seen
+
+    def test_it_stops_at_the_size_of_the_corpus(self, make_data: Make, tmp_path: Path) -> None:
+        module = Recorder()
+        data, _ = self.find(make_data, tmp_path, module, trials=25)
+        assert data.batch_size == data.num_train_examples == 14
+        assert [len(batch) for batch in module.seen[-2:]] == [14, 14]
+
+    @pytest.mark.parametrize(("trials", "size", "accumulation"), [(2, 4, 3), (3, 6, 2), (4, 12, 1)])
+    def test_the_size_divides_the_global_batch_size(
+        self, make_data: Make, tmp_path: Path, trials: int, size: int, accumulation: int
+    ) -> None:
+        module = Recorder()
+        data, run = self.find(make_data, tmp_path, module, trials, global_batch_size=12)
+        assert (data.batch_size, run.accumulate_grad_batches) == (size, accumulation)
+
+    def test_a_checkpoint_of_the_found_size_is_resumed(self, make_data: Make, tmp_path: Path) -> None:
+        path = tmp_path / "found.ckpt"
+        _, run = self.find(make_data, tmp_path, Recorder(), trials=2)
+        run.save_checkpoint(path)
+        with pytest.raises(UserError, match=r"batch_size 1 x 1 device\(s\) is 1 sequences per batch"):
+            fit(make_data(max_length=4, batch_size=1), tmp_path, ckpt_path=path)
+        resumed = fit(make_data(max_length=4, batch_size=4), tmp_path, ckpt_path=path)
+        assert len(resumed.seen) == 3
 
 
 class TestMistakes:
@@ -340,6 +474,7 @@ class TestMistakes:
             ({"max_length": 0}, r"data.max_length 0 must be at least 1"),
             ({"max_condition_length": 8}, r"data.max_condition_length 8 must lie between 1 and .*, 7"),
             ({"max_condition_length": 0}, r"data.max_condition_length 0"),
+            ({"condition_eos": True}, r"data.condition_eos true: there are no conditions"),
             (
                 {"label_drop_probability": 0.1},
                 r"data.label_drop_probability 0.1: there is no condition to drop",
@@ -347,12 +482,12 @@ class TestMistakes:
             ({"label_drop_probability": 1.5}, r"data.label_drop_probability 1.5 must lie between 0 and 1"),
             ({"batch_size": 0}, r"data.batch_size 0 must be at least 1"),
             ({"num_workers": -1}, r"data.num_workers -1 must be at least 0"),
-            ({"num_predict_rows": 0}, r"data.num_predict_rows 0 must be at least 1"),
+            ({"num_predict_samples": 0}, r"data.num_predict_samples 0 must be at least 1"),
             ({"num_proc": 0}, r"data.num_proc 0 must be at least 1"),
             ({"seed": -1}, r"data.seed -1 must be at least 0"),
-            ({"packing": "packed"}, r"data.packing 'packed': choose pack, truncate, wrap"),
+            ({"packing": "packed"}, r"data.packing 'packed': choose pack, paragraphs, truncate, wrap"),
             ({"pad_mode": "bos"}, r"data.pad_mode 'bos': choose pad, eos"),
-            ({"bucket_step": 4}, r"data.bucket_step 4: packed rows are all of one length"),
+            ({"bucket_step": 4}, r"data.bucket_step 4: packed sequences all have the same length"),
             ({"latent_mean": 0.0}, r"give both, or neither"),
             ({"latent_mean": 0.0, "latent_std": 0.0}, r"data.latent_std 0.0 must be positive"),
         ],
@@ -372,7 +507,7 @@ class TestMistakes:
         data = make_data(batch_size=100)
         data.prepare_data()
         with pytest.raises(
-            UserError, match=r"data.batch_size 100 x 1 device\(s\) is more than the 7 training rows"
+            UserError, match=r"data.batch_size 100 x 1 device\(s\) is more than the 7 training sequences"
         ):
             data.train_dataloader()
 

@@ -4,27 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from elf_lightning.data.sampler import POOL_BATCHES, EpochSampler, ShardSampler, keyed_generator, permuted
-
-
-@given(size=st.integers(1, 3000), key=st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_permuted_is_a_shuffle(size: int, key: int) -> None:
-    assert sorted(permuted(np.arange(size), size, key)) == list(range(size))
-
-
-def test_permuted_can_be_asked_for_any_part() -> None:
-    whole = permuted(np.arange(1000), 1000, 3, 4)
-    assert permuted(np.array([17, 999]), 1000, 3, 4).tolist() == whole[[17, 999]].tolist()
-
-
-def test_permuted_leaves_no_trace_of_the_order() -> None:
-    places = permuted(np.arange(20_000), 20_000, 0, 0)
-    assert abs(np.corrcoef(np.arange(20_000), places)[0, 1]) < 0.03
-    assert abs(np.corrcoef(places[:-1], places[1:])[0, 1]) < 0.03
+from elf_lightning.data.sampler import POOL_BATCHES, EpochSampler, ShardSampler
 
 
 def keys(sampler: EpochSampler) -> list[int]:
@@ -110,8 +91,3 @@ def test_shards_cover_the_rows(even: bool) -> None:
 @pytest.mark.parametrize("even", [True, False])
 def test_no_rank_is_without_examples(even: bool) -> None:
     assert [list(ShardSampler(2, rank, 4, even)) for rank in range(4)] == [[0], [1], [0], [1]]
-
-
-def test_keyed_draws_depend_on_the_whole_key() -> None:
-    draws = {keyed_generator(*key).initial_seed() for key in [(0, 1), (1, 0), (0, 1, 0), (0, 2)]}
-    assert len(draws) == 4

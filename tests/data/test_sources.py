@@ -148,7 +148,7 @@ class TestJsonLines:
             ('{"words": "a"}\n', "has the keys words; its lines need text, or input and output"),
             ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
             ('{"text": "a"}\n{"input": "a"}\n', "line 2 has no 'text'"),
-            ('{"text": "a"}\n\n["b"]\n', "line 3 is no JSON object"),
+            ('{"text": "a"}\n\n["b"]\n', "line 3 is not a JSON object"),
             ('{"text": "a"}\n{"text": 5}\n', "line 2 has something other than a string as 'text'"),
             ('{"text": ["a"]}\n', "line 1 has something other than a string as 'text'"),
             ('{"input_ids": [1, 1.5]}\n', "line 1 has something other than a list of whole numbers"),
@@ -217,7 +217,7 @@ class TestSavedDataset:
             load(SavedDataset(str(tmp_path / "saved")), tmp_path)
 
     def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"no folder written by save_to_disk; .* use TextFiles"):
+        with pytest.raises(UserError, match=r"not a folder written by save_to_disk; .* use TextFiles"):
             load(SavedDataset(str(tmp_path)), tmp_path)
 
     @pytest.mark.parametrize("path", ["nobody/no-such-set", "/no/such/folder"])
@@ -249,7 +249,9 @@ class TestHubDataset:
         assert train[0] == {"text": "target 0", "condition_text": "quelle 0"}
 
     def test_a_stream_is_not_prepared(self, folder: str, tmp_path: Path) -> None:
-        source = HubDataset(folder, text_column="translation.en", streamed_rows=8, streamed_validation_rows=4)
+        source = HubDataset(
+            folder, text_column="translation.en", streamed_examples=8, streamed_validation_examples=4
+        )
         splits = source.load(tmp_path)
         assert set(splits) == {"validation"}
         assert texts(splits["validation"].to_list()) == [pair["en"] for pair in PAIRS[:4]]
@@ -258,13 +260,13 @@ class TestHubDataset:
         assert texts(list(source.stream(epoch=1, seed=0))) != streamed
 
     @pytest.mark.parametrize("parts", [1, 2, 3, 4])
-    def test_no_part_of_a_stream_holds_what_is_held_out(self, tmp_path: Path, parts: int) -> None:
+    def test_no_part_of_a_stream_holds_validation_examples(self, tmp_path: Path, parts: int) -> None:
         folder = tmp_path / "shards"
         folder.mkdir()
         for shard in range(4):
             rows = {"text": [f"{shard} {number}" for number in range(10)]}
             Dataset.from_dict(rows).to_parquet(folder / f"train-{shard}.parquet")
-        source = HubDataset(str(folder), streamed_rows=8, streamed_validation_rows=6)
+        source = HubDataset(str(folder), streamed_examples=8, streamed_validation_examples=6)
         validation = texts(source.load(tmp_path)["validation"].to_list())
         trained = [
             text
@@ -275,13 +277,13 @@ class TestHubDataset:
         assert len(trained) == len(set(trained)) == 34
         assert not set(trained) & set(validation)
 
-    @pytest.mark.parametrize("streamed_rows", [None, 5])
-    def test_a_bad_file(self, tmp_path: Path, streamed_rows: int | None) -> None:
+    @pytest.mark.parametrize("streamed_examples", [None, 5])
+    def test_a_bad_file(self, tmp_path: Path, streamed_examples: int | None) -> None:
         folder = tmp_path / "bad"
         folder.mkdir()
         (folder / "train.jsonl").write_text('{"text": "a"}\n{"text": \n')
         with pytest.raises(UserError, match=r"split 'train' could not be read: JSON parse error") as error:
-            load(HubDataset(str(folder), streamed_rows=streamed_rows), tmp_path)
+            load(HubDataset(str(folder), streamed_examples=streamed_examples), tmp_path)
         assert "\n" not in str(error.value)
 
     def test_identity_changes_with_the_files_of_a_folder(self, folder: str) -> None:
@@ -293,10 +295,13 @@ class TestHubDataset:
     def test_identity_of_what_is_on_the_hub(self) -> None:
         assert HubDataset("nobody/no-such-set").identity()["files"] == []
 
-    @pytest.mark.parametrize("streamed_rows", [None, 5])
-    def test_a_wrong_column(self, folder: str, tmp_path: Path, streamed_rows: int | None) -> None:
+    @pytest.mark.parametrize("streamed_examples", [None, 5])
+    def test_a_wrong_column(self, folder: str, tmp_path: Path, streamed_examples: int | None) -> None:
         with pytest.raises(UserError, match=r"has no column 'translation.fr'"):
-            load(HubDataset(folder, text_column="translation.fr", streamed_rows=streamed_rows), tmp_path)
+            load(
+                HubDataset(folder, text_column="translation.fr", streamed_examples=streamed_examples),
+                tmp_path,
+            )
 
     def test_a_wrong_split(self, folder: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="split 'dev'"):

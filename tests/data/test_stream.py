@@ -1,4 +1,4 @@
-"""Rows of a source that is read as a stream."""
+"""Examples of a source that is read as a stream."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 
 from elf_lightning.data import ELFDataModule, HubDataset
-from elf_lightning.data.position import Position
-from elf_lightning.data.stream import StreamSettings, stream_rows
+from elf_lightning.data.resume import Position
+from elf_lightning.data.stream import StreamedExamples
 from elf_lightning.errors import UserError
 
 WORDS = [
@@ -43,7 +43,7 @@ def make_stream(make_data: Callable[..., ELFDataModule], tmp_path: Path) -> Call
     Dataset.from_dict({"text": WORDS}).to_json(folder / "validation.jsonl")
 
     def make(source: dict[str, Any] | None = None, **overrides: Any) -> ELFDataModule:
-        settings = {"streamed_rows": 12, "validation_split": "validation", "shuffle_buffer": 4}
+        settings = {"streamed_examples": 12, "validation_split": "validation", "shuffle_buffer": 4}
         hub = HubDataset(**{"path": str(folder)} | settings | (source or {}))
         return make_data(**{"source": hub, "max_length": 4} | overrides)
 
@@ -59,7 +59,7 @@ def rows(data: ELFDataModule, epoch: int = 0) -> list[list[int]]:
 
 def test_an_epoch_has_the_rows_asked_for(make_stream: Callable[..., ELFDataModule]) -> None:
     data = make_stream()
-    assert data.train_rows == 12
+    assert data.num_train_examples == 12
     assert len(data.train_dataloader()) == 6
     assert len(rows(data)) == 12
 
@@ -69,9 +69,25 @@ def test_epochs_differ_and_each_repeats_exactly(make_stream: Callable[..., ELFDa
     assert first == again != second
 
 
+def test_paragraphs_fill_streamed_sequences_as_prepared_ones(
+    make_stream: Callable[..., ELFDataModule], tmp_path: Path
+) -> None:
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    texts = [f"{first} god\n\nnow {second} {first}\nform" for first in WORDS[:6] for second in WORDS[6:]]
+    Dataset.from_dict({"text": texts}).to_json(folder / "train.jsonl")
+    source = {"path": str(folder), "validation_split": "train", "shuffle_buffer": 1}
+    streamed = make_stream(source | {"streamed_examples": 20}, packing="paragraphs", max_length=8)
+    prepared = make_stream(source | {"streamed_examples": None}, packing="paragraphs", max_length=8)
+    prepared.prepare_data()
+    examples = prepared.preparation.examples("train").read(range(20))
+    found = [[token for token in row if token != streamed.special.pad] for row in rows(streamed)]
+    assert found == [example.input_ids.tolist() for example in examples]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("done", [1, 2, 3, 5])
-def test_a_resumed_run_goes_on_with_the_next_row(
+def test_a_resumed_run_continues_with_the_next_sequence(
     make_stream: Callable[..., ELFDataModule], workers: int, done: int
 ) -> None:
     whole = rows(make_stream(num_workers=workers), epoch=1)
@@ -81,7 +97,7 @@ def test_a_resumed_run_goes_on_with_the_next_row(
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_workers_leave_out_what_is_held_out(
+def test_workers_leave_out_the_validation_examples(
     make_stream: Callable[..., ELFDataModule], tmp_path: Path, workers: int
 ) -> None:
     folder = tmp_path / "one"
@@ -89,8 +105,8 @@ def test_workers_leave_out_what_is_held_out(
     for shard in range(workers or 1):
         texts = [f"{WORDS[shard]} {WORDS[number]}" for number in range(10)]
         Dataset.from_dict({"text": texts}).to_json(folder / f"train-{shard}.jsonl")
-    source = {"path": str(folder), "validation_split": None, "streamed_validation_rows": 3}
-    data = make_stream(source | {"streamed_rows": 40}, num_workers=workers, packing="truncate")
+    source = {"path": str(folder), "validation_split": None, "streamed_validation_examples": 3}
+    data = make_stream(source | {"streamed_examples": 40}, num_workers=workers, packing="truncate")
     trained = {tuple(row) for row in rows(data)}
     validation = {tuple(row) for batch in data.val_dataloader() for row in batch.input_ids.tolist()}
     assert (len(validation), len(trained)) == (3, 10 * (workers or 1) - 3)
@@ -103,8 +119,8 @@ def test_one_shard_is_enough_for_two_workers(
     folder = tmp_path / "one"
     folder.mkdir()
     Dataset.from_dict({"text": WORDS}).to_json(folder / "train.jsonl")
-    source = {"path": str(folder), "validation_split": None, "streamed_validation_rows": 2}
-    data = make_stream(source | {"streamed_rows": 40}, num_workers=2, packing="truncate")
+    source = {"path": str(folder), "validation_split": None, "streamed_validation_examples": 2}
+    data = make_stream(source | {"streamed_examples": 40}, num_workers=2, packing="truncate")
     assert len({tuple(row) for row in rows(data)}) == 10
 
 
@@ -113,8 +129,8 @@ def test_parts_share_the_stream(make_stream: Callable[..., ELFDataModule], packi
     data = make_stream(packing=packing)
 
     def part(rank: int, number: int) -> list[tuple[int, ...]]:
-        settings = StreamSettings(data.source, data.preparation.tokenize, 2, rank=rank, world_size=2)
-        return [tuple(row.input_ids.tolist()) for row in islice(stream_rows(settings, 0, number, 2), 10)]
+        stream = StreamedExamples(data.source, data.preparation.tokenize, 2, rank=rank, world_size=2)
+        return [tuple(example.input_ids.tolist()) for example in islice(stream.part(0, number, 2), 10)]
 
     parts = [part(rank, number) for rank in (0, 1) for number in (0, 1)]
     assert all(len(rows) == 10 for rows in parts)
@@ -123,7 +139,7 @@ def test_parts_share_the_stream(make_stream: Callable[..., ELFDataModule], packi
 
 
 def test_a_stream_that_ends_starts_again(make_stream: Callable[..., ELFDataModule]) -> None:
-    found = rows(make_stream({"streamed_rows": 100}, packing="truncate"))
+    found = rows(make_stream({"streamed_examples": 100}, packing="truncate"))
     assert len(found) == 100
     assert len({tuple(row) for row in found}) == 40
 
@@ -163,6 +179,8 @@ def test_a_stream_without_a_row_is_an_error(
     folder = tmp_path / "empty"
     folder.mkdir()
     Dataset.from_dict({"text": [""] * 3}).to_json(folder / "train.jsonl")
-    data = make_stream(source={"path": str(folder), "streamed_validation_rows": 1, "validation_split": None})
-    with pytest.raises(UserError, match="has not one row"):
-        next(stream_rows(StreamSettings(data.source, data.preparation.tokenize, 2), 0, 0, 1))
+    data = make_stream(
+        source={"path": str(folder), "streamed_validation_examples": 1, "validation_split": None}
+    )
+    with pytest.raises(UserError, match="is too short for one sequence"):
+        next(StreamedExamples(data.source, data.preparation.tokenize, 2).part(0, 0, 1))

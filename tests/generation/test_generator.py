@@ -212,7 +212,7 @@ def data(tmp_path: Path, tiny_t5: str) -> ELFDataModule:
         PretrainedEncoder(tiny_t5),
         max_length=12,
         batch_size=4,
-        num_predict_rows=5,
+        num_predict_samples=5,
         cache_dir=str(tmp_path / "cache"),
     )
 

@@ -63,7 +63,7 @@ def test_predicted_texts_come_back(data: ELFDataModule, tmp_path: Path) -> None:
     batches = run.predict(model, datamodule=data)
     assert batches is not None
     rows = [row for batch in batches for row in batch]
-    assert len(rows) == data.num_predict_rows
+    assert len(rows) == data.num_predict_samples
     again = trainer(tmp_path).predict(model, datamodule=data)
     assert again is not None
     assert rows == [row for batch in again for row in batch]

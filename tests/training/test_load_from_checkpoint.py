@@ -65,7 +65,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, tiny_bert: str) -> ELFDataMod
         max_length=8,
         batch_size=4,
         restrict_vocabulary=True,
-        num_predict_rows=3,
+        num_predict_samples=3,
         cache_dir=str(folder / "cache"),
     )
 

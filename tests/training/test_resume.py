@@ -46,8 +46,8 @@ def a_stream() -> dict[str, Any]:
         Path(f"shards/train-{shard}.jsonl").write_text(rows)
     arguments = {
         "path": "shards",
-        "streamed_rows": 45,
-        "streamed_validation_rows": 8,
+        "streamed_examples": 45,
+        "streamed_validation_examples": 8,
         "shuffle_buffer": 4,
     }
     return {"data.source": {"class_path": "HubDataset", "init_args": arguments}}

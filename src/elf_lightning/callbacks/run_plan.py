@@ -13,7 +13,7 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.checks import check_accumulation, whole_batches
+from elf_lightning.data.batch_size import check_accumulation, whole_batches
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
@@ -136,7 +136,7 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
         needed = data.accumulation(devices)
         check_accumulation(data.global_batch_size, needed, accumulation)
         accumulation = needed
-    rows = data.train_rows
+    rows = data.num_train_examples
     batches = _limited(whole_batches(rows, data.batch_size, devices), trainer.limit_train_batches)
     if batches == 0:
         raise UserError(

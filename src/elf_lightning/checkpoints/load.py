@@ -91,7 +91,9 @@ def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBun
         raise UserError(
             f"max_condition_length is {condition}; give 1 to {length - 1}, since max_length is {length}"
         )
-    codec = replace(codec, max_length=length, max_condition_length=condition)
+    codec = replace(
+        codec, max_length=length, max_condition_length=condition, condition_eos=condition is not None
+    )
     return replace(official, config=replace(official.config, max_length=length, codec=codec))
 
 

@@ -9,6 +9,9 @@ from typing import Any
 KEYS = {
     "held_out_fraction": "validation_fraction",
     "judge": "scoring_model",
+    "num_predict_rows": "num_predict_samples",
+    "streamed_rows": "streamed_examples",
+    "streamed_validation_rows": "streamed_validation_examples",
 }
 """Old name of a setting -> its name now."""
 OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-dtype"}

@@ -25,13 +25,13 @@ class PreparingTrainer(NonTrainingTrainer):
         datamodule.prepare_data()
         preparation = datamodule.preparation
         for split in preparation.splits():
-            rows = len(preparation.rows(split))
+            rows = len(preparation.examples(split))
             print(f"{split:11}{rows:,} rows of at most {datamodule.max_length:,} tokens")
         print(f"in         {preparation.folder}")
         if datamodule.cache_latents:
             for split in preparation.splits():
-                files = datamodule.store.split(split, self.strategy.root_device).files
-                print(f"latents    {sum(file.num_bytes for file in files) / 1e9:,.2f} GB of {split}")
+                num_bytes = datamodule.store.split(split, self.strategy.root_device).num_bytes
+                print(f"latents    {num_bytes / 1e9:,.2f} GB of {split}")
 
 
 def run(arguments: Sequence[str]) -> None:

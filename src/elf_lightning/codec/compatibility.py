@@ -21,6 +21,7 @@ SETTINGS = {
     "pad_id": "the tokenizer of data.encoder",
     "unknown_id": "the tokenizer of data.encoder",
     "max_condition_length": "data.max_condition_length",
+    "condition_eos": "data.condition_eos",
     "latent_mean": "data.latent_mean",
     "latent_std": "data.latent_std",
 }

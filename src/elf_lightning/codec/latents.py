@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.encoders import Encoder, encoder_mask
+from elf_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """What latents are normalised by.
+    """What normalises latents.
 
     Attributes:
         mean: one number, or one for each of the C channels.
@@ -25,17 +27,34 @@ class LatentStatistics:
     std: float
 
     @classmethod
-    def measure(cls, hidden: Tensor) -> LatentStatistics:
+    def given(cls, mean: float | list[float] | None, std: float | None) -> Self | None:
+        """The statistics that `data.latent_mean` and `data.latent_std` give; None to measure them.
+
+        Raises:
+            UserError: if only one is given, or the standard deviation is not positive.
+        """
+        if (mean is None) != (std is None):
+            raise UserError(
+                f"data.latent_mean {mean} and data.latent_std {std}: give both, or neither to measure them"
+            )
+        if mean is None or std is None:
+            return None
+        if std <= 0:
+            raise UserError(f"data.latent_std {std} must be positive")
+        return cls(mean, std)
+
+    @classmethod
+    def measure(cls, hidden: Tensor) -> Self:
         """Each channel's mean, and one standard deviation around it, of hidden states (N, C)."""
         mean = hidden.double().mean(0)
         return cls(mean=mean.float().tolist(), std=float((hidden - mean).square().mean().sqrt()))
 
 
 class Embedder:
-    """A frozen encoder with the normalisation of its latents; it goes where its batches are.
+    """A frozen encoder with the normalisation of its latents; it moves to the device of its batches.
 
     Args:
-        encoder: gives the hidden states.
+        encoder: makes hidden states.
         latent_statistics: normalise them.
     """
 
@@ -69,20 +88,20 @@ class Embedder:
 
 
 def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
-    """Prompts without a condition: their latents are 0, and no encoder is needed."""
+    """Prompts without a condition: their latents are 0 and need no encoder."""
     latents = torch.zeros(*batch.input_ids.shape, latent_size, device=batch.input_ids.device)
     return LatentPromptBatch(**vars(batch), latents=latents)
 
 
 @torch.no_grad()
 def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
-    """What the encoder gives for a batch of tokenizer ids, (B, S, C)."""
+    """The encoder's output for a batch of tokenizer ids, (B, S, C)."""
     mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
     return encoder(batch.input_ids, mask)  # type: ignore[no-any-return]
 
 
 def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
-    """LatentStatistics of the real tokens of some batches."""
+    """The statistics of some batches, padding left out."""
     return LatentStatistics.measure(
         torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
     )

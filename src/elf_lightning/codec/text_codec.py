@@ -39,6 +39,7 @@ class TextCodec:
         eos_id: network id that ends a text.
         pad_mode: what fills a sequence: the pad id, which is not learned, or EOS, which is.
         max_condition_length: longest condition in tokens; None for unconditional text.
+        condition_eos: whether conditions end with EOS.
         kept_ids: tokenizer id of each network id, ascending; None where they are the same.
         unknown_id: network id of tokens outside a restricted vocabulary.
         loaded_encoder: the encoder itself, where it is in memory already; not stored.
@@ -53,6 +54,7 @@ class TextCodec:
     eos_id: int
     pad_mode: PadMode = "pad"
     max_condition_length: int | None = None
+    condition_eos: bool = False
     kept_ids: list[int] | None = None
     unknown_id: int | None = None
     loaded_encoder: Encoder | None = field(default=None, compare=False, repr=False)
@@ -103,6 +105,7 @@ class TextCodec:
             "latent_std": isinstance(self.latent_std, int | float) and self.latent_std > 0,
             "max_length": isinstance(self.max_length, int),
             "max_condition_length": isinstance(self.max_condition_length, int | None),
+            "condition_eos": isinstance(self.condition_eos, bool),
             "pad_id": self.pad_id in ids,
             "eos_id": self.eos_id in ids,
             "unknown_id": self.unknown_id in ids if self.kept_ids else self.unknown_id is None,

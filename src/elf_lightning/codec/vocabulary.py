@@ -1,4 +1,4 @@
-"""Which token ids the network knows: all of the tokenizer's, or only those that occur in the corpus."""
+"""The token ids that the network knows: all of the tokenizer's, or those that occur in the corpus."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PadMode = Literal["pad", "eos"]
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The tokenizer's ids with a meaning of their own.
+    """The tokenizer's special ids.
 
     Attributes:
         eos: ends a text: `eos_token`, else `sep_token`.
-        pad: the pad id; EOS where the tokenizer has none.
-        fill: fills rows: the pad id, or EOS in pad mode `eos`.
-        unknown: the id of unknown pieces, if there is one.
+        pad: the pad id; EOS if the tokenizer has none.
+        fill: fills sequences: the pad id, or EOS in pad mode `eos`.
+        unknown: the id of unknown tokens; None if the tokenizer has none.
     """
 
     eos: int
@@ -53,16 +53,32 @@ class SpecialIds:
         pad = eos if pad is None else pad
         return cls(eos, pad, eos if pad_mode == "eos" else pad, tokenizer.unk_token_id)
 
+    def require_unknown(self, tokenizer: str) -> int:
+        """The id of unknown tokens, which a restricted vocabulary needs.
+
+        Args:
+            tokenizer: the tokenizer's name, for the error message.
+
+        Raises:
+            UserError: if the tokenizer has none.
+        """
+        if self.unknown is None:
+            raise UserError(
+                f"data.restrict_vocabulary true: tokenizer '{tokenizer}' has no unknown token to stand for "
+                "the tokens left out; set it to false"
+            )
+        return self.unknown
+
 
 class Vocabulary:
-    """All ids of a tokenizer: the network's are the same.
+    """All ids of a tokenizer, which are also the network's.
 
     Args:
         size: number of ids.
 
     Attributes:
-        kept_ids: tokenizer id of each network id; None where they are the same.
-        unknown_id: network id of pieces outside; None where there are none.
+        kept_ids: tokenizer id of each network id; None if they are the same.
+        unknown_id: network id of tokens left out; None if none are.
     """
 
     kept_ids: list[int] | None = None
@@ -84,12 +100,12 @@ class Vocabulary:
 
 
 class RestrictedVocabulary(Vocabulary):
-    """Only the pieces that a corpus uses; all others become `unknown_id`.
+    """The tokens that occur in a corpus; all others become `unknown_id`.
 
     Args:
         kept: tokenizer ids that the network knows, ascending; network id `i` stands for `kept[i]`.
         tokenizer_size: number of ids of the tokenizer.
-        unknown: the tokenizer's id for unknown pieces, one of `kept`.
+        unknown: the tokenizer's id of unknown tokens, one of `kept`.
     """
 
     def __init__(self, kept: Sequence[int], tokenizer_size: int, unknown: int) -> None:

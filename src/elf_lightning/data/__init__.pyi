@@ -1,6 +1,6 @@
 from .collate import Collate as Collate
 from .datamodule import ELFDataModule as ELFDataModule
-from .rows import Row as Row
+from .examples import Example as Example
 from .sources import DatasetFiles as DatasetFiles
 from .sources import HubDataset as HubDataset
 from .sources import JsonLines as JsonLines

@@ -1,10 +1,11 @@
-"""The data side of a run: text -> tokens -> batches -> latents on the device."""
+"""The data of a run: text -> tokens -> batches -> latents on the device."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, get_args
 
 from torch.utils.data import DataLoader
 
@@ -12,50 +13,59 @@ from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, Tok
 from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
-from elf_lightning.data import checks
 from elf_lightning.data.collate import Collate
+from elf_lightning.data.examples import Example
+from elf_lightning.data.label_drop import LabelDrop
+from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.loaders import Loaders
-from elf_lightning.data.prepare import Preparation
-from elf_lightning.data.resumable import ResumableDataModule
-from elf_lightning.data.rows import Row
+from elf_lightning.data.packing import Packing
+from elf_lightning.data.prepare import Preparation, Summary
+from elf_lightning.data.resume import ResumableDataModule
 from elf_lightning.data.sources import Source
-from elf_lightning.data.store import LatentsStore
-from elf_lightning.data.tokenize import Packing
+from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
+from elf_lightning.errors import UserError
 
 
 class ELFDataModule(ResumableDataModule):
-    """Prepares a corpus, reads it in rows, and embeds them on the device with a frozen encoder.
+    """Prepares a corpus, reads it in batches, and embeds them on the device with a frozen encoder.
+
+    Constructing it reads the tokenizer and the encoder's sizes, no text. `prepare_data` tokenises, on one
+    process; `vocab_size` of a restricted vocabulary does so too, if it comes first.
 
     Args:
         source: where the text comes from.
-        encoder: turns tokens into latents; its tokenizer is the run's.
-        max_length: positions of a row, S.
-        packing: how documents become rows: `pack` joins them with EOS and cuts every `max_length` tokens
-            (only the last partial row is lost), `truncate` keeps the beginning of each, `wrap` cuts long
-            ones into several rows. Pairs are never packed.
-        pad_mode: `pad` fills rows with the pad id, which is not learned; `eos` fills them with EOS, which
-            is, so that the model learns to end.
+        encoder: turns tokens into latents; its tokenizer is used.
+        max_length: longest sequence in tokens, S.
+        packing: how documents become sequences: `pack` joins them with EOS and cuts every `max_length` tokens
+            (the last partial sequence is left out); `paragraphs` fills sequences with whole paragraphs
+            (non-empty lines), across documents, and writes EOS where the next one does not fit; `truncate`
+            keeps the beginning of each document; `wrap` cuts long documents into several sequences. Pairs
+            are never packed.
+        pad_mode: `pad` fills sequences with the pad id, which is not learned; `eos` fills them with EOS,
+            which is, so that the model learns to end.
         max_condition_length: longest condition in tokens, for text-to-text; None for unconditional text.
-        label_drop_probability: how often a training row's condition is hidden.
-        bucket_step: put training rows of like length together, and make a batch only as wide as its longest
-            row, rounded up to a multiple of this; None makes every batch `max_length` wide.
-        batch_size: rows a device and micro-batch.
-        global_batch_size: rows an optimizer step, over all devices and accumulated micro-batches; None
+        condition_eos: end conditions with EOS, as the official text-to-text data does.
+        label_drop_probability: how often a training example's condition is hidden.
+        bucket_step: put training examples of similar length into the same batch, and make a batch only as
+            wide as its longest one, rounded up to a multiple of this; None makes all `max_length` wide.
+        batch_size: sequences per device and micro-batch.
+        global_batch_size: sequences per optimizer step, over all devices and accumulated micro-batches; None
             leaves accumulation to the Trainer.
         num_workers: processes that read batches.
-        seed: of the order of rows and of label drop; by default 0, and on the command line that of
+        seed: of the order of examples and of label drop; by default 0, and on the command line that of
             `seed_everything`.
-        restrict_vocabulary: the network knows only the pieces that occur in the training rows.
-        cache_latents: embed all rows once, before training, and read their latents from disk.
-        cache_dir: folder for prepared rows and latents.
+        restrict_vocabulary: let the network know only the tokens that occur in the training set.
+        cache_latents: embed all sequences once, before training, and read their latents from disk.
+        cache_dir: folder for prepared data and latents.
         latent_mean: what is subtracted from the encoder's output; None measures it.
-        latent_std: what it is then divided by; None measures it.
-        num_predict_rows: rows that `predict` generates; in text-to-text, from that many validation conditions.
+        latent_std: what the result is divided by; None measures it.
+        num_predict_samples: number of texts that `predict` generates; in text-to-text, from that many
+            validation conditions.
         num_proc: processes that tokenise; None for this one alone.
 
     Raises:
-        UserError: for settings that contradict each other, a source that cannot be read, and the like.
+        UserError: for settings that contradict each other or are out of range.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class ELFDataModule(ResumableDataModule):
         packing: Packing = "pack",
         pad_mode: PadMode = "pad",
         max_condition_length: int | None = None,
+        condition_eos: bool = False,
         label_drop_probability: float = 0.0,
         bucket_step: int | None = None,
         batch_size: int = 32,
@@ -77,43 +88,70 @@ class ELFDataModule(ResumableDataModule):
         cache_dir: str = ".cache/elf_lightning",
         latent_mean: float | list[float] | None = None,
         latent_std: float | None = None,
-        num_predict_rows: int = 16,
+        num_predict_samples: int = 16,
         num_proc: int | None = None,
     ) -> None:
+        seed = seed or 0
+        _check_range(
+            max_length=(max_length, 1), bucket_step=(bucket_step, 1), batch_size=(batch_size, 1),
+            num_workers=(num_workers, 0), num_predict_samples=(num_predict_samples, 1),
+            num_proc=(num_proc, 1), seed=(seed, 0),
+        )  # fmt: skip
+        _check_choices(packing=(packing, Packing), pad_mode=(pad_mode, PadMode))
+        label_drop = LabelDrop(label_drop_probability, seed)
+        if label_drop_probability and max_condition_length is None:
+            raise UserError(
+                f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
+                "data.max_condition_length for text-to-text, or the probability to 0"
+            )
+        if bucket_step is not None and packing == "pack" and max_condition_length is None:
+            raise UserError(
+                f"data.bucket_step {bucket_step}: packed sequences all have the same length; leave it out, "
+                "or choose another data.packing"
+            )
+        if source.streamed_examples is not None:
+            _check_streaming(
+                restrict_vocabulary=restrict_vocabulary, cache_latents=cache_latents, bucket_step=bucket_step
+            )
         super().__init__(batch_size, global_batch_size)
-        checks.check_choices(packing, pad_mode)
-        checks.check_counts(num_workers, num_predict_rows, num_proc, seed or 0)
-        checks.check_lengths(max_length, encoder, max_condition_length)
-        checks.check_label_drop(label_drop_probability, max_condition_length)
-        checks.check_batch(batch_size, bucket_step, packing, max_condition_length is not None)
-        checks.check_streaming(source, restrict_vocabulary, cache_latents, bucket_step is not None)
-        given = checks.given_latent_statistics(latent_mean, latent_std)
         self.source = source
         self.encoder = encoder
         self.max_length = max_length
         self.pad_mode: PadMode = pad_mode
         self.max_condition_length = max_condition_length
-        self.label_drop_probability = label_drop_probability
+        self.label_drop = label_drop
         self.bucket_step = bucket_step
         self.num_workers = num_workers
-        self.seed = seed or 0
+        self.seed = seed
+        self.restrict_vocabulary = restrict_vocabulary
         self.cache_latents = cache_latents
-        self.num_predict_rows = num_predict_rows
+        self.num_predict_samples = num_predict_samples
         self.tokenizer = read_tokenizer(encoder.name_or_path)
         self.special = SpecialIds.of(self.tokenizer, pad_mode)
-        self.preparation = Preparation(
-            source, self.tokenizer, self.special.eos, packing, max_length, max_condition_length,
-            Path(cache_dir), num_proc,
-        )  # fmt: skip
+        if restrict_vocabulary:
+            self.special.require_unknown(encoder.name_or_path)
+        tokenize = Tokenize(
+            self.tokenizer, self.special.eos, packing, max_length, max_condition_length, condition_eos
+        )
+        self.preparation = Preparation(source, tokenize, Path(cache_dir), num_proc)
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
+        given = LatentStatistics.given(latent_mean, latent_std)
         self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)
-        self.vocabulary = self._restricted() if restrict_vocabulary else Vocabulary(len(self.tokenizer))
 
-    # Sizes, known before anything is trained
+    # What the model needs to know
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The token ids that the network knows; a restricted vocabulary is read from disk or built."""
+        if not self.restrict_vocabulary:
+            return Vocabulary(len(self.tokenizer))
+        unknown = self.special.require_unknown(self.encoder.name_or_path)
+        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, unknown})
+        return RestrictedVocabulary(kept, len(self.tokenizer), unknown)
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids that the network knows."""
+        """Number of token ids that the network knows."""
         return len(self.vocabulary)
 
     @property
@@ -128,25 +166,25 @@ class ELFDataModule(ResumableDataModule):
 
     @property
     def eos_id(self) -> int:
-        """Network id of the end of a text."""
+        """Network id that ends a text."""
         return self.vocabulary.network_id(self.special.eos)
 
     @property
     def unknown_id(self) -> int | None:
-        """Network id of pieces outside a restricted vocabulary; None with the full one."""
+        """Network id of tokens outside a restricted vocabulary; None with the full one."""
         return self.vocabulary.unknown_id
 
     @property
-    def train_rows(self) -> int:
-        """Number of training rows an epoch; prepares them if need be."""
-        if self.source.streamed_rows is not None:
-            return self.source.streamed_rows
+    def num_train_examples(self) -> int:
+        """Number of training sequences per epoch; prepares them if necessary."""
+        if self.source.streamed_examples is not None:
+            return self.source.streamed_examples
         self.preparation.run()
-        return len(self.preparation.rows("train"))
+        return len(self.preparation.examples("train"))
 
-    @property
+    @cached_property
     def codec(self) -> TextCodec:
-        """What turns text into ids and latents, and ids into text: kept in every checkpoint.
+        """What turns text into ids and latents, and ids into text; every checkpoint keeps it.
 
         Measures the latent statistics first, if they are neither given nor on disk.
         """
@@ -160,6 +198,7 @@ class ELFDataModule(ResumableDataModule):
             eos_id=self.eos_id,
             pad_mode=self.pad_mode,
             max_condition_length=self.max_condition_length,
+            condition_eos=self.preparation.tokenize.condition_eos,
             kept_ids=self.vocabulary.kept_ids,
             unknown_id=self.unknown_id,
             loaded_encoder=self.encoder,
@@ -170,34 +209,40 @@ class ELFDataModule(ResumableDataModule):
     def prepare_data(self) -> None:
         """Tokenise, measure and embed whatever is not on disk yet; Lightning calls it on one process."""
         self.preparation.run()
-        with self._precision():
-            self.store.latent_statistics(self._device())
-            if self.cache_latents:
+        _ = self.vocabulary, self.latent_statistics
+        if self.cache_latents:
+            with self._precision():
                 self.store.write(self._device())
 
     @cached_property
     def latent_statistics(self) -> LatentStatistics:
-        """Mean and standard deviation that latents are normalised by, given or measured."""
+        """Mean and standard deviation that normalise the latents, given or measured."""
         with self._precision():
             return self.store.latent_statistics(self._device())
 
+    def summary(self) -> dict[str, Summary]:
+        """What each prepared split holds; tokens outside a restricted vocabulary are unknown."""
+        return self.preparation.summary(self.vocabulary.kept_ids)
+
     # Loaders
 
-    def train_dataloader(self) -> DataLoader[Row]:
-        """Shuffled training rows, from where a loaded checkpoint stopped."""
-        return self._loaders().train(self.position, self.seed, self.label_drop_probability, self.bucket_step)
+    def train_dataloader(self) -> DataLoader[Example]:
+        """Shuffled training examples, from where a loaded checkpoint stopped."""
+        if self.batch_size != self._given_batch_size:  # by BatchSizeFinder
+            self._fit_batch_size(self.num_train_examples)
+        return self._loaders().train(self.position, self.seed, self.label_drop, self.bucket_step)
 
-    def val_dataloader(self) -> DataLoader[Row]:
-        """Held-out rows in order; over several devices, the same number on each."""
+    def val_dataloader(self) -> DataLoader[Example]:
+        """Validation examples in order; over several devices, the same number on each."""
         return self._loaders().validation()
 
-    def test_dataloader(self) -> DataLoader[Row]:
-        """The validation rows of `val_dataloader`."""
+    def test_dataloader(self) -> DataLoader[Example]:
+        """The validation examples of `val_dataloader`."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> DataLoader[Row]:
-        """Rows to generate: empty ones, or in text-to-text the validation conditions."""
-        return self._loaders().prompts(self.num_predict_rows)
+    def predict_dataloader(self) -> DataLoader[Example]:
+        """Prompts: empty ones, or in text-to-text the validation conditions."""
+        return self._loaders().prompts(self.num_predict_samples)
 
     def on_after_batch_transfer(
         self, batch: TokenBatch | PromptBatch, dataloader_idx: int
@@ -207,14 +252,6 @@ class ELFDataModule(ResumableDataModule):
             embedded = self._embedded(batch)
         ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
-
-    # Parts
-
-    def _restricted(self) -> RestrictedVocabulary:
-        unknown = checks.require_unknown(self.special, self.encoder.name_or_path)
-        self.preparation.run()
-        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, unknown})
-        return RestrictedVocabulary(kept, len(self.tokenizer), unknown)
 
     def _embedded(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
         if isinstance(batch, LatentBatch):  # from the latents cache
@@ -234,3 +271,26 @@ class ELFDataModule(ResumableDataModule):
             self.preparation, self.collate, self.store if self.cache_latents else None, self._device(),
             self.batch_size, self.num_workers, *self._rank(),
         )  # fmt: skip
+
+
+def _check_range(**settings: tuple[int | None, int]) -> None:
+    """Refuse values below their minimum."""
+    for name, (value, minimum) in settings.items():
+        if value is not None and value < minimum:
+            raise UserError(f"data.{name} {value} must be at least {minimum}")
+
+
+def _check_choices(**settings: tuple[str, Any]) -> None:
+    """Refuse values outside their Literal, which the command line's parser does already."""
+    for name, (value, choices) in settings.items():
+        if value not in get_args(choices):
+            raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
+
+
+def _check_streaming(**settings: object) -> None:
+    """Refuse settings that need the whole training set."""
+    for name in (name for name, value in settings.items() if value):
+        raise UserError(
+            f"data.{name} needs the whole training set, which is never there in a stream; leave it out, or "
+            "leave out source.streamed_examples"
+        )

@@ -1,100 +1,167 @@
-"""Keys -> batches, inside a loader's worker."""
+"""Prepared token ids -> examples, read from memory-mapped Arrow files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch.utils.data import Dataset
+import numpy as np
+import numpy.typing as npt
 
-from elf_lightning.batch import LatentBatch, PromptBatch
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.latents_cache import SplitLatents
-from elf_lightning.data.rows import Row, Rows
-from elf_lightning.data.sampler import keyed_generator
+from elf_lightning.data.packing import cut_between_paragraphs
+from elf_lightning.data.sources import CONDITION_IDS, IDS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Ids = npt.NDArray[np.integer[Any]]
+CUT_TYPE = np.dtype([("end", np.int64), ("eos", np.bool_)])
+"""How a `Cut` is stored."""
 
 
-class Examples(Dataset[Row]):
-    """A split's rows by key (`epoch * len + index`), each with its label drop.
+@dataclass(frozen=True)
+class Example:
+    """A target with, in text-to-text tasks, its condition.
 
-    Args:
-        rows: the split's rows.
-        seed: of label drop.
-        label_drop_probability: how often a row's condition is hidden from its target.
+    Attributes:
+        input_ids: the target's ids, not yet padded.
+        condition_input_ids: the condition's ids; None for unconditional text.
+        index: the example's index in its split.
+        label_drop: whether the condition is hidden from the target.
     """
 
-    def __init__(self, rows: Rows, seed: int = 0, label_drop_probability: float = 0.0) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.label_drop_probability = label_drop_probability
+    input_ids: Ids
+    condition_input_ids: Ids | None = None
+    index: int = 0
+    label_drop: bool = False
+
+
+class Examples(Protocol):
+    """Examples by index."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples with these indices."""
+        ...
+
+
+class PackedExamples:
+    """Slices of the memory-mapped stream of all tokens; no token is copied to disk.
+
+    Args:
+        dataset: documents or paragraphs, one per table row.
+        max_length: tokens of an example, where `cuts` is not given.
+        eos_id: the tokenizer's id that ends a text.
+        cuts: file with the end of each example, from `write_cuts`; None cuts every `max_length` tokens and
+            leaves the rest out.
+    """
+
+    def __init__(self, dataset: Dataset, max_length: int, eos_id: int, cuts: Path | None = None) -> None:
+        self._arguments = (dataset, max_length, eos_id, cuts)
+        self._length, self._eos = max_length, np.array([eos_id])
+        self._tokens = [chunk.flatten().to_numpy() for chunk in dataset.data.column(IDS).chunks]
+        self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
+        self._cuts = None if cuts is None else np.load(cuts, mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type[PackedExamples], tuple[Any, ...]]:
+        """A worker process maps the files itself."""
+        return PackedExamples, self._arguments
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self._starts[-1])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.num_tokens // self._length if self._cuts is None else len(self._cuts)
 
-    def __getitem__(self, key: int) -> Row:
-        return self.__getitems__([key])[0]
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples with these indices."""
+        return [Example(self._read(index), index=index) for index in indices]
 
-    def __getitems__(self, keys: Sequence[int]) -> list[Row]:
-        places = [divmod(key, len(self)) for key in keys]
-        rows = self.rows.read([index for _, index in places])
-        if not self.label_drop_probability:
-            return rows
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each example, (N,)."""
+        if self._cuts is None:
+            return np.full(len(self), self._length, np.int32)
+        lengths: npt.NDArray[np.int64] = np.diff(self._cuts["end"], prepend=0) + self._cuts["eos"]
+        return lengths.astype(np.int32)
+
+    def _read(self, index: int) -> Ids:
+        if self._cuts is None:
+            return self._slice(index * self._length, (index + 1) * self._length)
+        end, eos = self._cuts[index].item()
+        ids = self._slice(int(self._cuts[index - 1]["end"]) if index else 0, end)
+        return np.concatenate([ids, self._eos]) if eos else ids
+
+    def _slice(self, start: int, end: int) -> Ids:
+        chunk = int(np.searchsorted(self._starts, start, side="right")) - 1
+        parts: list[Ids] = []
+        while start < end:
+            first = int(self._starts[chunk])
+            parts.append(self._tokens[chunk][start - first : end - first])
+            start += len(parts[-1])
+            chunk += 1
+        return np.concatenate(parts)
+
+
+def write_cuts(dataset: Dataset, max_length: int, path: Path) -> None:
+    """Write where examples of whole paragraphs end, for `PackedExamples`."""
+
+    def lengths() -> Iterator[int]:
+        for chunk in dataset.data.column(IDS).chunks:
+            yield from chunk.value_lengths().to_pylist()
+
+    np.save(path, np.fromiter(cut_between_paragraphs(lengths(), max_length), CUT_TYPE))
+
+
+class WholeExamples:
+    """One example for each table row.
+
+    Args:
+        dataset: targets and, in text-to-text tasks, conditions.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._columns = [name for name in (IDS, CONDITION_IDS) if name in dataset.column_names]
+        self._dataset = dataset.with_format("numpy", columns=self._columns)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """The examples with these indices."""
+        columns = self._dataset[list(indices)]
+        targets = columns[IDS]
+        conditions = columns.get(CONDITION_IDS, [None] * len(targets))
         return [
-            replace(row, label_drop=label_dropped(self.label_drop_probability, self.seed, epoch, row.index))
-            for row, (epoch, _) in zip(rows, places, strict=True)
+            Example(target, condition, index)
+            for target, condition, index in zip(targets, conditions, indices, strict=True)
         ]
 
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each example, condition included, (N,)."""
+        columns = [self._dataset.data.column(name).chunks for name in self._columns]
+        chunks = [[chunk.value_lengths().to_numpy() for chunk in column] for column in columns]
+        lengths: npt.NDArray[np.int32] = np.sum([np.concatenate(column) for column in chunks], 0, np.int32)
+        return lengths
 
-def label_dropped(probability: float, seed: int, epoch: int, index: int) -> bool:
-    """Whether this example's condition is hidden in this epoch."""
-    return bool(torch.rand((), generator=keyed_generator(seed, epoch, index)) < probability)
 
-
-@dataclass(frozen=True)
-class CollateLatents:
-    """Collates rows and adds their cached latents.
+class EmptyExamples:
+    """Examples without text: prompts of unconditional generation.
 
     Args:
-        collate: makes the token batch.
-        latents: the split's cached latents.
+        count: number of examples.
     """
 
-    collate: Collate
-    latents: SplitLatents
-
-    def __call__(self, rows: Sequence[Row]) -> LatentBatch:
-        """The batch of these rows with its latents (B, S, C), in bfloat16."""
-        tokens = self.collate(rows)
-        latents = self.latents.read([row.index for row in rows], tokens.label_drop)
-        return LatentBatch(**vars(tokens), latents=latents[:, : tokens.input_ids.shape[1]])
-
-
-@dataclass(frozen=True)
-class CollatePrompts:
-    """Collates the conditions of rows, without their targets, into rows to generate."""
-
-    collate: Collate
-
-    def __call__(self, rows: Sequence[Row]) -> PromptBatch:
-        """The prompts of these rows."""
-        tokens = self.collate([replace(row, input_ids=row.input_ids[:0]) for row in rows])
-        return PromptBatch(
-            index=torch.tensor([row.index for row in rows]),
-            input_ids=tokens.input_ids,
-            condition_mask=tokens.condition_mask,
-        )
-
-
-class EmptyRows:
-    """Rows without text: prompts of unconditional generation."""
-
     def __init__(self, count: int) -> None:
-        self.count = count
+        self._count = count
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
-    def read(self, indices: Sequence[int]) -> list[Row]:
-        """Empty rows with these numbers."""
-        return [Row(torch.empty(0, dtype=torch.int64).numpy(), index=index) for index in indices]
+    def read(self, indices: Sequence[int]) -> list[Example]:
+        """Empty examples with these indices."""
+        return [Example(np.empty(0, dtype=np.int64), index=index) for index in indices]

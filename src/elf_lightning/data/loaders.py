@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elf_lightning.batch import PromptBatch, TokenBatch
-from elf_lightning.data.checks import check_same_batches, whole_batches
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import CollateLatents, CollatePrompts, EmptyRows, Examples
-from elf_lightning.data.position import Position
+from elf_lightning.data.batch_size import whole_batches
+from elf_lightning.data.collate import Collate, CollatePrompts
+from elf_lightning.data.examples import EmptyExamples, Example, Examples
+from elf_lightning.data.label_drop import LabelDrop
+from elf_lightning.data.latents import CollateLatents, LatentsStore
 from elf_lightning.data.prepare import Preparation
-from elf_lightning.data.rows import Row
+from elf_lightning.data.resume import Position
 from elf_lightning.data.sampler import EpochSampler, ShardSampler
-from elf_lightning.data.store import LatentsStore
-from elf_lightning.data.stream import StreamedExamples, StreamSettings
+from elf_lightning.data.stream import StreamedExamples
 
-CollateRows = Callable[[Sequence[Row]], TokenBatch | PromptBatch]
+MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
+
+
+@dataclass(eq=False)
+class KeyedExamples(Dataset[Example]):
+    """A split's examples by key (`epoch * len + index`), each with its label drop.
+
+    Args:
+        examples: the split's examples.
+        label_drop: which conditions are hidden from their targets.
+    """
+
+    examples: Examples
+    label_drop: LabelDrop = field(default_factory=LabelDrop)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: int) -> Example:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[Example]:
+        examples = self.examples.read([key % len(self) for key in keys])
+        return [
+            self.label_drop(example, key // len(self)) for example, key in zip(examples, keys, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -27,13 +52,13 @@ class Loaders:
     """What the loaders of one process have in common.
 
     Attributes:
-        preparation: the rows.
+        preparation: the examples.
         collate: makes batches of them.
-        cached: where latents are read from; None leaves embedding to the device.
+        cached: where latents are read from; None embeds them on the device.
         device: where batches go.
-        batch_size: rows a process and micro-batch.
+        batch_size: examples per process and micro-batch.
         num_workers: processes that read batches.
-        rank: this process's number.
+        rank: index of this process.
         world_size: number of processes.
     """
 
@@ -47,61 +72,61 @@ class Loaders:
     world_size: int
 
     def train(
-        self, position: Position, seed: int, label_drop_probability: float, bucket_step: int | None
-    ) -> DataLoader[Row]:
-        """Shuffled training rows, from a position on.
+        self, position: Position, seed: int, label_drop: LabelDrop, bucket_step: int | None
+    ) -> DataLoader[Example]:
+        """Shuffled training examples, from a position on.
 
         Args:
             position: the batch to begin with.
-            seed: of the order of rows and of label drop.
-            label_drop_probability: how often a row's condition is hidden from its target.
-            bucket_step: brings rows of like length together and makes batches as wide as their longest row,
-                rounded up to a multiple of this; None makes all as wide as the longest allowed.
+            seed: of the order of examples.
+            label_drop: which conditions are hidden from their targets.
+            bucket_step: bring examples of similar length together and make batches as wide as their longest
+                one, rounded up to a multiple of this; None makes all as wide as the longest allowed.
 
         Raises:
-            UserError: if there are fewer rows than one batch takes, or the position counts other batches.
+            UserError: if the corpus is smaller than one batch, or the position counts other batches.
         """
-        check_same_batches(position, self.batch_size, self.world_size)
-        examples = self._training_examples(seed, label_drop_probability)
+        position.check_batches(self.batch_size, self.world_size)
+        examples = self._training_examples(seed, label_drop)
+        whole_batches(len(examples), self.batch_size, self.world_size)
         sampler = EpochSampler(
             len(examples), self.batch_size, seed, self.rank, self.world_size, position.epoch, position.batch,
-            shuffle=isinstance(examples, Examples),
-            lengths=self.preparation.lengths("train") if bucket_step else None,
+            shuffle=isinstance(examples, KeyedExamples),
+            lengths=self.preparation.examples("train").lengths() if bucket_step else None,
         )  # fmt: skip
-        whole_batches(len(examples), self.batch_size, self.world_size)
         collate = replace(self.collate, width_step=bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
-    def validation(self) -> DataLoader[Row]:
-        """Held-out rows in order; over several processes, the same number on each."""
-        examples = Examples(self.preparation.rows("validation"))
+    def validation(self) -> DataLoader[Example]:
+        """Validation examples in order; over several processes, the same number on each."""
+        examples = KeyedExamples(self.preparation.examples("validation"))
         sampler = ShardSampler(len(examples), self.rank, self.world_size, even=True)
         return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
-    def prompts(self, count: int) -> DataLoader[Row]:
-        """Rows to generate: empty ones, or in text-to-text the first validation conditions."""
+    def prompts(self, count: int) -> DataLoader[Example]:
+        """Prompts to generate from: empty ones, or in text-to-text the first validation conditions."""
         conditional = self.collate.max_condition_length is not None
-        rows = self.preparation.rows("validation") if conditional else EmptyRows(count)
-        sampler = ShardSampler(min(count, len(rows)), self.rank, self.world_size, even=False)
-        return self._loader(Examples(rows), sampler, CollatePrompts(self.collate))
+        examples: Examples = self.preparation.examples("validation") if conditional else EmptyExamples(count)
+        sampler = ShardSampler(min(count, len(examples)), self.rank, self.world_size, even=False)
+        return self._loader(KeyedExamples(examples), sampler, CollatePrompts(self.collate))
 
-    def _training_examples(self, seed: int, label_drop_probability: float) -> Examples | StreamedExamples:
+    def _training_examples(self, seed: int, label_drop: LabelDrop) -> KeyedExamples | StreamedExamples:
         preparation = self.preparation
-        if preparation.source.streamed_rows is None:
-            return Examples(preparation.rows("train"), seed, label_drop_probability)
+        if preparation.source.streamed_examples is None:
+            return KeyedExamples(preparation.examples("train"), label_drop)
         return StreamedExamples(
-            StreamSettings(
-                preparation.source, preparation.tokenize, self.batch_size, self.rank, self.world_size, seed,
-                label_drop_probability,
-            )
+            preparation.source, preparation.tokenize, self.batch_size, self.rank, self.world_size, seed,
+            label_drop,
         )  # fmt: skip
 
-    def _with_latents(self, collate: Collate, split: str) -> CollateRows:
+    def _with_latents(self, collate: Collate, split: str) -> MakeBatch:
         if self.cached is None:
             return collate
         return CollateLatents(collate, self.cached.split(split, self.device))
 
-    def _loader(self, examples: Dataset[Row], sampler: Sampler[int], collate: CollateRows) -> DataLoader[Row]:
+    def _loader(
+        self, examples: Dataset[Example], sampler: Sampler[int], collate: MakeBatch
+    ) -> DataLoader[Example]:
         return DataLoader(
             examples,
             batch_size=self.batch_size,

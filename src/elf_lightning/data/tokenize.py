@@ -1,40 +1,44 @@
-"""Text -> rows of token ids, as a function for `datasets.map`."""
+"""Text -> token ids, as a function for `datasets.map`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from elf_lightning.data.packing import CUTS, Packing
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Packing = Literal["pack", "truncate", "wrap"]
 Name = Callable[[int], str]
-"""What the example at a place of a batch is called in errors."""
-CUT = "cut"
-"""Column that is True where a row lost its end."""
+"""How error messages call the example at an index of the batch."""
+Table = dict[str, list[Any]]
+TRUNCATED = "truncated"
+"""Column that is True where tokens were cut off."""
 
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Turns a batch of documents or pairs into a batch of rows of ids.
+    """Turns a batch of documents or pairs into token ids.
 
-    A text ends with EOS and starts with nothing: rows carry no [CLS]. Ids that come tokenised stay as they
-    are. Empty documents are left out.
+    A text ends with EOS and begins with no special token: there is no [CLS]. Empty documents are left out.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         eos_id: its id that ends a text.
-        packing: `pack` keeps documents whole (rows are cut later, across documents), `truncate` cuts each
-            to `max_length`, `wrap` cuts it into as many rows as it needs.
-        max_length: longest row, in tokens.
+        packing: `truncate` cuts each document to `max_length`, `wrap` cuts it into as many sequences as it
+            needs; for `pack` and `paragraphs` documents or paragraphs stay whole, to be packed later.
+        max_length: longest sequence, in tokens.
         max_condition_length: longest condition, in tokens; None for unconditional text.
+        condition_eos: end conditions with EOS too.
+
+    Raises:
+        UserError: if lengths or `condition_eos` contradict each other.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,12 +46,30 @@ class Tokenize:
     packing: Packing
     max_length: int
     max_condition_length: int | None = None
+    condition_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_condition_length is None and self.condition_eos:
+            raise UserError(
+                "data.condition_eos true: there are no conditions; set data.max_condition_length for "
+                "text-to-text, or data.condition_eos to false"
+            )
+        if self.max_condition_length is not None and not 1 <= self.max_condition_length < self.max_length:
+            raise UserError(
+                f"data.max_condition_length {self.max_condition_length} must lie between 1 and "
+                f"data.max_length - 1, {self.max_length - 1}"
+            )
+
+    @property
+    def packs(self) -> bool:
+        """Whether sequences cross the borders of documents; pairs are never packed."""
+        return self.packing in CUTS and self.max_condition_length is None
 
     def check_columns(self, names: Sequence[str]) -> None:
-        """Refuse pairs where documents are wanted, and the other way round.
+        """Refuse pairs where documents are expected, the reverse, and ids where paragraphs are needed.
 
         Raises:
-            UserError: with what to set.
+            UserError: with the setting to change.
         """
         paired = CONDITION_TEXT in names or CONDITION_IDS in names
         if paired and self.max_condition_length is None:
@@ -57,19 +79,22 @@ class Tokenize:
                 f"data.max_condition_length {self.max_condition_length}: the source gives no conditions; "
                 "name them with condition_column, or leave the setting out"
             )
+        if self.packs and self.packing == "paragraphs" and IDS in names:
+            raise UserError(
+                "data.packing paragraphs: the source gives token ids, which have no paragraphs; choose "
+                "pack, truncate or wrap"
+            )
 
-    def __call__(
-        self, columns: dict[str, list[Any]], indices: Sequence[int] | None = None, split: str = "train"
-    ) -> dict[str, list[Any]]:
-        """Rows of a batch of columns.
+    def __call__(self, columns: Table, indices: Sequence[int] | None = None, split: str = "train") -> Table:
+        """The token ids of a batch.
 
         Args:
             columns: the batch.
-            indices: the examples' numbers in their split, for errors; None where they have none, in a stream.
-            split: their split, for errors.
+            indices: the examples' indices in their split, for error messages; None in a stream.
+            split: their split, for error messages.
 
         Raises:
-            UserError: if a target is empty, a text is none, or an id is outside the vocabulary.
+            UserError: if a target is empty, a text is not a string, or an id is outside the vocabulary.
         """
 
         def name(place: int) -> str:
@@ -77,6 +102,9 @@ class Tokenize:
                 return "an example of the stream"
             return f"example {indices[place]} of the {split} split (counted from 0)"
 
+        if self.packs and self.packing == "paragraphs":
+            texts = self._texts(columns[TEXT], name)
+            return _whole(self._tokenised([line for text in texts for line in text.splitlines()]))
         targets = self._ids(columns, TEXT, IDS, name)
         if TEXT in columns:
             targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
@@ -84,62 +112,76 @@ class Tokenize:
             return self._documents(targets)
         return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS, name), targets, name)
 
-    def _documents(self, documents: list[list[int]]) -> dict[str, list[Any]]:
-        rows = [row for document in documents if document for row in self._cut(document)]
-        whole = self.packing != "truncate"
-        cut = [not whole and len(document) > self.max_length for document in documents if document]
-        return {IDS: rows, CUT: [False] * len(rows) if whole else cut}
+    def _documents(self, documents: list[list[int]]) -> Table:
+        if self.packs:
+            return _whole(documents)
+        size = self.max_length
+        if self.packing == "wrap":
+            return _whole([ids[i : i + size] for ids in documents for i in range(0, len(ids), size)])
+        kept = [ids for ids in documents if ids]
+        return {IDS: [ids[:size] for ids in kept], TRUNCATED: [len(ids) > size for ids in kept]}
 
-    def _cut(self, document: list[int]) -> list[list[int]]:
-        if self.packing == "pack":
-            return [document]
-        if self.packing == "truncate":
-            return [document[: self.max_length]]
-        return [document[i : i + self.max_length] for i in range(0, len(document), self.max_length)]
-
-    def _pairs(
-        self, conditions: list[list[int]], targets: list[list[int]], name: Name
-    ) -> dict[str, list[Any]]:
+    def _pairs(self, conditions: list[list[int]], targets: list[list[int]], name: Name) -> Table:
         if empty := [place for place, target in enumerate(targets) if not target]:
             raise UserError(f"{name(empty[0])} has an empty target; leave it out")
-        kept = [ids[: self.max_condition_length] for ids in conditions]
+        kept = [self._condition(ids) for ids in conditions]
         rooms = [self.max_length - len(condition) for condition in kept]
         return {
             CONDITION_IDS: kept,
             IDS: [target[:room] for target, room in zip(targets, rooms, strict=True)],
-            CUT: [
+            TRUNCATED: [
                 len(target) > room or len(whole) > len(condition)
                 for target, room, whole, condition in zip(targets, rooms, conditions, kept, strict=True)
             ],
         }
 
-    def _ids(self, columns: dict[str, list[Any]], text: str, ids: str, name: Name) -> list[list[int]]:
+    def _condition(self, ids: list[int]) -> list[int]:
+        if not self.condition_eos:
+            return ids[: self.max_condition_length]
+        assert self.max_condition_length is not None
+        text = ids[:-1] if ids and ids[-1] == self.eos_id else ids
+        return [*text[: self.max_condition_length - 1], self.eos_id]
+
+    def _ids(self, columns: Table, text: str, ids: str, name: Name) -> list[list[int]]:
         """Ids of a column of texts or of ids; a missing value counts as an empty one."""
-        if ids in columns:
-            rows = [row or [] for row in columns[ids]]
-            self._check_ids(rows, name)
-            return rows
-        texts = [value or "" for value in columns[text]]
+        if ids not in columns:
+            return self._tokenised(self._texts(columns[text], name))
+        given = [one or [] for one in columns[ids]]
+        self._check_ids(given, name)
+        return given
+
+    def _texts(self, column: list[Any], name: Name) -> list[str]:
+        texts = [value or "" for value in column]
         if wrong := [place for place, value in enumerate(texts) if not isinstance(value, str)]:
             raise UserError(
                 f"{name(wrong[0])} has {texts[wrong[0]]!r:.40} for a text; choose another text_column or "
                 "condition_column"
             )
-        tokens = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
-        tokenised: list[list[int]] = tokens["input_ids"]
-        return tokenised
+        return texts
 
-    def _check_ids(self, rows: list[list[int]], name: Name) -> None:
+    def _tokenised(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        tokens = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        ids: list[list[int]] = tokens["input_ids"]
+        return ids
+
+    def _check_ids(self, given: list[list[int]], name: Name) -> None:
         size = len(self.tokenizer)
-        for place, row in enumerate(rows):
-            if not row:
+        for place, example in enumerate(given):
+            if not example:
                 continue
-            # Of objects where the first is no number: lists in it need not be of one length.
-            ids = np.array(row, dtype=None if isinstance(row[0], int | float) else object)
+            # As objects where the first is not a number: nested lists may differ in length.
+            ids = np.array(example, dtype=None if isinstance(example[0], int | float) else object)
             if ids.dtype.kind not in "iu":
-                raise UserError(f"{name(place)} has {row!r:.40} for ids; they must be whole numbers")
+                raise UserError(f"{name(place)} has {example!r:.40} for ids; they must be whole numbers")
             if ids.min() < 0 or ids.max() >= size:
                 raise UserError(
                     f"{name(place)} has ids from {ids.min()} to {ids.max()}; the tokenizer "
-                    f"'{self.tokenizer.name_or_path}' knows 0 to {size - 1}: use the tokenizer that made them"
+                    f"'{self.tokenizer.name_or_path}' has 0 to {size - 1}: use the tokenizer that made them"
                 )
+
+
+def _whole(texts: list[list[int]]) -> Table:
+    kept = [ids for ids in texts if ids]
+    return {IDS: kept, TRUNCATED: [False] * len(kept)}

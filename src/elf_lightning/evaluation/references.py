@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.rows import Ids
+from elf_lightning.data.examples import Ids
 from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import Request, requests_from_data
 
@@ -27,7 +27,7 @@ class ReferenceTexts:
     data: ELFDataModule
 
     def __len__(self) -> int:
-        return len(self.data.preparation.rows("validation"))
+        return len(self.data.preparation.examples("validation"))
 
     @property
     def key(self) -> str:
@@ -40,12 +40,12 @@ class ReferenceTexts:
 
     def targets(self, indices: Sequence[int]) -> list[str]:
         """The texts of these examples; in text-to-text tasks the references."""
-        examples = self.data.preparation.rows("validation").read(indices)
+        examples = self.data.preparation.examples("validation").read(indices)
         return self._texts([example.input_ids for example in examples])
 
     def conditions(self, indices: Sequence[int]) -> list[str]:
         """What the references answer; empty for unconditional text."""
-        examples = self.data.preparation.rows("validation").read(indices)
+        examples = self.data.preparation.examples("validation").read(indices)
         ids = [example.condition_input_ids for example in examples]
         return self._texts([condition for condition in ids if condition is not None])
 

@@ -65,7 +65,7 @@ def requests_from_data(data: ELFDataModule, indices: Sequence[int]) -> list[Requ
     """Requests with these numbers; in text-to-text tasks, to answer those validation conditions."""
     if data.max_condition_length is None:
         return [Request(index) for index in indices]
-    examples = data.preparation.rows("validation").read(indices)
+    examples = data.preparation.examples("validation").read(indices)
     conditions = (example.condition_input_ids for example in examples)
     return [
         Request(index, [] if ids is None else ids[: data.max_condition_length].tolist())
@@ -82,11 +82,12 @@ def _from_prompt(codec: TextCodec, text: str) -> Request:
     ids = codec.encode(text)
     limit = codec.max_length - 1
     if codec.max_condition_length is not None:
-        limit = min(limit, codec.max_condition_length)
+        limit = min(limit, codec.max_condition_length) - codec.condition_eos
     if not 1 <= len(ids) <= limit:
         raise UserError(f"prompt {_short(text)} has {len(ids)} tokens; give 1 to {limit} for this model")
     if codec.max_condition_length is not None:
-        return Request(0, condition=ids)
+        end = [codec.tokenizer_id(codec.eos_id)] * codec.condition_eos
+        return Request(0, condition=[*ids, *end])
     _check_known(codec, text, ids)
     return Request(0, fixed=dict(enumerate(ids)))
 

@@ -304,7 +304,7 @@ class TrainingModule(GuardedModule):
         data = self._data()
         if not isinstance(data, ELFDataModule) or data.max_condition_length is None:
             return [Request(index) for index in range(num)]
-        count = min(num, len(data.preparation.rows("validation")))
+        count = min(num, len(data.preparation.examples("validation")))
         return requests_from_data(data, range(count))
 
     # Checkpoints

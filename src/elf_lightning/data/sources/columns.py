@@ -1,4 +1,4 @@
-"""Giving a data set's columns the names that the rest of the code knows."""
+"""Renaming a data set's columns to the names that preparation expects."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def pick_columns(dataset: Dataset, text: str, condition: str | None, origin: str
 
     Args:
         dataset: a data set on disk or in memory.
-        text: name of the column with the text, or with the target of a pair; `outer.inner` for a nested one.
-            Where it is missing, `input_ids` (with `condition_input_ids`) is taken: rows already tokenised.
-        condition: name of the column with the condition; None for unconditional text.
-        origin: the data set's name, for the error.
+        text: column of the text, or of the target of a pair; `outer.inner` for a nested one. If it is
+            missing and there is a column `input_ids`, the data is already tokenised.
+        condition: column of the condition; None for unconditional text.
+        origin: the data set's name, for error messages.
 
     Raises:
         UserError: if a column is missing.
@@ -30,12 +30,9 @@ def pick_columns(dataset: Dataset, text: str, condition: str | None, origin: str
         dataset = dataset.flatten()
     present = dataset.column_names
     if text not in present and IDS in present:
-        return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in present])
+        return dataset.select_columns(_tokenised(present))
     if missing := [name for name in wanted if name not in present]:
-        raise UserError(
-            f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
-            "set text_column and condition_column"
-        )
+        raise _no_column(missing[0], present, origin)
     dataset = dataset.select_columns(list(wanted))
     return dataset.rename_columns({old: new for old, new in wanted.items() if old != new})
 
@@ -43,42 +40,50 @@ def pick_columns(dataset: Dataset, text: str, condition: str | None, origin: str
 def pick_streamed_columns(
     dataset: IterableDataset, text: str, condition: str | None, origin: str
 ) -> IterableDataset:
-    """The same for a stream; rows already tokenised are found by their column `input_ids`.
+    """The same for a stream, whose columns are those of its first example.
 
     Raises:
-        UserError: if a column is missing, or all rows are.
+        UserError: if a column is missing, or the stream is empty.
     """
-    rows = first_rows(dataset, 1)
-    if not rows:
-        raise UserError(f"source '{origin}' has no rows")
-    (first,) = rows
+    examples = first_examples(dataset, 1)
+    if not examples:
+        raise UserError(f"source '{origin}' is empty; choose another split")
+    (first,) = examples
     if text not in first and IDS in first:
-        return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in first])
+        return dataset.select_columns(_tokenised(first))
     wanted = _wanted(text, condition)
     for name in wanted:
         try:
             _nested(first, name)
         except KeyError as error:
-            raise UserError(
-                f"source '{origin}' has no column '{name}'; it has {', '.join(sorted(first))}: "
-                "set text_column and condition_column"
-            ) from error
+            raise _no_column(name, first, origin) from error
     return dataset.map(_rename, fn_kwargs={"wanted": wanted}, remove_columns=list(first))
 
 
-def first_rows(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
-    """The first rows of a stream, in a loader's worker too: plain iteration would see this worker's alone."""
+def first_examples(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
+    """The first examples of a stream, also in a loader's worker, where plain iteration sees a part of it."""
     columns: dict[str, list[Any]] = next(stream.take(count).iter(count), {})
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def _wanted(text: str, condition: str | None) -> dict[str, str]:
     return {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
 
 
-def _rename(row: dict[str, Any], wanted: dict[str, str]) -> dict[str, Any]:
-    return {new: _nested(row, old) for old, new in wanted.items()}
+def _tokenised(present: Any) -> list[str]:
+    return [name for name in (CONDITION_IDS, IDS) if name in present]
 
 
-def _nested(row: dict[str, Any], name: str) -> Any:
-    return reduce(lambda value, key: value[key], name.split("."), row)
+def _no_column(name: str, present: Any, origin: str) -> UserError:
+    return UserError(
+        f"source '{origin}' has no column '{name}'; it has {', '.join(sorted(present))}: "
+        "set text_column and condition_column"
+    )
+
+
+def _rename(example: dict[str, Any], wanted: dict[str, str]) -> dict[str, Any]:
+    return {new: _nested(example, old) for old, new in wanted.items()}
+
+
+def _nested(example: dict[str, Any], name: str) -> Any:
+    return reduce(lambda value, key: value[key], name.split("."), example)

@@ -1,4 +1,4 @@
-"""JSON lines: texts, pairs, or rows of ids."""
+"""JSON lines: texts, pairs, or token ids."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elf_lightning.data.sources.base import (
-    CONDITION_IDS,
-    CONDITION_TEXT,
-    IDS,
-    TEXT,
-    Source,
-    file_stamps,
-    find_files,
-    with_validation,
-)
-from elf_lightning.data.sources.generated import dataset_of
+from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, FileSource, generate
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset
 
 FORMS = (
     {"text": TEXT},
@@ -32,78 +22,60 @@ FORMS = (
 """The keys a line may have, and the columns they become."""
 
 
-class JsonLines(Source):
-    """Files with one JSON object a line.
+class JsonLines(FileSource):
+    """Files with one JSON object per line.
 
-    Lines are `{"text"}`, `{"input", "output"}` for text-to-text, or already tokenised, `{"input_ids"}` or
-    `{"condition_input_ids", "input_ids"}`; all lines have the keys of the first.
+    A line is `{"text"}`, `{"input", "output"}` for text-to-text, or, already tokenised, `{"input_ids"}` or
+    `{"condition_input_ids", "input_ids"}`. All lines have the keys of the first.
 
     Args:
-        path: file, folder (searched for .jsonl files) or pattern, or several of them.
-        validation: files held out, as `path`; None holds out the last examples.
-        validation_fraction: share of examples held out where `validation` is not given.
+        path: file, folder (searched for .jsonl files) or glob pattern, or a list of them.
+        validation: validation files, given as `path`; None uses the last examples for validation.
+        validation_fraction: fraction of examples for validation where `validation` is not given.
     """
 
-    def __init__(
-        self,
-        path: str | list[str],
-        validation: str | list[str] | None = None,
-        validation_fraction: float = 0.05,
-    ) -> None:
-        self.path = path
-        self.validation = validation
-        self.validation_fraction = validation_fraction
+    suffixes = (".jsonl",)
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import List, Value
 
         form = find_form(self._files()[0][0])
-        kinds = {TEXT: Value("string"), CONDITION_TEXT: Value("string")}
-        features = {column: kinds.get(column, List(Value("int64"))) for column in form.values()}
-        sets = [dataset_of(read_rows, files, features, scratch, form=form) for files in self._files()]
-        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.validation_fraction)
-
-    def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "class": "JsonLines",
-            "files": [file_stamps(files) for files in self._files()],
-            "validation_fraction": self.validation_fraction,
+        features = {
+            column: Value("string") if column in (TEXT, CONDITION_TEXT) else List(Value("int64"))
+            for column in form.values()
         }
-
-    def _files(self) -> list[list[Path]]:
-        given = [self.path] if self.validation is None else [self.path, self.validation]
-        return [find_files(path, (".jsonl",)) for path in given]
+        return generate(read_objects, files, features, scratch, form=form)
 
 
 def find_form(file: Path) -> dict[str, str]:
-    """Which of the forms the first line of a file has.
+    """The form of the first line of a file.
 
     Raises:
-        UserError: if the file is empty or its first line has none of them.
+        UserError: if the file is empty or its first line has no known form.
     """
-    for _, row in _objects(str(file)):
+    for _, values in _objects(str(file)):
         for form in FORMS:
-            if form.keys() <= row.keys():
+            if form.keys() <= values.keys():
                 return form
         raise UserError(
-            f"source file '{file}' has the keys {', '.join(sorted(row)) or 'of an empty object'}; "
+            f"source file '{file}' has the keys {', '.join(sorted(values)) or 'of an empty object'}; "
             "its lines need text, or input and output, or input_ids"
         )
     raise UserError(f"source file '{file}' has no line in it; fill it or leave it out")
 
 
-def read_rows(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """The rows of JSON-lines files under their columns' names.
+def read_objects(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The objects of JSON-lines files, with keys renamed to columns.
 
     Raises:
-        UserError: if a line is no JSON object, lacks a key, holds something else there, or is not UTF-8.
+        UserError: if a line is not a JSON object in UTF-8, or a key is missing or has the wrong type.
     """
     for name in files:
-        for number, row in _objects(name):
+        for number, values in _objects(name):
             for key, column in form.items():
-                if problem := _problem(row.get(key), column):
+                if problem := _problem(values.get(key), column):
                     raise UserError(f"source file '{name}', line {number} has {problem} '{key}'")
-            yield {column: row[key] for key, column in form.items()}
+            yield {column: values[key] for key, column in form.items()}
 
 
 def _problem(value: Any, column: str) -> str | None:
@@ -116,16 +88,16 @@ def _problem(value: Any, column: str) -> str | None:
 
 
 def _objects(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, counted from 1, and their objects; blank lines are skipped."""
     with Path(name).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            place = f"source file '{name}', line {number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:  # no JSON, or not UTF-8
-                raise UserError(
-                    f"source file '{name}', line {number} is not JSON in UTF-8: {error}"
-                ) from error
-            if not isinstance(row, dict):
-                raise UserError(f"source file '{name}', line {number} is no JSON object")
-            yield number, row
+                values = json.loads(line)
+            except ValueError as error:  # not JSON, or not UTF-8
+                raise UserError(f"{place} is not JSON in UTF-8: {error}") from error
+            if not isinstance(values, dict):
+                raise UserError(f"{place} is not a JSON object")
+            yield number, values

@@ -1,4 +1,4 @@
-"""Data sets saved with `save_to_disk`, here or uploaded that way."""
+"""Data sets written by `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class SavedDataset(Source):
 
     Args:
         path: the folder, or the Hub id.
-        train_split: its training split, where it has splits.
-        validation_split: its validation split; None holds out the last rows.
+        train_split: training split, if there are splits.
+        validation_split: validation split; None uses the last examples for validation.
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        validation_fraction: share of rows held out where there is no validation split.
+        validation_fraction: fraction of examples for validation where `validation_split` is not
+            given.
         revision: of the Hub data set.
     """
 
@@ -54,7 +55,7 @@ class SavedDataset(Source):
             saved = load_from_disk(str(folder))
         except FileNotFoundError as error:
             raise UserError(
-                f"source path '{folder}' is no folder written by save_to_disk; "
+                f"source path '{folder}' is not a folder written by save_to_disk; "
                 "for text, JSON, Arrow or Parquet files use TextFiles, JsonLines or DatasetFiles"
             ) from error
         splits = saved if isinstance(saved, DatasetDict) else {self.train_split: saved}

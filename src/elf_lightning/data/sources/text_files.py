@@ -1,34 +1,35 @@
-"""Plain text: .txt files and folders of them."""
+"""Plain text files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from elf_lightning.data.sources.base import TEXT, Source, file_stamps, find_files, with_validation
-from elf_lightning.data.sources.generated import dataset_of
+from elf_lightning.data.sources.base import TEXT, FileSource, generate
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset
 
 Unit = Literal["file", "line", "block"]
 
 
-class TextFiles(Source):
+class TextFiles(FileSource):
     """UTF-8 text files.
 
     Args:
-        path: file, folder (searched for .txt files) or pattern, or several of them.
+        path: file, folder (searched for .txt files) or glob pattern, or a list of them.
         document: what counts as one document: a whole file, a line, or a block between blank lines.
-        validation: files held out, as `path`; None holds out the last documents.
-        validation_fraction: share of documents held out where `validation` is not given.
+        validation: validation files, given as `path`; None uses the last documents for validation.
+        validation_fraction: fraction of documents for validation where `validation` is not given.
 
     Raises:
-        UserError: for another `document`.
+        UserError: for an unknown `document`.
     """
+
+    suffixes = (".txt",)
 
     def __init__(
         self,
@@ -39,31 +40,13 @@ class TextFiles(Source):
     ) -> None:
         if document not in get_args(Unit):
             raise UserError(f"source document '{document}': choose {', '.join(get_args(Unit))}")
-        self.path = path
+        super().__init__(path, validation, validation_fraction)
         self.document: Unit = document
-        self.validation = validation
-        self.validation_fraction = validation_fraction
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import Value
 
-        sets = [
-            dataset_of(read_documents, files, {TEXT: Value("string")}, scratch, document=self.document)
-            for files in self._files()
-        ]
-        return with_validation(sets[0], sets[1] if len(sets) > 1 else None, self.validation_fraction)
-
-    def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "class": "TextFiles",
-            "files": [file_stamps(files) for files in self._files()],
-            "document": self.document,
-            "validation_fraction": self.validation_fraction,
-        }
-
-    def _files(self) -> list[list[Path]]:
-        given = [self.path] if self.validation is None else [self.path, self.validation]
-        return [find_files(path, (".txt",)) for path in given]
+        return generate(read_documents, files, {TEXT: Value("string")}, scratch, document=self.document)
 
 
 def read_documents(files: list[str], document: Unit) -> Iterator[dict[str, str]]:
@@ -92,9 +75,8 @@ def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
     if document == "line":
         texts = iter(lines)
     elif document == "block":
-        texts = (
-            "".join(block) for blank, block in groupby(lines, lambda line: not line.strip()) if not blank
-        )
+        blocks = groupby(lines, lambda line: not line.strip())
+        texts = ("".join(block) for blank, block in blocks if not blank)
     else:
         texts = iter(["".join(lines)])
     return (text.strip() for text in texts if text.strip())

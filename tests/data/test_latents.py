@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.latents_cache import LatentsFile, SplitLatents
+from elf_lightning.data.latents import LatentsFile
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork, NetworkConfig
@@ -56,18 +56,18 @@ def loss(batch: LatentBatch, vocab_size: int) -> torch.Tensor:
 
 def test_file_round_trip(tmp_path: Path) -> None:
     latents = torch.randn(5, 3, 4).bfloat16()
-    file = LatentsFile(tmp_path / "x.latents", (5, 3, 4))
+    file = LatentsFile(tmp_path / "x.latents", (1, 5, 3, 4))
     file.write(latents.split(2))
     assert file.path.stat().st_size == file.num_bytes
-    assert torch.equal(file.read(torch.tensor([4, 0])), latents[[4, 0]])
-    assert torch.equal(pickle.loads(pickle.dumps(file)).read(torch.arange(5)), latents)
+    kept = torch.zeros(5, dtype=torch.bool)
+    assert torch.equal(file.read([4, 0], kept[:2]), latents[[4, 0]])
+    assert torch.equal(pickle.loads(pickle.dumps(file)).read(range(5), kept), latents)
 
 
-def test_dropped_rows_read_their_own_latents(tmp_path: Path) -> None:
-    split = SplitLatents.at(tmp_path, "train", (4, 2, 3), label_drop=True)
-    for number, file in enumerate(split.files):
-        file.write([torch.full((4, 2, 3), float(number))])
-    read = split.read([3, 1], torch.tensor([False, True]))
+def test_dropped_examples_read_their_own_latents(tmp_path: Path) -> None:
+    file = LatentsFile(tmp_path / "train.latents", (2, 4, 2, 3))
+    file.write([torch.full((4, 2, 3), float(version)) for version in range(2)])
+    read = file.read([3, 1], torch.tensor([False, True]))
     assert read[:, 0, 0].tolist() == [0, 1]
 
 
@@ -122,7 +122,7 @@ def test_narrow_batches_are_cut_from_the_cache(make_pairs: Callable[..., ELFData
         torch.testing.assert_close(first.latents[real], second.latents[real], atol=0.02, rtol=0.01)
 
 
-def test_the_cache_follows_encoder_moments_and_length(
+def test_the_cache_follows_encoder_statistics_and_length(
     make_data: Callable[..., ELFDataModule], tiny_bert: str
 ) -> None:
     variants = [
@@ -135,7 +135,7 @@ def test_the_cache_follows_encoder_moments_and_length(
     for variant in variants:
         data = make_data(cache_latents=True, **variant)
         data.prepare_data()
-        files.add(data.store.split("train", torch.device("cpu")).plain.path)
+        files.add(data.store.split("train", torch.device("cpu")).path)
     assert len(files) == len(variants)
 
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_refused_with_both_sizes(
         make_data(cache_latents=True).prepare_data()
 
 
-class TestMoments:
+class TestLatentStatistics:
     def test_measured_latents_are_normal(self, make_data: Callable[..., ELFDataModule]) -> None:
         data = make_data()
         latents = torch.cat([batch.latents[batch.attention_mask] for batch in batches(data)])
@@ -201,5 +201,5 @@ class TestMoments:
         self, make_data: Callable[..., ELFDataModule], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = make_data().latent_statistics
-        monkeypatch.setattr("elf_lightning.data.store.measure_latent_statistics", None)
+        monkeypatch.setattr("elf_lightning.data.latents.measure_latent_statistics", None)
         assert make_data().latent_statistics == measured

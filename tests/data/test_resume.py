@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from elf_lightning.data.position import Position
+from elf_lightning.data.resume import Position
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from elf_lightning.data.position import Position
     ],
 )
 def test_training_goes_on_after_the_last_whole_step(batches: int, position: tuple[int, int]) -> None:
-    reached = Position.after_last_step(batches, batches_in_epoch=10, accumulation=3, batch_rows=8)
-    assert reached == Position(*position, batch_rows=8)
+    reached = Position.after_last_step(batches, batches_in_epoch=10, accumulation=3, examples_per_batch=8)
+    assert reached == Position(*position, examples_per_batch=8)

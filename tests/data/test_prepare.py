@@ -1,10 +1,11 @@
-"""Text -> rows of ids, on disk."""
+"""Text -> token ids on disk -> examples."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -13,14 +14,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from transformers import ByT5Tokenizer
 
 from elf_lightning.data import ELFDataModule, JsonLines, Source, TextFiles
-from elf_lightning.data.prepare import Preparation, tokenizer_fingerprint, written_once
+from elf_lightning.data.cache import written_once
+from elf_lightning.data.packing import packed
+from elf_lightning.data.prepare import Preparation, tokenizer_fingerprint
 from elf_lightning.data.sources import IDS
+from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import read_tokenizer
 from elf_lightning.errors import UserError
 
@@ -61,10 +64,10 @@ def prepared(tmp_path: Path, tiny_bert: str) -> Callable[..., Preparation]:
             "eos_id": EOS,
             "packing": "pack",
             "max_length": 4,
-            "max_condition_length": None,
             "cache_dir": tmp_path / "cache",
-        }
-        preparation = Preparation(**settings | overrides)
+        } | overrides
+        own = {name: settings.pop(name) for name in ("source", "cache_dir", "num_proc") if name in settings}
+        preparation = Preparation(tokenize=Tokenize(**settings), **own)
         preparation.run()
         return preparation
 
@@ -72,7 +75,7 @@ def prepared(tmp_path: Path, tiny_bert: str) -> Callable[..., Preparation]:
 
 
 def ids_of(preparation: Preparation, split: str = "train") -> list[list[int]]:
-    rows = preparation.rows(split)
+    rows = preparation.examples(split)
     return [row.input_ids.tolist() for row in rows.read(range(len(rows)))]
 
 
@@ -83,7 +86,7 @@ def tokenised(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 class TestPacking:
     def test_pack_loses_nothing_but_the_last_partial_row(self, prepared: Callable[..., Preparation]) -> None:
         preparation = prepared()
-        stream = list(chain(*tokenised(preparation.tokenizer, DOCUMENTS)))
+        stream = list(chain(*tokenised(preparation.tokenize.tokenizer, DOCUMENTS)))
         rows = ids_of(preparation)
         assert {len(row) for row in rows} == {4}
         assert list(chain(*rows)) == stream[: len(stream) // 4 * 4]
@@ -92,7 +95,7 @@ class TestPacking:
         many = [f"{DOCUMENTS[number % 4]} {DOCUMENTS[number % 3]}".strip() for number in range(2500)]
         preparation = prepared(Texts(many), max_length=7)
         assert len(preparation._open("train").data.column(IDS).chunks) > 1
-        stream = list(chain(*tokenised(preparation.tokenizer, many)))
+        stream = list(chain(*tokenised(preparation.tokenize.tokenizer, many)))
         assert list(chain(*ids_of(preparation))) == stream[: len(stream) // 7 * 7]
 
     def test_packed_rows_of_any_length_share_what_is_on_disk(
@@ -105,15 +108,15 @@ class TestPacking:
         self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
     ) -> None:
         preparation = prepared(packing="truncate", max_length=8)
-        whole = tokenised(preparation.tokenizer, DOCUMENTS)
+        whole = tokenised(preparation.tokenize.tokenizer, DOCUMENTS)
         assert ids_of(preparation) == [document[:8] for document in whole]
-        assert "2 of 3 train rows were cut to data.max_length 8" in caplog.text
+        assert "2 of 3 train sequences were truncated to data.max_length 8" in caplog.text
 
     def test_wrap_loses_nothing(
         self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
     ) -> None:
         preparation = prepared(packing="wrap", max_length=4)
-        whole = tokenised(preparation.tokenizer, DOCUMENTS)
+        whole = tokenised(preparation.tokenize.tokenizer, DOCUMENTS)
         rows = ids_of(preparation)
         assert max(map(len, rows)) == 4
         assert list(chain(*rows)) == list(chain(*whole))
@@ -133,7 +136,79 @@ class TestPacking:
         assert ids_of(prepared(cache_dir=tmp_path / "other", num_proc=2)) == alone
 
 
+class TestParagraphs:
+    TEXTS = ("god said\n\nlet there be light\n", "and there was light\nday", "", "night and day\n  \ndeep")
+    LINES = ("god said", "let there be light", "and there was light", "day", "night and day", "deep")
+
+    def test_lines_fill_sequences_across_documents(self, prepared: Callable[..., Preparation]) -> None:
+        preparation = prepared(Texts(list(self.TEXTS)), packing="paragraphs", max_length=9)
+        tokenizer = preparation.tokenize.tokenizer
+        lines = [tokenizer(line, add_special_tokens=False)["input_ids"] for line in self.LINES]
+        expected = list(packed(lines, "paragraphs", 9, EOS))
+        assert ids_of(preparation) == expected
+        assert EOS in chain(*expected)
+        assert preparation.examples("train").lengths().tolist() == list(map(len, expected))
+
+    def test_they_cross_the_chunks_on_disk(self, prepared: Callable[..., Preparation]) -> None:
+        texts = [f"{self.LINES[number % 6]}\n{self.LINES[number % 5]}" for number in range(1500)]
+        preparation = prepared(Texts(texts), packing="paragraphs", max_length=7)
+        assert len(preparation._open("train").data.column(IDS).chunks) > 1
+        tokenizer = preparation.tokenize.tokenizer
+        lines = [
+            tokenizer(line, add_special_tokens=False)["input_ids"] for line in "\n".join(texts).split("\n")
+        ]
+        assert ids_of(preparation) == list(packed(lines, "paragraphs", 7, EOS))
+
+    def test_worker_processes_read_the_same(self, prepared: Callable[..., Preparation]) -> None:
+        examples = prepared(Texts(list(self.TEXTS)), packing="paragraphs", max_length=9).examples("train")
+        copy = pickle.loads(pickle.dumps(examples))
+        assert [one.input_ids.tolist() for one in copy.read([1, 0])] == [
+            one.input_ids.tolist() for one in examples.read([1, 0])
+        ]
+
+    def test_sequences_of_any_length_share_what_is_on_disk(
+        self, prepared: Callable[..., Preparation]
+    ) -> None:
+        short, long = (
+            prepared(Texts(list(self.TEXTS)), packing="paragraphs", max_length=length) for length in (6, 9)
+        )
+        assert short.folder == long.folder
+        assert len(ids_of(short)) > len(ids_of(long))
+
+    def test_ids_have_no_paragraphs(self, prepared: Callable[..., Preparation]) -> None:
+        with pytest.raises(UserError, match=r"data.packing paragraphs: the source gives token ids"):
+            prepared(Texts([], input_ids=[[5, 6]]), packing="paragraphs")
+
+
+class TestSummary:
+    def test_it_tells_length_padding_and_unknown_tokens(self, prepared: Callable[..., Preparation]) -> None:
+        source = Texts(["god said zebra", "light"])
+        preparation = prepared(source, packing="truncate", max_length=8)
+        tokenizer = preparation.tokenize.tokenizer
+        god, said, unknown = tokenizer("god said zebra", add_special_tokens=False)["input_ids"]
+        assert unknown == tokenizer.unk_token_id
+        summary = preparation.summary()["train"]
+        assert (summary.examples, summary.mean_tokens, summary.padding) == (2, 3.0, 1 - 3 / 8)
+        assert summary.unknown == pytest.approx(1 / 6)
+        restricted = preparation.summary(kept_ids=[god, said, unknown, EOS])["train"]
+        assert restricted.unknown == pytest.approx(2 / 6)
+
+
 class TestPairs:
+    @pytest.mark.parametrize(
+        ("condition", "expected"),
+        [([5, 6], [5, 6, EOS]), ([5, 6, 7, 8], [5, 6, EOS]), ([5, EOS], [5, EOS]), ([], [EOS])],
+    )
+    def test_conditions_end_with_eos_where_asked(
+        self, prepared: Callable[..., Preparation], condition: list[int], expected: list[int]
+    ) -> None:
+        source = Texts([], condition_input_ids=[condition, [9]], input_ids=[[7, EOS], [8, EOS]])
+        settings = {"max_length": 6, "max_condition_length": 3}
+        (example,) = prepared(source, condition_eos=True, **settings).examples("train").read([0])
+        assert example.condition_input_ids.tolist() == expected
+        (example,) = prepared(source, **settings).examples("train").read([0])
+        assert example.condition_input_ids.tolist() == condition[:3]
+
     def test_condition_and_target_are_cut_to_their_limits(
         self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -141,12 +216,15 @@ class TestPairs:
             [], condition_text=["now the earth", "god"], text=["light", "and god said let there be"]
         )
         preparation = prepared(source, max_length=6, max_condition_length=2)
-        tokenizer = preparation.tokenizer
-        rows = preparation.rows("train").read([0, 1])
+        tokenizer = preparation.tokenize.tokenizer
+        rows = preparation.examples("train").read([0, 1])
         assert [tokenizer.decode(row.condition_input_ids) for row in rows] == ["now the", "god"]
         assert rows[0].input_ids.tolist() == tokenised(tokenizer, ["light"])[0]
         assert tokenizer.decode(rows[1].input_ids) == "and god said let there"
-        assert "2 of 2 train rows were cut to data.max_length 6, data.max_condition_length 2" in caplog.text
+        assert (
+            "2 of 2 train sequences were truncated to data.max_length 6, data.max_condition_length 2"
+            in caplog.text
+        )
 
     def test_lengths_count_condition_and_target(self, prepared: Callable[..., Preparation]) -> None:
         pairs = [("now the earth", "light"), ("god", "and god said let there be"), ("", "day")] * 700
@@ -155,8 +233,7 @@ class TestPairs:
         preparation = prepared(source, max_length=6, max_condition_length=2)
         assert len(preparation._open("train").data.column(IDS).chunks) > 1
         for _ in range(2):
-            lengths = preparation.lengths("train")
-            assert isinstance(lengths, np.memmap)
+            lengths = preparation.examples("train").lengths()
             assert lengths.tolist() == [4, 6, 2] * 700
 
     def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
@@ -258,7 +335,7 @@ class TestCache:
 
             def interrupt(self: Preparation, dataset: Any, folder: Path) -> None:
                 folder.mkdir()
-                (folder / "rows.arrow").write_text("half of it")
+                (folder / "tokens.arrow").write_text("half of it")
                 raise KeyboardInterrupt
 
             patch.setattr(Preparation, "_tokenize", interrupt)
@@ -293,7 +370,7 @@ class TestCache:
 class TestBadRows:
     @pytest.mark.parametrize("row", [[5, 10_000], [-1, 5]])
     def test_ids_outside_the_vocabulary(self, prepared: Callable[..., Preparation], row: list[int]) -> None:
-        with pytest.raises(UserError, match=r"example 1 of the train split .* has ids from .* knows 0 to"):
+        with pytest.raises(UserError, match=r"example 1 of the train split .* has ids from .* has 0 to"):
             prepared(Texts([], input_ids=[[5], row]))
 
     @pytest.mark.parametrize("row", [[5.5], ["5"], [[5], [6, 7]], [5, None]])
@@ -322,7 +399,7 @@ class TestBadRows:
     def test_less_than_one_row(self, prepared: Callable[..., Preparation]) -> None:
         preparation = prepared(Texts(["god said"]), max_length=100)
         with pytest.raises(UserError, match=r"data.max_length 100: the train split has only 3 tokens"):
-            preparation.rows("train")
+            preparation.examples("train")
 
 
 def test_jsonl_pairs_go_all_the_way(make_data: Callable[..., ELFDataModule], tmp_path: Path) -> None:

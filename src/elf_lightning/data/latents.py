@@ -1,0 +1,205 @@
+"""The encoder's output for prepared examples, kept on disk: latent statistics and, if asked for, latents."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from elf_lightning.batch import LatentBatch, TokenBatch
+from elf_lightning.codec.latents import Embedder, LatentStatistics, measure_latent_statistics
+from elf_lightning.data.cache import cache_key, written_once
+from elf_lightning.data.collate import Collate
+from elf_lightning.data.examples import Example
+from elf_lightning.data.prepare import Preparation
+from elf_lightning.encoders import Encoder, weights_stamp
+from elf_lightning.errors import UserError
+
+MEASURED_TOKENS = 32_768
+"""Positions over which the latent statistics are measured, about."""
+EMBEDDED_TOKENS = 8_192
+"""Positions that are embedded at a time when the cache is filled, about."""
+
+
+@dataclass(frozen=True)
+class LatentsFile:
+    """A split's normalised latents in bfloat16, memory-mapped.
+
+    Attributes:
+        path: the file.
+        shape: versions V, examples N, positions S, channels C. The second version, if there is one, holds
+            the latents of label-dropped examples, whose targets do not see the condition.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the whole file."""
+        return math.prod(self.shape) * torch.bfloat16.itemsize
+
+    @cached_property
+    def _latents(self) -> Tensor:
+        flat = torch.from_file(str(self.path), size=math.prod(self.shape), dtype=torch.bfloat16)
+        return flat.view(self.shape)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a worker process needs: it maps the file itself."""
+        return {"path": self.path, "shape": self.shape}
+
+    def read(self, indices: Sequence[int], label_drop: Tensor) -> Tensor:
+        """Latents (B, S, C) of these examples, in bfloat16, where `label_drop` is (B,) boolean."""
+        return self._latents[label_drop.long(), torch.tensor(indices)]
+
+    def write(self, batches: Iterable[Tensor]) -> None:
+        """Write the latents (B, S, C) of all examples in order, one version after the other."""
+        with self.path.open("wb") as file:
+            for latents in batches:
+                file.write(latents.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
+
+
+@dataclass(frozen=True)
+class CollateLatents:
+    """Collates examples and adds their cached latents.
+
+    Args:
+        collate: makes the token batch.
+        latents: the split's cached latents.
+    """
+
+    collate: Collate
+    latents: LatentsFile
+
+    def __call__(self, examples: Sequence[Example]) -> LatentBatch:
+        """The batch of these examples with its latents (B, S, C), in bfloat16."""
+        tokens = self.collate(examples)
+        latents = self.latents.read([example.index for example in examples], tokens.label_drop)
+        return LatentBatch(**vars(tokens), latents=latents[:, : tokens.input_ids.shape[1]])
+
+
+@dataclass(frozen=True)
+class LatentsStore:
+    """The latents of prepared examples.
+
+    Args:
+        preparation: the examples.
+        encoder: makes the latents.
+        collate: makes the batches that the encoder sees.
+        label_drop: whether conditions may be dropped, so that latents are needed both ways.
+        given: latent statistics; None measures them over the first training examples.
+
+    Raises:
+        UserError: if sequences are too long for the encoder.
+    """
+
+    preparation: Preparation
+    encoder: Encoder
+    collate: Collate
+    label_drop: bool = False
+    given: LatentStatistics | None = None
+
+    def __post_init__(self) -> None:
+        length, limit = self.collate.max_length, self.encoder.max_length
+        if limit is not None and length > limit:
+            raise UserError(
+                f"data.max_length {length} is beyond the limit of encoder '{self.encoder.name_or_path}'; "
+                f"choose at most {limit}"
+            )
+
+    def latent_statistics(self, device: torch.device) -> LatentStatistics:
+        """What normalises the latents; measured once and kept."""
+        if self.given is not None:
+            return self.given
+        folder = self._folder("latent_statistics")
+        with written_once(folder) as unfinished:
+            if unfinished is not None:
+                self.preparation.run()
+                count = max(1, MEASURED_TOKENS // self.collate.max_length)
+                split = "train" if "train" in self.preparation.splits() else "validation"
+                batches = self._batches(split, device, count)
+                measured = measure_latent_statistics(self.encoder.load().to(device), batches)
+                (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(measured)))
+        return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
+
+    def write(self, device: torch.device) -> None:
+        """Embed all examples of all splits, unless that is done.
+
+        Raises:
+            UserError: if the disk has too little space.
+        """
+        statistics = self.latent_statistics(device)
+        with written_once(self._latents_folder(statistics)) as unfinished:
+            if unfinished is None:
+                return
+            files = {name: self._file(unfinished, name) for name in self.preparation.splits()}
+            require_space(self.preparation.cache_dir, sum(file.num_bytes for file in files.values()))
+            embedder = Embedder(self.encoder, statistics)
+            for split, file in files.items():
+                self._write(embedder, split, file, device)
+
+    def split(self, name: str, device: torch.device) -> LatentsFile:
+        """The written latents of a split."""
+        return self._file(self._latents_folder(self.latent_statistics(device)), name)
+
+    def _file(self, folder: Path, split: str) -> LatentsFile:
+        versions = 2 if self.label_drop and split == "train" else 1
+        examples = len(self.preparation.examples(split))
+        shape = (versions, examples, self.collate.max_length, self.encoder.latent_size)
+        return LatentsFile(folder / f"{split}.latents", shape)
+
+    def _write(self, embedder: Embedder, split: str, file: LatentsFile, device: torch.device) -> None:
+        from rich.progress import track
+
+        latents = (
+            embedder.tokens(replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))).latents
+            for drop in range(file.shape[0])
+            for batch in self._batches(split, device)
+        )
+        batches = file.shape[0] * -(-file.shape[1] // self._batch_size)
+        file.write(track(latents, f"Embedding {split}", total=batches))
+
+    @property
+    def _batch_size(self) -> int:
+        return max(1, EMBEDDED_TOKENS // self.collate.max_length)
+
+    def _batches(self, split: str, device: torch.device, count: int | None = None) -> Iterator[TokenBatch]:
+        examples = self.preparation.examples(split)
+        count = len(examples) if count is None else min(count, len(examples))
+        for start in range(0, count, self._batch_size):
+            yield self.collate(examples.read(range(start, min(start + self._batch_size, count)))).to(device)
+
+    def _folder(self, kind: str, **parts: object) -> Path:
+        key = cache_key(
+            tokens=self.preparation.key,
+            encoder=self.encoder.identity(),
+            weights=weights_stamp(self.encoder.name_or_path),
+            max_length=self.collate.max_length,
+            pad_mode=self.collate.pad_mode,
+            **parts,
+        )
+        return self.preparation.cache_dir / f"{kind}-{key}"
+
+    def _latents_folder(self, statistics: LatentStatistics) -> Path:
+        return self._folder("latents", latent_statistics=asdict(statistics), label_drop=self.label_drop)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Refuse to write more than fits on the disk.
+
+    Raises:
+        UserError: with the needed and the free space.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise UserError(
+            f"data.cache_latents needs {num_bytes / 1e9:.1f} GB in '{folder}' and {free / 1e9:.1f} GB are "
+            "free; free some, choose another data.cache_dir, or set data.cache_latents to false"
+        )
