@@ -24,11 +24,11 @@ def test_text_does_not_depend_on_the_batch(
     sampler = make_sampler(solver=solver, temperature=temperature)
     whole = sampler.sample(make_prompt(range(32)), seed=5).tokens
     for size in (1, 7):
-        pieces = [
+        parts = [
             sampler.sample(make_prompt(range(start, min(start + size, 32))), seed=5).tokens
             for start in range(0, 32, size)
         ]
-        assert torch.equal(torch.cat(pieces), whole)
+        assert torch.equal(torch.cat(parts), whole)
 
 
 def test_noise_is_bit_equal_whatever_the_batch() -> None:

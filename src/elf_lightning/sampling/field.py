@@ -35,7 +35,7 @@ class NetworkDenoiser:
         network: estimates the clean latents.
         guidance: scale `w`.
         compile: run the network through `torch.compile`.
-        running: (B,) boolean, False for sequences that have ended, which are skipped; None for none.
+        running: (B,) boolean, False for sequences that have ended, which are skipped; None: all run.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class LatentField:
         denoiser: estimator of the clean latents.
         path: the path that the network was trained on.
         condition: the clean prefix.
-        infill: further positions with known clean latents; None for none.
-        running: (B,) boolean, False for sequences that have ended: their estimate stays; None for none.
+        infill: further positions with known clean latents, if any.
+        running: (B,) boolean, False for sequences that have ended, whose estimate stays; None: all run.
 
     Attributes:
         x_hat: (B, S, C) the last estimate, known positions restored; at the start the condition alone.

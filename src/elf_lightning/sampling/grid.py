@@ -14,7 +14,7 @@ def time_grid(
     Args:
         settings: the number of steps and the kind of grid, or the times themselves.
         distribution: the training distribution of times, for the grid `logit_normal`.
-        seed: of the draws from it, which all batches share.
+        seed: of the draws from it; all batches of a request have the same.
         batch: numbers that tell batches apart, for draws of their own.
     """
     if settings.times is not None:
