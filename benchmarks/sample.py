@@ -29,7 +29,7 @@ from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import sampling_flops
 from elf_lightning.sampling import Sampler, SamplingSettings, time_grid
-from elf_lightning.sampling.noise import RowNoise
+from elf_lightning.sampling.noise import sequence_noise
 
 PLAIN, ONE_HEAD, SAMPLER, COMPILED = "plain", "plain, one head", "sampler", "sampler, compiled"
 Way = Callable[[], tuple[Tensor, Tensor]]
@@ -70,7 +70,7 @@ class Case:
     def plain(self, forward: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Latents and tokens of `plain_sample`, from the noise that the sampler starts from."""
         path, latents = RectifiedPath(), self.prompt.latents
-        noise = RowNoise(0, self.prompt.index, latents.shape[1:], path.noise_scale, latents.device)
+        noise = sequence_noise(0, self.prompt.index, latents.shape[1:], path.noise_scale, latents.device)
         times = time_grid(self.settings, LogitNormal(), 0)
         return plain_sample(self.network, path, self.settings, self.prompt, times, noise, forward)
 

@@ -17,7 +17,7 @@ from elf_lightning.metrics.scoring_model import counted_targets, token_nll
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import Draws, ELFObjective
 from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
-from elf_lightning.sampling import Sampler, SamplingSettings, integrate, make_solver
+from elf_lightning.sampling import Sampler, SamplingSettings, integrate
 from elf_lightning.sampling.decode import decode_tokens
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
@@ -127,11 +127,11 @@ def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
     mask = run.get("in/cond_seq_mask", nothing[..., 0]).bool()
     ids = torch.zeros_like(mask, dtype=torch.int64)
     prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", nothing))
-    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt, None, times)
+    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt)
     noise = iter(path.noise_scale * run.get("in/unit_noise", nothing))
     way: list[tuple[Tensor, Tensor]] = []
     z = integrate(
-        field, field.clamp(start), times, make_solver(settings), lambda: next(noise),
+        field, field.clamp(start), times, settings.build_solver(), lambda: next(noise),
         lambda number, t, z: way.append((z, field.x_hat)),
     )  # fmt: skip
     yield torch.stack([z for z, _ in way]), run["out/z_trajectory"]

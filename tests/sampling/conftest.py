@@ -52,11 +52,11 @@ def make_sampler() -> SamplerMaker:
 @pytest.fixture
 def make_prompt() -> PromptMaker:
     def make(index: range, condition_lengths: list[int] | None = None) -> LatentPromptBatch:
-        rows = torch.tensor(list(index))
-        lengths = torch.tensor(condition_lengths or [0] * len(rows))
+        numbers = torch.tensor(list(index))
+        lengths = torch.tensor(condition_lengths or [0] * len(numbers))
         mask = torch.arange(LENGTH) < lengths[:, None]
-        latents = torch.randn(len(rows), LENGTH, SIZE) * mask[..., None]
-        ids = torch.full((len(rows), LENGTH), 5) * mask
-        return LatentPromptBatch(rows, ids, mask, latents)
+        latents = torch.randn(len(numbers), LENGTH, SIZE) * mask[..., None]
+        ids = torch.full((len(numbers), LENGTH), 5) * mask
+        return LatentPromptBatch(numbers, ids, mask, latents)
 
     return make

@@ -1,4 +1,4 @@
-"""Latents to tokens to rows."""
+"""Latents to tokens, and tokens to texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_everything_from_the_first_eos_on_is_padding() -> None:
     assert torch.equal(end_at_eos(tokens, EOS, PAD), expected)
 
 
-def test_rows_lose_their_own_condition() -> None:
+def test_sequences_lose_their_own_condition() -> None:
     tokens = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8], [5, 6, 7, 8]])
     expected = torch.tensor([[5, 6, 7, 8], [6, 7, 8, PAD], [8, PAD, PAD, PAD]])
     assert torch.equal(shift_left(tokens, torch.tensor([0, 1, 3]), PAD), expected)
@@ -32,16 +32,16 @@ def test_rows_lose_their_own_condition() -> None:
 def test_temperature_draws_in_proportion() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0]).expand(20_000, 3)
     drawn = choose_tokens(logits, SamplingSettings(temperature=2.0), rng())
-    shares = torch.bincount(drawn, minlength=3) / len(drawn)
-    torch.testing.assert_close(shares, torch.softmax(logits[0] / 2, 0), atol=0.01, rtol=0)
+    fractions = torch.bincount(drawn, minlength=3) / len(drawn)
+    torch.testing.assert_close(fractions, torch.softmax(logits[0] / 2, 0), atol=0.01, rtol=0)
 
 
 def test_top_k_draws_among_the_best_in_proportion() -> None:
     logits = torch.tensor([2.0, -1.0, 1.0, 0.5]).expand(20_000, 4)
     drawn = choose_tokens(logits, SamplingSettings(temperature=1.0, top_k=2), rng())
-    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    fractions = torch.bincount(drawn, minlength=4) / len(drawn)
     expected = torch.softmax(torch.tensor([2.0, -torch.inf, 1.0, -torch.inf]), 0)
-    torch.testing.assert_close(shares, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(fractions, expected, atol=0.01, rtol=0)
 
 
 def test_top_k_may_exceed_the_vocabulary() -> None:
@@ -55,7 +55,7 @@ def test_low_temperature_is_argmax() -> None:
 
 
 @torch.no_grad()
-def test_long_rows_are_decoded_in_pieces() -> None:
+def test_long_sequences_are_decoded_in_parts() -> None:
     shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
     network = ELFNetwork(shape, latent_size=8, vocab_size=30, max_length=600, generator=rng())
     latents = torch.randn(2, 600, 8)
@@ -67,7 +67,7 @@ def test_long_rows_are_decoded_in_pieces() -> None:
 
 
 @torch.no_grad()
-def test_a_row_does_not_end_before_it_may(make_network: Callable[..., ELFNetwork]) -> None:
+def test_a_sequence_does_not_end_before_it_may(make_network: Callable[..., ELFNetwork]) -> None:
     network = make_network()
     network.token_head.unembed.bias[EOS], network.token_head.unembed.bias[PAD] = 100.0, 99.0
     tokens = decode_tokens(

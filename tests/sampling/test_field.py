@@ -19,13 +19,13 @@ SHAPE = (3, 5, 4)
 
 
 class Recorder:
-    """A denoiser that answers `z/2 + self_cond + 1` and remembers what it was asked."""
+    """A denoiser that answers `z/2 + self_cond + 1` and remembers its inputs."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Tensor, float, Tensor]] = []
+        self.calls: list[tuple[Tensor, float, Tensor]] = []
 
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
-        self.asked.append((z, t, self_cond))
+        self.calls.append((z, t, self_cond))
         return z / 2 + self_cond + 1
 
 
@@ -42,8 +42,8 @@ def test_last_estimate_is_fed_back() -> None:
     field(z, 0.1)
     first = field.x_hat
     field(z, 0.2)
-    assert torch.equal(denoiser.asked[0][2], torch.zeros(SHAPE))
-    assert torch.equal(denoiser.asked[1][2], first)
+    assert torch.equal(denoiser.calls[0][2], torch.zeros(SHAPE))
+    assert torch.equal(denoiser.calls[1][2], first)
 
 
 def test_condition_never_moves() -> None:
@@ -81,16 +81,16 @@ def test_classifier_free_guidance_is_one_batch_without_the_condition() -> None:
     denoiser, mask = Recorder(), known(0, 1).mask
     z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), 0.5
     guided = ClassifierFreeGuidance(denoiser, mask, 2.0)(z, t, self_cond)
-    ((seen_z, seen_t, seen_self_cond),) = denoiser.asked
+    ((seen_z, seen_t, seen_self_cond),) = denoiser.calls
     assert seen_z.shape[0] == 6
     assert seen_t == t
     assert torch.equal(seen_z[:3], z)
     for hidden in (seen_z[3:], seen_self_cond[3:]):
         assert not hidden[:, :2].any()
     assert torch.equal(seen_z[3:, 2:], z[:, 2:])
-    plain = Recorder()
-    x_c = plain(z, t, self_cond)
-    x_u = plain(seen_z[3:], t, seen_self_cond[3:])
+    unguided = Recorder()
+    x_c = unguided(z, t, self_cond)
+    x_u = unguided(seen_z[3:], t, seen_self_cond[3:])
     torch.testing.assert_close(guided, x_u + 2.0 * (x_c - x_u))
 
 
@@ -100,7 +100,7 @@ def test_two_passes_guide_a_network_without_guidance_tokens() -> None:
     path = RectifiedPath()
     z, self_cond, t = torch.randn(SHAPE), torch.randn(SHAPE), 0.5
     guided = TwoPassGuidance(denoiser, condition.mask, 3.0)(z, t, self_cond)
-    assert len(denoiser.asked) == 1
+    assert len(denoiser.calls) == 1
     clean, times = self_cond * condition.mask[..., None], torch.full((3,), t)
     v_c, v_u = (path.velocity(Recorder()(z, t, given), z, times) for given in (self_cond, clean))
     torch.testing.assert_close(path.velocity(guided, z, times), v_u + 3.0 * (v_c - v_u))
@@ -110,7 +110,7 @@ def test_guidances_stack_into_one_batch() -> None:
     denoiser, mask = Recorder(), known(0).mask
     both = ClassifierFreeGuidance(TwoPassGuidance(denoiser, mask, 3.0), mask, 2.0)
     assert both(torch.randn(SHAPE), 0.5, torch.randn(SHAPE)).shape == SHAPE
-    assert denoiser.asked[0][0].shape[0] == 12
+    assert denoiser.calls[0][0].shape[0] == 12
 
 
 @pytest.mark.parametrize("tokens", [0, 4])
@@ -118,10 +118,10 @@ def test_sampler_guides_by_tokens_or_by_two_passes(
     make_network: Callable[..., ELFNetwork], make_sampler: Callable[..., Any], make_prompt: Any, tokens: int
 ) -> None:
     network = make_network(num_guidance_tokens=tokens)
-    rows: list[int] = []
-    network.latent_in.register_forward_hook(lambda module, given, out: rows.append(len(out)))
+    sizes: list[int] = []
+    network.latent_in.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
     make_sampler(network, steps=2, solver="ode").sample(make_prompt(range(3)), seed=0)
-    assert rows == ([3, 3, 3] if tokens else [6, 6, 3])
+    assert sizes == ([3, 3, 3] if tokens else [6, 6, 3])
 
 
 def test_no_step_waits_for_the_device() -> None:

@@ -39,7 +39,7 @@ def prompt_of(run: dict[str, Tensor]) -> LatentPromptBatch:
 
 
 class RecordedNoise:
-    """The recorded draws in place of those of the rows' numbers: the start, then one a call."""
+    """The recorded draws in place of those of the sequences' numbers: the start, then one a call."""
 
     def __init__(self, run: Any) -> None:
         more = float(run.settings["noise_scale"]) * run.get("in/unit_noise", torch.empty(0))
@@ -66,7 +66,7 @@ def replay(
             golden_network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled
         )
         noise, prompt, steps = RecordedNoise(run), prompt_of(run), list[Step]()
-        monkeypatch.setattr(sampler_module, "RowNoise", noise.source)
+        monkeypatch.setattr(sampler_module, "sequence_noise", noise.source)
         result = sampler.sample(prompt, 0, on_step=steps.append)
 
         close = partial(torch.testing.assert_close, atol=5e-5, rtol=1e-4)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import measure_direction
+from elf_lightning.sampling import Sampler
 from elf_lightning.sampling.guidance import RepetitionSteering
-from elf_lightning.sampling.repetition import direction_between, repeated_share, trajectory_means
+from elf_lightning.sampling.repetition import direction_between, repeated_fraction, trajectory_means
 
 
-def test_repeated_share_counts_what_occurred_before() -> None:
+def test_repeated_fraction_counts_what_occurred_before() -> None:
     tokens = torch.tensor(
         [
             [1, 2, 3, 4, 5, 6, 7, 8],  # five 4-grams, all new
@@ -26,7 +26,7 @@ def test_repeated_share_counts_what_occurred_before() -> None:
             [1, 2, 3, 0, 0, 0, 0, 0],  # too short for one
         ]
     )
-    assert repeated_share(tokens, pad_id=0).tolist() == pytest.approx([0, 0.8, 1 / 3, 0])
+    assert repeated_fraction(tokens, pad_id=0).tolist() == pytest.approx([0, 0.8, 1 / 3, 0])
 
 
 def test_direction_is_found_in_noise() -> None:
@@ -39,7 +39,7 @@ def test_direction_is_found_in_noise() -> None:
 
 
 def test_means_are_over_what_was_fed_back(make_sampler: Any, make_prompt: Any) -> None:
-    """The first call is fed the condition, and the last estimate is fed to none."""
+    """The first call is fed the condition, and the last estimate is never fed."""
     sampler, prompt = make_sampler(solver="ode", steps=3), make_prompt(range(2), [0, 4])
     estimates: list[Tensor] = []
     means, _ = trajectory_means(sampler, prompt, 0, lambda step: estimates.append(step.estimate.clone()))
@@ -69,10 +69,16 @@ def test_steering_moves_the_input_but_not_the_condition() -> None:
     torch.testing.assert_close(seen[0][:, 1:], self_cond[:, 1:] - 2 * direction)
 
 
+def measured(sampler: Sampler, make_prompt: Any) -> Tensor:
+    batches = [trajectory_means(sampler, make_prompt(index), seed=0) for index in (range(20), range(20, 40))]
+    means, repetition = (torch.cat(column) for column in zip(*batches, strict=True))
+    return direction_between(means, repetition)
+
+
 def test_measured_direction_steers(make_sampler: Any, make_prompt: Any) -> None:
     """Steering shifts what is fed back against the direction it was given."""
     sampler = make_sampler(solver="ode", steps=6)
-    direction = measure_direction(sampler, [make_prompt(range(20)), make_prompt(range(20, 40))], seed=0)
+    direction = measured(sampler, make_prompt)
     assert direction.shape == (16,)
     assert direction.norm().item() == pytest.approx(1, abs=1e-5)
     steered = replace(
@@ -80,10 +86,9 @@ def test_measured_direction_steers(make_sampler: Any, make_prompt: Any) -> None:
         settings=replace(sampler.settings, repetition_control=2.0),
         repetition_direction=direction,
     )
-    plain = sampler.sample(make_prompt(range(20)), seed=0)
-    assert not torch.equal(steered.sample(make_prompt(range(20)), seed=0).latents, plain.latents)
-    again = measure_direction(steered, [make_prompt(range(20)), make_prompt(range(20, 40))], seed=0)
-    assert torch.equal(again, direction), "measuring is unsteered"
+    unsteered = sampler.sample(make_prompt(range(20)), seed=0)
+    assert not torch.equal(steered.sample(make_prompt(range(20)), seed=0).latents, unsteered.latents)
+    assert torch.equal(measured(steered, make_prompt), direction), "measuring is unsteered"
 
 
 def test_control_without_means_is_refused(make_sampler: Any, make_network: Callable[..., ELFNetwork]) -> None:

@@ -11,7 +11,7 @@ import torch
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Infill
-from elf_lightning.sampling.noise import RowNoise
+from elf_lightning.sampling.noise import sequence_noise
 
 SOLVERS = ("ode", "sde", "heun", "multistep")
 
@@ -24,16 +24,16 @@ def test_text_does_not_depend_on_the_batch(
     sampler = make_sampler(solver=solver, temperature=temperature)
     whole = sampler.sample(make_prompt(range(32)), seed=5).tokens
     for size in (1, 7):
-        pieces = [
+        parts = [
             sampler.sample(make_prompt(range(start, min(start + size, 32))), seed=5).tokens
             for start in range(0, 32, size)
         ]
-        assert torch.equal(torch.cat(pieces), whole)
+        assert torch.equal(torch.cat(parts), whole)
 
 
 def test_noise_is_bit_equal_whatever_the_batch() -> None:
     def draws(index: list[int]) -> torch.Tensor:
-        noise = RowNoise(3, torch.tensor(index), torch.Size([5, 4]), 2.0, torch.device("cpu"))
+        noise = sequence_noise(3, torch.tensor(index), torch.Size([5, 4]), 2.0, torch.device("cpu"))
         return torch.stack([noise(), noise()], dim=1)
 
     whole = draws([0, 1, 2, 3])
@@ -44,7 +44,7 @@ def test_noise_is_bit_equal_whatever_the_batch() -> None:
 
 
 def test_noise_has_the_scale_of_the_path() -> None:
-    noise = RowNoise(0, torch.arange(4), torch.Size([100, 100]), 2.0, torch.device("cpu"))
+    noise = sequence_noise(0, torch.arange(4), torch.Size([100, 100]), 2.0, torch.device("cpu"))
     assert noise().std().item() == pytest.approx(2.0, abs=0.05)
 
 
@@ -67,8 +67,8 @@ def test_condition_stays_and_leaves_the_tokens(make_sampler: Any, make_prompt: A
     assert not result.tokens[2, 1:].any()
 
 
-def test_prompt_that_fills_its_row_is_refused(make_sampler: Any, make_prompt: Any) -> None:
-    with pytest.raises(UserError, match="prompt 7 fills its row of 12 tokens"):
+def test_prompt_that_fills_its_sequence_is_refused(make_sampler: Any, make_prompt: Any) -> None:
+    with pytest.raises(UserError, match="prompt 7 fills its sequence of 12 tokens"):
         make_sampler().sample(make_prompt(range(6, 8), [3, 12]), seed=0)
 
 
@@ -83,7 +83,7 @@ def test_infilled_tokens_are_always_there(make_sampler: Any, make_prompt: Any, s
     infill = Infill(mask, torch.full((2, 12), 33), torch.randn(2, 12, 16))
     tokens = sampler.sample(make_prompt(range(2)), seed=0, infill=infill).tokens
     assert (tokens[mask] == 33).all()
-    assert not tokens[0, 7:].any(), "after the last fixed token the row may end"
+    assert not tokens[0, 7:].any(), "after the last fixed token the text may end"
 
 
 def test_infill_and_condition_together(make_sampler: Any, make_prompt: Any) -> None:
@@ -111,8 +111,8 @@ def test_trajectory_keeps_the_chosen_steps(make_sampler: Any, make_prompt: Any) 
 
 def test_trajectory_changes_nothing(make_sampler: Any, make_prompt: Any) -> None:
     sampler = make_sampler(temperature=1.0)
-    plain = sampler.sample(make_prompt(range(2)), 0).tokens
-    assert torch.equal(plain, sampler.sample(make_prompt(range(2)), 0, trajectory_steps=range(4)).tokens)
+    untraced = sampler.sample(make_prompt(range(2)), 0).tokens
+    assert torch.equal(untraced, sampler.sample(make_prompt(range(2)), 0, trajectory_steps=range(4)).tokens)
 
 
 def test_dropout_is_off_and_the_mode_comes_back(
@@ -130,3 +130,32 @@ def test_network_without_self_conditioning(
 ) -> None:
     network = make_network(self_conditioning=False, num_guidance_tokens=0)
     assert make_sampler(network).sample(make_prompt(range(2)), 0).tokens.shape == (2, 12)
+
+
+@pytest.mark.parametrize(("solver", "calls"), [("ode", 4), ("sde", 4), ("heun", 7), ("multistep", 4)])
+def test_network_calls_are_reported(make_sampler: Any, make_prompt: Any, solver: str, calls: int) -> None:
+    result = make_sampler(solver=solver, steps=4).sample(make_prompt(range(3)), 0)
+    assert result.network_calls.tolist() == [calls] * 3
+
+
+def test_annealed_noise_changes_the_text_and_constant_noise_does_not(
+    make_sampler: Any, make_prompt: Any
+) -> None:
+    def latents(**settings: Any) -> torch.Tensor:
+        return make_sampler(steps=8, **settings).sample(make_prompt(range(2)), 0).latents
+
+    constant = latents(gamma=1.5)
+    assert torch.equal(latents(gamma=1.5, gamma_end=1.5, gamma_power=2.0), constant)
+    assert not torch.equal(latents(gamma=1.5, gamma_end=0.0), constant)
+
+
+def test_a_grid_per_batch_depends_on_the_first_number(make_sampler: Any, make_prompt: Any) -> None:
+    def times(sampler: Any, index: range) -> list[float]:
+        steps: list[float] = []
+        sampler.sample(make_prompt(index), 0, on_step=lambda step: steps.append(step.time))
+        return steps
+
+    sampler = make_sampler(grid_per_batch=True)
+    assert times(sampler, range(2)) == times(sampler, range(5))
+    assert times(sampler, range(2)) != times(sampler, range(2, 4))
+    assert times(make_sampler(), range(2)) == times(make_sampler(), range(2, 4))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from elf_lightning.errors import UserError
 from elf_lightning.sampling import (
     AdamsBashforth,
     Euler,
     Heun,
+    SamplingSettings,
     Sde,
     Solver,
     integrate,
+    known_solver,
 )
 
 
@@ -102,3 +107,90 @@ def test_last_step_adds_no_noise() -> None:
         raise AssertionError("noise was drawn")
 
     integrate(Swing(), torch.ones(1, 1, 1), [0.0, 1.0], Sde(1.5), refuse)
+
+
+def test_observer_stops_the_integration() -> None:
+    reached: list[float] = []
+
+    def stop_after_two(number: int, t: float, z: Tensor) -> bool:
+        reached.append(t)
+        return number == 1
+
+    integrate(
+        Swing(), torch.ones(1, 1, 1), [0.0, 0.2, 0.5, 1.0], Euler(), lambda: torch.ones(1), stop_after_two
+    )
+    assert reached == [0.2, 0.5]
+
+
+def test_annealed_gamma_follows_its_formula() -> None:
+    annealed = Sde(gamma=3.0, gamma_end=1.0, gamma_power=2.0)
+    assert [annealed.gamma_at(t) for t in (0.0, 0.5, 1.0)] == [3.0, 1.5, 1.0]
+    assert Sde(1.7).gamma_at(0.3) == 1.7
+
+
+def test_annealed_noise_is_taken_at_the_start_of_the_step() -> None:
+    """`a = 1 - gamma(t) h` of the noise-free half shows in the time at which the field is evaluated."""
+    asked: list[float] = []
+
+    class Watched(Swing):
+        def __call__(self, z: Tensor, t: float) -> Tensor:
+            asked.append(t)
+            return super().__call__(z, t)
+
+    start = torch.ones(1, 1, 1)
+    times = [0.0, 0.3, 0.7, 1.0]
+    integrate(Watched(), start, times, Sde(2.0, 0.0), lambda: torch.zeros_like(start))
+    assert asked == [0.0, 0.3 * (1 - 2.0 * 0.7 * (0.7 - 0.3)), 0.7]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ode", Euler), ("euler", Euler), ("sde", Sde), ("heun", Heun), ("multistep", AdamsBashforth)],
+)
+def test_short_names(name: str, expected: type[Solver]) -> None:
+    assert type(SamplingSettings(solver=name).build_solver()) is expected
+
+
+def test_each_integration_gets_a_fresh_solver_with_its_options() -> None:
+    settings = SamplingSettings(solver="multistep", solver_options={"max_growth": 1.5})
+    first, second = settings.build_solver(), settings.build_solver()
+    assert first is not second
+    assert isinstance(first, AdamsBashforth)
+    assert first.max_growth == 1.5
+    annealed = SamplingSettings(gamma=2.0, gamma_end=0.5, gamma_power=3.0).build_solver()
+    assert isinstance(annealed, Sde)
+    assert (annealed.gamma, annealed.gamma_end, annealed.gamma_power) == (2.0, 0.5, 3.0)
+
+
+OWN_SOLVER = """
+from elf_lightning.sampling import Solver
+
+class Midpoint(Solver, name="midpoint"):
+    def __init__(self, fraction: float = 0.5) -> None:
+        self.fraction = fraction
+
+    def step(self, field, z, t, t_next, noise):
+        span = t_next - t
+        half = field(z + self.fraction * span * field(z, t), t + self.fraction * span)
+        return z + span * half
+"""
+
+
+def test_own_solver_by_class_path_and_then_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_solvers.py").write_text(OWN_SOLVER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Solver, "registry", dict(Solver.registry))
+    assert not known_solver("own_solvers.Midpoint")
+    assert "own_solvers" not in sys.modules, "asking imports nothing"
+    settings = SamplingSettings(solver="own_solvers.Midpoint", solver_options={"fraction": 0.5})
+    assert known_solver("own_solvers.Midpoint")
+    assert order(settings.build_solver, math.exp(math.sin(3))) == pytest.approx(2, abs=0.15)
+    assert type(SamplingSettings(solver="midpoint").build_solver()).__name__ == "Midpoint"
+
+
+def test_a_short_name_belongs_to_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Solver, "registry", dict(Solver.registry))
+    with pytest.raises(UserError, match="'heun' belongs to Heun"):
+
+        class Other(Heun, name="heun"):
+            """Not Heun's."""

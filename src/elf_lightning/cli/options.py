@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from dataclasses import fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -53,13 +55,17 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) ->
 
 
 def _reading(hint: Any) -> dict[str, Any]:
-    """How to read values of a field's type: a name, a number, or a list of numbers."""
+    """How to read a field's type: a name, a number, a switch, a list of numbers, or a dictionary."""
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    for kind in get_args(hint):
-        if get_origin(kind) is list:
-            return {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
-    return {"type": hint, "metavar": "N"}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is dict:
+        return {"type": json.loads, "metavar": "JSON"}
+    kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint)
+    if get_origin(kind) is list:
+        return {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
+    return {"type": kind, "metavar": "NAME" if kind is str else "N"}
 
 
 def add_reading(parser: argparse._ActionsContainer) -> None:

@@ -25,7 +25,7 @@ def sample_parser() -> argparse.ArgumentParser:
         "--checkpoint",
         required=True,
         metavar="WHERE",
-        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (owner/name)",
+        help="a file, a run's folder (its newest checkpoint), a Hub folder, or a Hub id (owner/name)",
     )
     parser.add_argument(
         "--num",
@@ -33,7 +33,9 @@ def sample_parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"texts (default: {DEFAULT_NUM}), or texts for each prompt or template (default: 1)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)"
+    )
     _add_inputs(parser)
     _add_outputs(parser)
     _add_machine(parser)
@@ -43,21 +45,21 @@ def sample_parser() -> argparse.ArgumentParser:
         type=positive,
         default=DEFAULT_TRAJECTORIES,
         metavar="N",
-        help="texts to measure first, for --repetition-control with a checkpoint that keeps no measurement; "
-        f"`elf convert --measure-repetition` does it once for all (default: {DEFAULT_TRAJECTORIES})",
+        help="texts to measure first for --repetition-control, where the checkpoint has no measurement; "
+        f"`elf convert --measure-repetition` stores one (default: {DEFAULT_TRAJECTORIES})",
     )
     return parser
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    given = parser.add_argument_group("what is given").add_mutually_exclusive_group()
+    given = parser.add_argument_group("inputs").add_mutually_exclusive_group()
     given.add_argument(
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="to answer (text-to-text models) or to go on from (all others); may be repeated",
+        help="text to answer (text-to-text models) or to continue (all others); may be repeated",
     )
-    given.add_argument("--prompt-file", metavar="FILE", help="the same, a prompt on each line")
+    given.add_argument("--prompt-file", metavar="FILE", help="prompts, one on each line")
     given.add_argument(
         "--infill",
         action="append",
@@ -67,7 +69,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    outputs = parser.add_argument_group("what is written besides")
+    outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
         "--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens"
     )
@@ -75,10 +77,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--trajectory",
         type=writable,
         metavar="FILE",
-        help="an HTML page that shows the texts emerge from noise; FILE.svg: a picture of the first",
+        help="an HTML page in which the texts emerge from noise; FILE.svg: a picture of the first text",
     )
     outputs.add_argument(
-        "--screenshot", type=writable, metavar="FILE", help="an SVG picture of what a terminal shows"
+        "--screenshot", type=writable, metavar="FILE", help="an SVG picture of the terminal's output"
     )
 
 
@@ -95,7 +97,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     machine.add_argument(
         "--compile",
         action="store_true",
-        help="sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; the first "
-        "batch waits for it, up to a minute, the others are faster",
+        help="sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; compiling "
+        "delays the first batch by up to a minute, later batches are faster",
     )
     add_reading(machine)

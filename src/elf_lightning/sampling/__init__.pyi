@@ -3,12 +3,11 @@ from .field import LatentField as LatentField
 from .grid import time_grid as time_grid
 from .guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .guidance import TwoPassGuidance as TwoPassGuidance
-from .repetition import measure_direction as measure_direction
-from .sampler import Infill as Infill
+from .results import Infill as Infill
+from .results import SampleResult as SampleResult
+from .results import Step as Step
+from .results import Trajectory as Trajectory
 from .sampler import Sampler as Sampler
-from .sampler import SampleResult as SampleResult
-from .sampler import Step as Step
-from .sampler import Trajectory as Trajectory
 from .settings import SamplingSettings as SamplingSettings
 from .solvers import AdamsBashforth as AdamsBashforth
 from .solvers import Euler as Euler
@@ -16,4 +15,4 @@ from .solvers import Heun as Heun
 from .solvers import Sde as Sde
 from .solvers import Solver as Solver
 from .solvers import integrate as integrate
-from .solvers import make_solver as make_solver
+from .solvers import known_solver as known_solver

@@ -1,8 +1,8 @@
-"""The velocity field that a network makes of noised latents."""
+"""The velocity field of a network that estimates clean latents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,35 +24,41 @@ class VelocityField(Protocol):
         """`z` (B, S, C) with its condition restored, for solvers that add noise."""
 
 
-class Denoiser(Protocol):
-    """An estimator of the clean latents: a network, or guidance around one."""
-
-    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
-        """`x_hat` (B, S, C) for noised latents and an earlier `x_hat`, (B, S, C), at time `t`."""
+Denoiser = Callable[[Tensor, float, Tensor], Tensor]
+"""`x_hat` (B, S, C) of noised latents (B, S, C), a time and an earlier `x_hat`: a network, perhaps guided."""
 
 
 class NetworkDenoiser:
-    """A network with one time and one guidance scale for all rows, so that they share their prefix.
+    """A network at one guidance scale; all sequences of a call share their time, and so their prefix.
 
     Args:
         network: estimates the clean latents.
         guidance: scale `w`.
-        times: at which it will be asked; the prefixes of all of them are made at once.
         compile: run the network through `torch.compile`.
+        running: (B,) boolean, False for sequences that have ended, which are skipped; None: all run.
     """
 
     def __init__(
-        self, network: ELFNetwork, guidance: float, times: Sequence[float], compile: bool = False
+        self, network: ELFNetwork, guidance: float, compile: bool = False, running: Tensor | None = None
     ) -> None:
-        t = torch.tensor(times, device=network.rotary.device)
-        prefixes = network.prefix(t, torch.full_like(t, guidance), torch.zeros_like(t))
-        self.prefixes = dict(zip(times, prefixes.split(1), strict=True))
         self.network = network
+        self.guidance = guidance
+        self.running = running
         self.estimate = torch.compile(_estimate, **room_for_graphs()) if compile else _estimate
+        self._prefixes: dict[float, Tensor] = {}
 
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
-        """`x_hat` (B, S, C); `t` is one of the times."""
-        return self.estimate(self.network, self.prefixes[t], z, self_cond)
+        """`x_hat` (k*B, S, C), k sets of B sequences under guidance; 0 for those that have ended."""
+        if t not in self._prefixes:
+            time = torch.full((1,), t, device=z.device)
+            guidance = torch.full_like(time, self.guidance)
+            self._prefixes[t] = self.network.prefix(time, guidance, torch.zeros_like(time))
+        prefix = self._prefixes[t]
+        if self.running is None:
+            return self.estimate(self.network, prefix, z, self_cond)
+        x_hat, chosen = torch.zeros_like(z), self.running.repeat(len(z) // len(self.running))
+        x_hat[chosen] = self.estimate(self.network, prefix, z[chosen], self_cond[chosen])
+        return x_hat
 
 
 def _estimate(network: ELFNetwork, prefix: Tensor, z: Tensor, self_cond: Tensor) -> Tensor:
@@ -77,16 +83,21 @@ class KnownLatents:
 
 
 class LatentField:
-    """Velocity towards the estimate of a denoiser, which is fed its last estimate each time.
+    """Velocity `(x_hat - z) / max(1 - t, t_eps)` towards a denoiser's estimate, which is fed back to it.
 
-    A condition stays clean at all times. Infilled positions start as noise and are drawn along the straight
-    path to their known latents, as the network saw them in training.
+    The condition stays clean at all times. Infilled positions start as noise and follow the straight path to
+    their known latents, as the network saw them in training.
 
     Args:
         denoiser: estimator of the clean latents.
         path: the path that the network was trained on.
         condition: the clean prefix.
-        infill: further positions whose end is known; None for none.
+        infill: further positions with known clean latents, if any.
+        running: (B,) boolean, False for sequences that have ended, whose estimate stays; None: all run.
+
+    Attributes:
+        x_hat: (B, S, C) the last estimate, known positions restored; at the start the condition alone.
+        network_calls: (B,) int64, calls for each sequence so far.
     """
 
     def __init__(
@@ -95,20 +106,31 @@ class LatentField:
         path: RectifiedPath,
         condition: KnownLatents,
         infill: KnownLatents | None = None,
+        running: Tensor | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.path = path
         self.condition = condition
         self.infill = infill
+        self.running = running
         self.x_hat = condition.restore(torch.zeros_like(condition.latents))
-        """(B, S, C) the last estimate, known positions restored; at the start the condition alone."""
+        self.network_calls = torch.zeros_like(condition.mask[:, 0], dtype=torch.int64)
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """Velocity (B, S, C) at `z` (B, S, C); 0 at condition positions if `z` is clamped."""
         x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
-        self.x_hat = x_hat if self.infill is None else self.infill.restore(x_hat)
+        self.count_call()
+        self.x_hat = self.ended_at(self.x_hat, x_hat if self.infill is None else self.infill.restore(x_hat))
         return self.path.velocity(self.x_hat, z, z.new_full(z.shape[:1], t))
 
     def clamp(self, z: Tensor) -> Tensor:
         """`z` (B, S, C) with the clean condition in its place."""
         return self.condition.restore(z)
+
+    def count_call(self) -> None:
+        """Count a network call for every running sequence."""
+        self.network_calls = self.network_calls + (1 if self.running is None else self.running)
+
+    def ended_at(self, end: Tensor, z: Tensor) -> Tensor:
+        """`z` where sequences run, and `end` where they have ended, (B, S, C) each."""
+        return z if self.running is None else torch.where(self.running[:, None, None], z, end)

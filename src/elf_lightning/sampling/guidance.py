@@ -12,13 +12,15 @@ from torch import Tensor
 
 from elf_lightning.sampling.field import Denoiser
 
-Pair = tuple[Tensor, Tensor]
+Inputs = tuple[Tensor, Tensor]
+"""`z` and `self_cond`, (B, S, C) each."""
 
 
-def _both(denoiser: Denoiser, z: Pair, t: float, self_cond: Pair) -> Pair:
-    """Two passes as one batch: `x_hat` (B, S, C) of each."""
-    first, second = denoiser(torch.cat(z), t, torch.cat(self_cond)).chunk(2)
-    return first, second
+def _guided(denoiser: Denoiser, scale: float, t: float, given: Inputs, unguided: Inputs) -> Tensor:
+    """`x_u + scale * (x_c - x_u)`, (B, S, C), both passes as one batch."""
+    z, self_cond = (torch.cat(pair) for pair in zip(given, unguided, strict=True))
+    x_c, x_u = denoiser(z, t, self_cond).chunk(2)
+    return x_u + scale * (x_c - x_u)
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,8 @@ class ClassifierFreeGuidance:
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C)."""
         hidden = self.condition_mask[..., None]
-        x_c, x_u = _both(
-            self.denoiser, (z, z.masked_fill(hidden, 0)), t, (self_cond, self_cond.masked_fill(hidden, 0))
-        )
-        return x_u + self.cfg_scale * (x_c - x_u)
+        unguided = z.masked_fill(hidden, 0), self_cond.masked_fill(hidden, 0)
+        return _guided(self.denoiser, self.cfg_scale, t, (z, self_cond), unguided)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class TwoPassGuidance:
         """`x_hat` (B, S, C)."""
         copies = len(z) // len(self.condition_mask)
         unknown = ~self.condition_mask.repeat(copies, 1)[..., None]
-        x_c, x_u = _both(self.denoiser, (z, z), t, (self_cond, self_cond.masked_fill(unknown, 0)))
-        return x_u + self.guidance * (x_c - x_u)
+        unguided = z, self_cond.masked_fill(unknown, 0)
+        return _guided(self.denoiser, self.guidance, t, (z, self_cond), unguided)
 
 
 @dataclass(frozen=True)
 class RepetitionSteering:
-    """Subtracts `strength * direction` from the self-conditioning input, except where the condition is.
+    """Steering away from repetition: `self_cond - strength * direction`, except at the condition.
 
-    Steers away from repetition (Zhang et al. 2026, arXiv 2607.00588).
+    Zhang et al. 2026, arXiv 2607.00588.
 
     Attributes:
         denoiser: what to steer.

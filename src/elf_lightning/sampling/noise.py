@@ -1,6 +1,8 @@
-"""Noise that belongs to a row, whatever batch the row is in."""
+"""Noise that belongs to a sequence, whatever batch the sequence is in."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,28 +10,24 @@ from torch import Tensor
 from elf_lightning.flow import seeded_generator
 
 
-class RowNoise:
-    """One stream of noise for each row, keyed by the seed and the row's number.
+def sequence_noise(
+    seed: int, index: Tensor, size: torch.Size, scale: float, device: torch.device
+) -> Callable[[], Tensor]:
+    """A source of noise (B, S, C), new at each call; each sequence has a stream of its own.
 
     Args:
         seed: of the whole request.
-        index: (B,) the rows' numbers in the request.
-        size: (S, C) of a row.
+        index: (B,) the sequences' numbers in the request.
+        size: (S, C) of a sequence.
         scale: standard deviation.
         device: where to draw.
     """
+    generators = [seeded_generator("noise", seed, number, device=device) for number in index.tolist()]
 
-    def __init__(
-        self, seed: int, index: Tensor, size: torch.Size, scale: float, device: torch.device
-    ) -> None:
-        self.size = size
-        self.scale = scale
-        self.device = device
-        self.generators = [seeded_generator("noise", seed, row, device=device) for row in index.tolist()]
-
-    def __call__(self) -> Tensor:
-        """The rows' next noise, (B, S, C)."""
-        noise = torch.empty((len(self.generators), *self.size), device=self.device)
-        for row, generator in zip(noise, self.generators, strict=True):
-            row.normal_(std=self.scale, generator=generator)
+    def draw() -> Tensor:
+        noise = torch.empty((len(generators), *size), device=device)
+        for sequence, generator in zip(noise, generators, strict=True):
+            sequence.normal_(std=scale, generator=generator)
         return noise
+
+    return draw

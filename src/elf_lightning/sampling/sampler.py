@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,81 +15,19 @@ from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.compiling import require_compiler
 from elf_lightning.sampling.decode import decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.early_exit import EarlyExit
 from elf_lightning.sampling.field import Denoiser, KnownLatents, LatentField, NetworkDenoiser
 from elf_lightning.sampling.grid import time_grid
 from elf_lightning.sampling.guidance import ClassifierFreeGuidance, RepetitionSteering, TwoPassGuidance
-from elf_lightning.sampling.noise import RowNoise
+from elf_lightning.sampling.noise import sequence_noise
+from elf_lightning.sampling.results import Infill, SampleResult, Step, Trajectory
 from elf_lightning.sampling.settings import SamplingSettings
-from elf_lightning.sampling.solvers import integrate, make_solver, visited_times
-
-
-@dataclass(frozen=True)
-class Infill:
-    """Tokens that a text must have, anywhere in the row.
-
-    Attributes:
-        mask: (B, S) boolean, True at fixed positions.
-        input_ids: (B, S) int64, the fixed tokens; any values elsewhere.
-        latents: (B, S, C) their normalised latents; any values elsewhere.
-    """
-
-    mask: Tensor
-    input_ids: Tensor
-    latents: Tensor
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the sampler is after a step.
-
-    Attributes:
-        number: of the step, from 0.
-        time: the time reached.
-        latents: (B, S, C) noised latents `z`.
-        estimate: (B, S, C) what the network last took the clean latents for, `x_hat`.
-    """
-
-    number: int
-    time: float
-    latents: Tensor
-    estimate: Tensor
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """The way to the text, at K steps.
-
-    Attributes:
-        times: the K times, rising to 1.
-        latents: (K, B, S, C) noised latents `z`.
-        estimates: (K, B, S, C) what the network took the clean latents for, `x_hat`.
-        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`; at t=1 those tokens.
-    """
-
-    times: tuple[float, ...]
-    latents: Tensor
-    estimates: Tensor
-    tokens: Tensor
-
-
-@dataclass(frozen=True)
-class SampleResult:
-    """Sampled rows.
-
-    Attributes:
-        tokens: (B, S) int64, without the condition; padding from the first EOS on.
-        latents: (B, S, C) float32, the latents at t=1, condition included.
-        trajectory: the way there, if it was asked for.
-    """
-
-    tokens: Tensor
-    latents: Tensor
-    trajectory: Trajectory | None = None
+from elf_lightning.sampling.solvers import integrate
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws texts from a network; the same seed and row number give the same text in any batch.
+    """Draws texts from a network; the same seed and sequence number give the same text in any batch.
 
     Attributes:
         network: the denoiser and decoder.
@@ -97,13 +35,13 @@ class Sampler:
         settings: steps, solver, guidance and the like.
         times: the training distribution of times, for the grid `logit_normal`.
         eos_id: the token that ends a text.
-        pad_id: the token that fills rows.
+        pad_id: the token that fills sequences.
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
         compile: run the solver's steps through `torch.compile`, which pays for itself over many batches.
 
     Raises:
-        UserError: if repetition is to be controlled without a direction or without self-conditioning, or
-            nothing is there that compiles.
+        UserError: for repetition control without a direction or without self-conditioning, or for `compile`
+            without a compiler.
     """
 
     network: ELFNetwork
@@ -118,17 +56,16 @@ class Sampler:
     def __post_init__(self) -> None:
         if self.compile:
             require_compiler("compile=True", self.network.rotary.device)
-        if not self.settings.repetition_control:
-            return
-        if not self.network.config.self_conditioning:
+        strength = self.settings.repetition_control
+        if strength and not self.network.config.self_conditioning:
             raise UserError(
-                f"sampling.repetition_control is {self.settings.repetition_control}, but the network has no "
-                "self-conditioning to steer; set it to 0"
+                f"sampling.repetition_control is {strength}, but the network has no self-conditioning to "
+                "steer; set it to 0"
             )
-        if self.repetition_direction is None:
+        if strength and self.repetition_direction is None:
             raise UserError(
-                f"sampling.repetition_control is {self.settings.repetition_control}, but the model's "
-                "direction of repetition is not known; measure it first with ELF.measure_repetition() or "
+                f"sampling.repetition_control is {strength}, but the model's direction of repetition is not "
+                "known; measure it first with ELF.measure_repetition() or "
                 "`elf convert --measure-repetition`, or set it to 0"
             )
 
@@ -140,72 +77,83 @@ class Sampler:
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
     ) -> SampleResult:
-        """Texts for the rows of `prompt`.
+        """Texts for the sequences of `prompt`.
 
         Args:
-            prompt: the rows' numbers and their clean condition, empty for unconditional text.
-            seed: of the whole request; rows of other batches of the same request take the same.
-            infill: tokens fixed anywhere in the rows.
+            prompt: the sequences' numbers and their clean condition, empty for unconditional text.
+            seed: of the whole request; other batches of the same request take the same.
+            infill: tokens fixed anywhere in the sequences.
             trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
-            on_step: called after every step, for progress bars and measurements.
+            on_step: called after every step, for progress bars and measurements. If all sequences end early,
+                that is the last step, at time 1.
 
         Raises:
-            UserError: if a condition fills its whole row.
+            UserError: if a condition fills its whole sequence.
         """
         _check_room(prompt)
-        kept: list[Step] = []
-        shown: list[Tensor] = []
+        steps: list[Step] = []
+        tokens_at: list[Tensor] = []
 
         def observe(step: Step) -> None:
             if step.number in trajectory_steps:
-                kept.append(step)
+                steps.append(step)
                 clean = step.latents if step.time == 1 else step.estimate
-                shown.append(self._tokens(clean, prompt, seed, infill))
+                tokens_at.append(self._tokens(clean, prompt, seed, infill))
             if on_step is not None:
                 on_step(step)
 
         with torch.inference_mode(), _evaluating(self.network):
-            z = self._integrate(prompt, seed, infill, observe)
+            z, calls = self._integrate(prompt, seed, infill, observe)
             tokens = self._tokens(z, prompt, seed, infill)
-        # Copied out here, they are ordinary tensors again, which may be changed and differentiated through.
-        return SampleResult(tokens.clone(), z.clone(), _trajectory(kept, shown) if kept else None)
+        # Clones made outside are ordinary tensors, which may be changed and differentiated through.
+        return SampleResult(tokens.clone(), z.clone(), calls.clone(), Trajectory.of(steps, tokens_at))
 
     def _integrate(
         self, prompt: LatentPromptBatch, seed: int, infill: Infill | None, observe: Callable[[Step], None]
-    ) -> Tensor:
-        """Latents at t=1, (B, S, C)."""
-        size, device = prompt.latents.shape[1:], prompt.latents.device
-        noise = RowNoise(seed, prompt.index, size, self.path.noise_scale, device)
-        times = time_grid(self.settings, self.times, seed)
-        field = self._field(prompt, infill, times)
-        return integrate(
-            field,
-            field.clamp(noise()),
-            times,
-            make_solver(self.settings),
-            noise,
-            lambda number, t, z: observe(Step(number, t, z, field.x_hat)),
-        )
+    ) -> tuple[Tensor, Tensor]:
+        """Latents at t=1, (B, S, C), and the network calls behind them, (B,)."""
+        settings, size, device = self.settings, prompt.latents.shape[1:], prompt.latents.device
+        noise = sequence_noise(seed, prompt.index, size, self.path.noise_scale, device)
+        batch = [int(prompt.index[0])] if settings.grid_per_batch else []
+        early_exit = None
+        if settings.early_exit_margin:
+            given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
+            early_exit = EarlyExit(self.network, settings, ~given, self.eos_id)
+        field = self._field(prompt, infill, None if early_exit is None else early_exit.running)
 
-    def _field(self, prompt: LatentPromptBatch, infill: Infill | None, times: Sequence[float]) -> LatentField:
-        settings, shape = self.settings, self.network.config
-        asked = visited_times(times, make_solver(settings))
-        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, asked, self.compile)
-        if not shape.num_guidance_tokens and shape.self_conditioning and settings.guidance != 1:
-            denoiser = TwoPassGuidance(denoiser, prompt.condition_mask, settings.guidance)
-        if settings.cfg_scale != 1 and bool(prompt.condition_mask.any()):
-            denoiser = ClassifierFreeGuidance(denoiser, prompt.condition_mask, settings.cfg_scale)
+        def after_step(number: int, t: float, z: Tensor) -> bool:
+            all_ended = False
+            if early_exit is not None and early_exit.due(number):
+                field.count_call()
+                all_ended = early_exit.check(field.x_hat)
+            if all_ended:
+                number, t = settings.num_steps - 1, 1.0
+            observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
+            return all_ended
+
+        times = time_grid(settings, self.times, seed, *batch)
+        z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
+        return field.ended_at(field.x_hat, z), field.network_calls
+
+    def _field(
+        self, prompt: LatentPromptBatch, infill: Infill | None = None, running: Tensor | None = None
+    ) -> LatentField:
+        settings, config, mask = self.settings, self.network.config, prompt.condition_mask
+        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, self.compile, running)
+        if not config.num_guidance_tokens and config.self_conditioning and settings.guidance != 1:
+            denoiser = TwoPassGuidance(denoiser, mask, settings.guidance)
+        if settings.cfg_scale != 1 and bool(mask.any()):
+            denoiser = ClassifierFreeGuidance(denoiser, mask, settings.cfg_scale)
         if settings.repetition_control and self.repetition_direction is not None:
             direction = self.repetition_direction.to(prompt.latents)
-            denoiser = RepetitionSteering(
-                denoiser, direction, settings.repetition_control, prompt.condition_mask
-            )
-        condition = KnownLatents(prompt.latents, prompt.condition_mask)
+            denoiser = RepetitionSteering(denoiser, direction, settings.repetition_control, mask)
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
-        return LatentField(denoiser, self.path, condition, known)
+        return LatentField(denoiser, self.path, KnownLatents(prompt.latents, mask), known, running)
 
     def _tokens(self, z: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None) -> Tensor:
-        generators = [seeded_generator("decode", seed, row, device=z.device) for row in prompt.index.tolist()]
+        generators = [
+            seeded_generator("decode", seed, number, device=z.device) for number in prompt.index.tolist()
+        ]
         open_until = None
         if infill is not None:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
@@ -223,17 +171,8 @@ def _check_room(prompt: LatentPromptBatch) -> None:
     full = prompt.index[prompt.condition_mask.all(dim=1)].tolist()
     if full:
         raise UserError(
-            f"prompt {full[0]} fills its row of {length} tokens and leaves none to generate; shorten it"
+            f"prompt {full[0]} fills its sequence of {length} tokens and leaves none to generate; shorten it"
         )
-
-
-def _trajectory(steps: list[Step], tokens: list[Tensor]) -> Trajectory:
-    return Trajectory(
-        times=tuple(step.time for step in steps),
-        latents=torch.stack([step.latents for step in steps]),
-        estimates=torch.stack([step.estimate for step in steps]),
-        tokens=torch.stack(tokens),
-    )
 
 
 @contextmanager

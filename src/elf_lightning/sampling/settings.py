@@ -1,19 +1,25 @@
-"""How to sample, in plain types that travel in YAML files and checkpoints."""
+"""Sampling configuration, in plain types for YAML files and checkpoints."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from elf_lightning.errors import UserError
 
-SolverName = Literal["ode", "sde", "heun", "multistep"]
+if TYPE_CHECKING:
+    from elf_lightning.sampling.solvers import Solver
+
 GridName = Literal["logit_normal", "uniform"]
 DEFAULT_TRAJECTORIES = 400
 """Texts from which to measure the direction of repetition (arXiv 2607.00588)."""
 MEASURING_SEED = 260700588
-"""Theirs alone, so that no text is steered by itself."""
+"""Seed of these texts, used for nothing else, so that no text is steered by itself."""
+_NUMBERS = (
+    *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
+    *("repetition_control", "early_exit_margin", "early_exit_fraction"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,44 +31,63 @@ class SamplingSettings:
 
     Attributes:
         steps: solver steps; `heun` calls the network twice a step, all others once.
-        solver: `ode` (Euler), `sde` (Euler after adding noise back), `heun` or `multistep` (second order).
+        solver: `sde` (Euler after adding noise back), `ode` (Euler), `heun` or `multistep` (second order), or
+            the class path of your own solver.
+        solver_options: arguments for the solver's constructor, such as `{"max_growth": 1.5}` for `multistep`.
         gamma: how much noise `sde` adds back; 1.5 is good for 32 steps, 1.0 for 64.
+        gamma_end: anneals this noise, `gamma(t) = gamma_end + (gamma - gamma_end) * (1 - t)^gamma_power`;
+            constant by default.
+        gamma_power: exponent of the annealing.
         grid: where the times lie, `logit_normal` (drawn from the training distribution) or `uniform`.
+        grid_per_batch: draw new times for each batch, as the official code does; a text then depends on the
+            first number of its batch, and so on the batch size.
         times: explicit times from 0 (noise) to 1 (data); replaces `steps` and `grid`.
         guidance: self-conditioning guidance scale `w`.
-        cfg_scale: classifier-free guidance on the condition; 1 is none, and costs half as much.
+        cfg_scale: classifier-free guidance on the condition; 1 is off, and costs half as much.
         temperature: of the decoder's token choice; 0 takes the most likely token.
         top_k: choose among the k most likely tokens only; 0 is all. Needs a temperature above 0.
         repetition_control: strength `lambda` of the steering away from repetition (arXiv 2607.00588);
             0 is off, 1.5 to 5 is useful.
+        early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
+            margin; 0 is off.
+        early_exit_fraction: fraction of a text's tokens for which this must hold.
     """
 
     steps: int = 32
-    solver: SolverName = "sde"
+    solver: str = "sde"
+    solver_options: dict[str, int | float | str] = field(default_factory=dict)
     gamma: float = 1.5
+    gamma_end: float | None = None
+    gamma_power: float = 1.0
     grid: GridName = "logit_normal"
+    grid_per_batch: bool = False
     times: list[float] | None = None
     guidance: float = 3.0
     cfg_scale: float = 1.0
     temperature: float = 0.0
     top_k: int = 0
     repetition_control: float = 0.0
+    early_exit_margin: float = 0.0
+    early_exit_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot be sampled with.
+        """Check all settings.
 
         Raises:
-            UserError: for a value out of its range or a name that is not known.
+            UserError: for a value out of its range, an unknown name, or options unknown to the solver.
         """
-        for name, least in {"steps": 1, "top_k": 0}.items():
-            if getattr(self, name) < least:
-                raise UserError(f"sampling.{name} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("gamma", "guidance", "cfg_scale", "temperature", "repetition_control"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"sampling.{name} is {getattr(self, name)}; it must be 0 or more")
-        for name, known in {"solver": get_args(SolverName), "grid": get_args(GridName)}.items():
-            if getattr(self, name) not in known:
-                raise UserError(f"sampling.{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        if self.steps < 1:
+            raise UserError(f"sampling.steps is {self.steps}; it must be at least 1")
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise UserError(f"sampling.{name} is {value}; it must be 0 or more")
+        if self.early_exit_fraction > 1:
+            raise UserError(
+                f"sampling.early_exit_fraction is {self.early_exit_fraction}; it must be at most 1"
+            )
+        if self.grid not in get_args(GridName):
+            raise UserError(f"sampling.grid is {self.grid!r}; known are {', '.join(get_args(GridName))}")
         if self.top_k > 0 and self.temperature == 0:
             raise UserError(
                 f"sampling.top_k is {self.top_k} but sampling.temperature is 0, which always takes the most "
@@ -70,6 +95,24 @@ class SamplingSettings:
             )
         if self.times is not None:
             _check_times(self.times)
+        self.build_solver()
+
+    def build_solver(self) -> Solver:
+        """A fresh solver; the module of a class path is imported.
+
+        Raises:
+            UserError: if there is no such solver, or it does not take the options.
+        """
+        from elf_lightning.sampling.solvers import solver_class  # imports torch, which `--help` does without
+
+        chosen = solver_class(self.solver)
+        try:
+            return chosen.from_settings(self)
+        except TypeError as error:
+            raise UserError(
+                f"sampling.solver {self.solver!r} cannot be built with sampling.solver_options "
+                f"{self.solver_options}: {error}"
+            ) from error
 
     @property
     def num_steps(self) -> int:

@@ -5,55 +5,109 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
+from elf_lightning.errors import UserError, first_line
 from elf_lightning.sampling.field import VelocityField
-from elf_lightning.sampling.settings import SamplingSettings
+
+if TYPE_CHECKING:
+    from elf_lightning.sampling.settings import SamplingSettings
 
 NoiseSource = Callable[[], Tensor]
 """Fresh noise of the latents' shape (B, S, C) at each call, of the path's standard deviation."""
-StepObserver = Callable[[int, float, Tensor], None]
-"""Called after every step with its number, the time reached and the latents (B, S, C) there."""
+StepObserver = Callable[[int, float, Tensor], bool | None]
+"""Called after every step with its number, the time reached and the latents (B, S, C); True stops there."""
 
 
 class Solver(ABC):
-    """One way to make a step; a fresh one for every integration, since it may remember steps."""
+    """A rule for one step; each integration takes a fresh solver, since it may remember steps.
+
+    A subclass registers itself. `SamplingSettings.solver` finds it by its class path, such as
+    `my_package.Midpoint`, and by the short name it may be given: `class Midpoint(Solver, name="midpoint")`.
+
+    Attributes:
+        registry: all solvers, by short name and by class path.
+    """
+
+    registry: ClassVar[dict[str, type[Solver]]] = {}
+
+    def __init_subclass__(cls, name: str = "", alias: str = "", **kwargs: Any) -> None:
+        """Register the subclass.
+
+        Raises:
+            UserError: if another class has the short name.
+        """
+        super().__init_subclass__(**kwargs)
+        path = f"{cls.__module__}.{cls.__qualname__}"
+        for key in filter(None, (name, alias, path)):
+            other = Solver.registry.get(key, cls)
+            if f"{other.__module__}.{other.__qualname__}" != path:
+                raise UserError(f"the solver name '{key}' belongs to {other.__qualname__}; choose another")
+            Solver.registry[key] = cls
+
+    @classmethod
+    def from_settings(cls, settings: SamplingSettings) -> Self:
+        """A fresh solver; its constructor takes `settings.solver_options`."""
+        return cls(**settings.solver_options)
 
     @abstractmethod
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C), from `z` (B, S, C) at `t`."""
 
 
-class Euler(Solver):
-    """Euler: first order, one network call a step."""
+class Euler(Solver, name="ode", alias="euler"):
+    """Euler's method: `z' = z + h v(z, t)` with `h = t' - t`. First order, one network call a step."""
 
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         return z + (t_next - t) * field(z, t)
 
 
-class Sde(Solver):
-    """Goes back towards noise by fresh noise, then an Euler step (arXiv 2605.10938, section 3).
+class Sde(Solver, name="sde"):
+    """Adds noise back, then takes an Euler step (arXiv 2605.10938, section 3). One network call a step.
+
+    With `h = t' - t`, `a = clip(1 - gamma(t) h, 0, 1)` and fresh noise `eps` of the path's scale:
+    `z_b = a z + (1 - a) eps`, `t_b = a t`, `z' = z_b + (t' - t_b) v(z_b, t_b)`.
+    Annealed, `gamma(t) = gamma_end + (gamma - gamma_end) (1 - t)^gamma_power`.
 
     Args:
-        gamma: share of the step by which it goes back, in units of its length; 0 is `Euler`.
+        gamma: how much noise is added back, at the start; 0 throughout is `Euler`.
+        gamma_end: the same at the end; None keeps it constant.
+        gamma_power: how fast it moves from one to the other.
     """
 
-    def __init__(self, gamma: float) -> None:
+    def __init__(self, gamma: float, gamma_end: float | None = None, gamma_power: float = 1.0) -> None:
         self.gamma = gamma
+        self.gamma_end = gamma_end
+        self.gamma_power = gamma_power
+
+    @classmethod
+    def from_settings(cls, settings: SamplingSettings) -> Self:
+        """A fresh solver with the settings' gammas."""
+        return cls(settings.gamma, settings.gamma_end, settings.gamma_power, **settings.solver_options)
+
+    def gamma_at(self, t: float) -> float:
+        """`gamma(t)`."""
+        if self.gamma_end is None:
+            return self.gamma
+        return float(self.gamma_end + (self.gamma - self.gamma_end) * (1 - t) ** self.gamma_power)
 
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
-        kept = min(max(1 - self.gamma * (t_next - t), 0.0), 1.0)
+        kept = min(max(1 - self.gamma_at(t) * (t_next - t), 0.0), 1.0)
         t_back = kept * t
         z_back = field.clamp(kept * z + (1 - kept) * noise())
         return z_back + (t_next - t_back) * field(z_back, t_back)
 
 
-class Heun(Solver):
-    """Heun's trapezoid: second order, two network calls a step."""
+class Heun(Solver, name="heun"):
+    """Heun's method, the explicit trapezoidal rule: second order, two network calls a step.
+
+    `z' = z + h/2 (v(z, t) + v(z + h v(z, t), t'))` with `h = t' - t`.
+    """
 
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
@@ -63,12 +117,14 @@ class Heun(Solver):
         return z + span / 2 * (start + end)
 
 
-class AdamsBashforth(Solver):
+class AdamsBashforth(Solver, name="multistep"):
     """Adams-Bashforth over the last two velocities: second order, one network call a step.
 
+    `z' = z + h (v + r/2 (v - v_last))` with `h = t' - t` and `r = h / h_last`; the first step is Euler's.
+
     Args:
-        max_growth: bound on how many times longer than the last step it extrapolates over; drawn times can
-            lie so close together that their difference says nothing about the slope.
+        max_growth: upper bound of `r`; drawn times can lie so close together that the difference of their
+            velocities says nothing about the slope.
     """
 
     def __init__(self, max_growth: float = 2.0) -> None:
@@ -82,22 +138,43 @@ class AdamsBashforth(Solver):
         slope = velocity
         if self._last is not None:
             last_velocity, last_span = self._last
-            # Compared as products: two drawn times may be the same, and a step then has no length.
+            # Compared as products: two drawn times may be equal, and the last step then has no length.
             growth = span / last_span if span < self.max_growth * last_span else self.max_growth
             slope = velocity + growth / 2 * (velocity - last_velocity)
         self._last = velocity, span
         return z + span * slope
 
 
-def make_solver(settings: SamplingSettings) -> Solver:
-    """A fresh solver of the kind that the settings name."""
-    makers: dict[str, Callable[[], Solver]] = {
-        "ode": Euler,
-        "sde": lambda: Sde(settings.gamma),
-        "heun": Heun,
-        "multistep": AdamsBashforth,
-    }
-    return makers[settings.solver]()
+def known_solver(name: str) -> bool:
+    """Whether a solver of this short name or class path is defined already; imports nothing."""
+    return name in Solver.registry
+
+
+def solver_class(name: str) -> type[Solver]:
+    """The solver of a short name or class path; the module of an unknown class path is imported.
+
+    Raises:
+        UserError: if there is no such solver.
+    """
+    if not known_solver(name):
+        Solver.registry[name] = _imported(name)
+    return Solver.registry[name]
+
+
+def _imported(path: str) -> type[Solver]:
+    try:
+        found = resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(name for name in Solver.registry if "." not in name)
+        raise UserError(
+            f"sampling.solver is {path!r}; known are {known}; or give the class path of your own solver "
+            f"({first_line(error)})"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Solver)):
+        raise UserError(
+            f"sampling.solver is {path!r}, which is not a subclass of elf_lightning.sampling.Solver"
+        )
+    return found
 
 
 def integrate(
@@ -108,35 +185,13 @@ def integrate(
     noise: NoiseSource,
     observe: StepObserver | None = None,
 ) -> Tensor:
-    """Latents at `times[-1]`, (B, S, C), from `z` (B, S, C) at `times[0]`; the last step is Euler's."""
+    """Latents at `times[-1]`, (B, S, C), from `z` (B, S, C) at `times[0]`; the last step is Euler's.
+
+    If `observe` stops it, the latents at the time reached.
+    """
     last = len(times) - 2
     for number, (t, t_next) in enumerate(pairwise(times)):
-        chosen = solver if number < last else Euler()
-        z = chosen.step(field, z, t, t_next, noise)
-        if observe is not None:
-            observe(number, t_next, z)
+        z = (solver if number < last else Euler()).step(field, z, t, t_next, noise)
+        if observe is not None and observe(number, t_next, z):
+            break
     return z
-
-
-class _Clock:
-    """A field that notes when it is asked."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def __call__(self, z: Tensor, t: float) -> Tensor:
-        self.times.append(t)
-        return z
-
-    def clamp(self, z: Tensor) -> Tensor:
-        return z
-
-
-def visited_times(times: Sequence[float], solver: Solver) -> list[float]:
-    """The times at which `solver` asks for the velocity on its way along `times`, in order.
-
-    They do not depend on the latents, so a run over a single number finds them.
-    """
-    clock, nothing = _Clock(), torch.zeros(())
-    integrate(clock, nothing, times, solver, lambda: nothing)
-    return clock.times
