@@ -10,7 +10,7 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.sampling import SamplingSettings
+from elf_lightning.sampling import SamplingSettings, known_solver
 
 TRAINING_ONLY = ("dropout", "gradient_checkpointing")
 """Network settings that shape no weights, and may change from run to run."""
@@ -123,3 +123,13 @@ class ELFConfig:
             raise UserError(
                 f"the checkpoint holds another network: {listed}; use the configuration it was trained with"
             )
+
+
+def _check_solver(sampling: Mapping[str, Any]) -> None:
+    """A checkpoint never makes Python import anything."""
+    solver = sampling.get("solver", "sde")
+    if not known_solver(solver):
+        raise UserError(
+            f"the model samples with the solver {solver!r}, which is not defined here; import the module "
+            "that defines it first"
+        )

@@ -63,37 +63,46 @@ class EvaluationSettings:
 
 
 def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
-    hints = {known: hint for known, hint in get_type_hints(SamplingSettings).items() if known != "times"}
-    if name not in hints:
-        raise UserError(
-            f"evaluation.sweep: '{name}' is no setting that can be swept; those are {', '.join(hints)}"
-        )
+    types = {int: (int,), float: (int, float), float | None: (int, float), str: (str,)}
+    hints = {
+        key: str if get_origin(hint) is Literal else hint
+        for key, hint in get_type_hints(SamplingSettings).items()
+    }
+    swept = {key: types[hint] for key, hint in hints.items() if hint in types}
+    if name not in swept:
+        raise UserError(f"evaluation.sweep: '{name}' cannot be swept; choose from {', '.join(swept)}")
     if not values:
         raise UserError(f"evaluation.sweep.{name} has no values; give some, or leave it out")
-    hint = hints[name]
-    kinds = {int: (int,), float: (int, float)}.get(hint, (str,))
-    if wrong := [value for value in values if not isinstance(value, kinds)]:
-        wanted = "names" if get_origin(hint) is Literal else f"values of type {hint.__name__}"
+    if wrong := [value for value in values if not isinstance(value, swept[name])]:
+        wanted = "names" if swept[name] == (str,) else f"values of type {swept[name][-1].__name__}"
         raise UserError(f"evaluation.sweep.{name} has the value {wrong[0]!r}; give {wanted}")
 
 
 def setting_name(settings: SamplingSettings) -> str:
-    """A short name that tells all that matters, such as `SDE 32 steps, gamma 1.5, w 3`."""
+    """A short name that identifies the settings, such as `SDE 32 steps, gamma 1.5, w 3`."""
     if settings.times is None:
         steps = f"{settings.steps} steps"
     else:
         steps = "times " + " ".join(f"{time:g}" for time in settings.times)
-    parts = [f"{settings.solver.upper()} {steps}"]
+    short = settings.solver.rpartition(".")[2] if "." in settings.solver else settings.solver.upper()
+    parts = [f"{short} {steps}", *(f"{name} {value}" for name, value in settings.solver_options.items())]
     if settings.solver == "sde":
         parts.append(f"gamma {settings.gamma:g}")
+        if settings.gamma_end is not None:
+            parts[-1] += f" to {settings.gamma_end:g} (power {settings.gamma_power:g})"
     parts.append(f"w {settings.guidance:g}")
     if settings.times is None and settings.grid == "uniform":
         parts.append("uniform grid")
+    if settings.grid_per_batch:
+        parts.append("grid per batch")
     default = SamplingSettings()
-    rest = ("cfg_scale", "temperature", "top_k", "repetition_control")
+    others = (
+        *("cfg_scale", "temperature", "top_k", "repetition_control"),
+        *("early_exit_margin", "early_exit_fraction"),
+    )
     parts += [
         f"{name.replace('_', ' ')} {getattr(settings, name):g}"
-        for name in rest
+        for name in others
         if getattr(settings, name) != getattr(default, name)
     ]
     return ", ".join(parts)

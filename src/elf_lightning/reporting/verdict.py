@@ -30,14 +30,15 @@ class Finding:
 
 
 def closest_to_real(rows: Sequence[Scores]) -> Scores:
-    """The model's row nearest to real text; in text-to-text tasks, the one with the best BLEU.
+    """The model's row nearest to real text; without that, the one with the best BLEU or the highest entropy.
 
     Gen. PPL counts by its logarithm, so that both it and entropy are in nats.
     """
     ours = [row for row in rows if row.kind == "sampled"]
     real = next((row for row in rows if row.kind == "real"), None)
     if real is None:
-        return max(ours, key=lambda row: row.metrics["bleu"].mean)
+        name = "bleu" if "bleu" in ours[0].metrics else "entropy"
+        return max(ours, key=lambda row: row.metrics[name].mean)
 
     def distance(row: Scores) -> float:
         return abs(_log_ppl(row) - _log_ppl(real)) + abs(_mean(row, "entropy") - _mean(real, "entropy"))
@@ -49,8 +50,10 @@ def verdict(rows: Sequence[Scores]) -> list[Finding]:
     """Findings on the model's best row, compared with real and shuffled text, or with the copied source."""
     known = {row.kind: row for row in rows}
     best = closest_to_real(rows)
-    if "real" not in known:
+    if "copied" in known:
         return _pairs(best, known["copied"])
+    if "real" not in known:
+        return [Finding("There is no real text to compare with; give some with --data.", None)]
     real, mixed = known["real"], known["shuffled"]
     return [
         _likelihood(*(_mean(row, "gen_ppl") / _mean(real, "gen_ppl") for row in (best, mixed))),
