@@ -89,6 +89,7 @@ class ELFConfig:
             sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
             # "decoding" is what the first version called it.
             codec = values["decoding" if "decoding" in values else "codec"]
+            _check_solver(values["sampling"])
             return cls(
                 network=NetworkConfig(**network),
                 **sizes,

@@ -20,13 +20,14 @@ class PreparingTrainer(NonTrainingTrainer):
     """A Trainer that prepares data on its device, under its precision."""
 
     def run_instead(self, model: ELFModule, datamodule: ELFDataModule) -> None:
-        """Prepare and say what there is."""
+        """Prepare, and print what was prepared."""
         datamodule.trainer = self
         datamodule.prepare_data()
         preparation = datamodule.preparation
-        for split in preparation.splits():
-            rows = len(preparation.examples(split))
-            print(f"{split:11}{rows:,} rows of at most {datamodule.max_length:,} tokens")
+        for split, found in datamodule.summary().items():
+            print(f"{split:11}{found.examples:,} sequences of at most {datamodule.max_length:,} tokens")
+            shares = f"{found.padding:.2%} padding, {found.unknown:.2%} unknown tokens"
+            print(f"{'':11}mean {found.mean_tokens:,.1f} tokens, {shares}")
         print(f"in         {preparation.folder}")
         if datamodule.cache_latents:
             for split in preparation.splits():
