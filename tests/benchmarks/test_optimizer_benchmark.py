@@ -13,12 +13,12 @@ from benchmarks.sizes import SIZES
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import optimizer
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 
 
 def test_flops_are_those_that_are_counted() -> None:
     network = with_gradients(SIZES["tiny"], "cpu")
-    steps = {"product": Muon().build(network, 1e-3).step, "plain": PlainStep(network, 1e-3)}
+    steps = {"product": MuonSettings().build(network, 1e-3).step, "plain": PlainStep(network, 1e-3)}
     for name, step in steps.items():
         with FlopCounterMode(display=False) as counter:
             step()

@@ -96,7 +96,7 @@ def write_config(
             "name": "tiny",
             "data.source.init_args.validation_fraction": 0.2,
             "data.num_predict_rows": 5,
-            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
             "model.sampling.steps": 3,
             "trainer.max_steps": 6,
             "trainer.val_check_interval": 3,

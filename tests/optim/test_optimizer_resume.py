@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from elf_lightning.optim import AdamW, Muon, OptimizerSettings, Schedule
+from elf_lightning.optim import AdamWSettings, MuonSettings, OptimizerSettings, Schedule
 
 TOTAL = 20
 
@@ -40,7 +40,7 @@ def resumed(
     return after
 
 
-@pytest.mark.parametrize("settings", [Muon(), AdamW(weight_decay=0.1)])
+@pytest.mark.parametrize("settings", [MuonSettings(), AdamWSettings(weight_decay=0.1)])
 def test_the_same_settings_go_on_to_the_same_bits(settings: OptimizerSettings) -> None:
     whole = train(*built(settings, 0.1), range(8))
     parts = built(settings, 0.1)
@@ -52,9 +52,9 @@ def test_the_same_settings_go_on_to_the_same_bits(settings: OptimizerSettings) -
 @pytest.mark.parametrize(
     ("first", "then", "name", "value"),
     [
-        (Muon(), Muon(momentum=0.5), "momentum", 0.5),
-        (Muon(), Muon(weight_decay=0.1), "weight_decay", 0.1),
-        (AdamW(), AdamW(betas=(0.5, 0.6)), "betas", (0.5, 0.6)),
+        (MuonSettings(), MuonSettings(momentum=0.5), "momentum", 0.5),
+        (MuonSettings(), MuonSettings(weight_decay=0.1), "weight_decay", 0.1),
+        (AdamWSettings(), AdamWSettings(betas=(0.5, 0.6)), "betas", (0.5, 0.6)),
     ],
 )
 def test_changed_settings_take_effect(
@@ -72,14 +72,14 @@ def test_changed_settings_take_effect(
 
 
 def test_the_steps_of_groups_are_restored() -> None:
-    parts = built(Muon(), 0.1)
+    parts = built(MuonSettings(), 0.1)
     train(*parts, range(5))
-    _, optimizer, _ = resumed(parts, built(Muon(), 0.01))
+    _, optimizer, _ = resumed(parts, built(MuonSettings(), 0.01))
     assert [group["step"] for group in optimizer.param_groups] == [5, 5]
 
 
 def test_another_schedule_takes_effect() -> None:
-    parts = built(Muon(), 0.1)
+    parts = built(MuonSettings(), 0.1)
     train(*parts, range(5))
-    _, optimizer, _ = resumed(parts, built(Muon(), 0.1, warmup=10))
+    _, optimizer, _ = resumed(parts, built(MuonSettings(), 0.1, warmup=10))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)

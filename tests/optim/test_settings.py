@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from elf_lightning.errors import UserError
-from elf_lightning.optim import AdamW, Muon, MuonWithNesterovAdam, OptimizerSettings, Schedule
+from elf_lightning.optim import AdamWSettings, MuonSettings, MuonWithNesterovAdam, OptimizerSettings, Schedule
 
 
 class Owner:
@@ -28,15 +28,17 @@ def parse(*arguments: str) -> Owner:
 
 def test_settings_are_read_from_a_configuration() -> None:
     owner = parse(
-        "--model.optimizer={class_path: Muon, init_args: {base_learning_rate: 0.002, momentum: 0.9}}",
+        "--model.optimizer={class_path: MuonSettings, init_args: {base_learning_rate: 0.002, momentum: 0.9}}",
         "--model.optimizer.newton_schulz_dtype=bfloat16",
         "--model.schedule.warmup_epochs=0.5",
     )
-    assert owner.optimizer == Muon(base_learning_rate=0.002, momentum=0.9, newton_schulz_dtype="bfloat16")
-    assert owner.schedule == Schedule(warmup_epochs=0.5)
-    assert parse("--model.optimizer=AdamW", "--model.optimizer.weight_decay=0.1").optimizer == AdamW(
-        weight_decay=0.1
+    assert owner.optimizer == MuonSettings(
+        base_learning_rate=0.002, momentum=0.9, newton_schulz_dtype="bfloat16"
     )
+    assert owner.schedule == Schedule(warmup_epochs=0.5)
+    assert parse(
+        "--model.optimizer=AdamWSettings", "--model.optimizer.weight_decay=0.1"
+    ).optimizer == AdamWSettings(weight_decay=0.1)
 
 
 def test_an_unknown_optimizer_is_refused() -> None:
@@ -46,7 +48,7 @@ def test_an_unknown_optimizer_is_refused() -> None:
 
 def test_muon_is_built_as_told() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    settings = Muon(
+    settings = MuonSettings(
         momentum=0.9, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1, newton_schulz_dtype="bfloat16"
     )
     optimizer = settings.build(network, 0.003)
@@ -60,19 +62,19 @@ def test_muon_is_built_as_told() -> None:
 
 
 def test_adamw_decays_only_matrices() -> None:
-    optimizer = AdamW(weight_decay=0.1).build(nn.Linear(3, 4), 0.003)
+    optimizer = AdamWSettings(weight_decay=0.1).build(nn.Linear(3, 4), 0.003)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert [group["lr"] for group in optimizer.param_groups] == [0.003, 0.003]
 
 
-@pytest.mark.parametrize("settings", [Muon(), AdamW()])
+@pytest.mark.parametrize("settings", [MuonSettings(), AdamWSettings()])
 def test_a_frozen_network_is_refused(settings: OptimizerSettings) -> None:
     with pytest.raises(UserError, match="no trainable parameter"):
         settings.build(nn.Linear(2, 2).requires_grad_(False), 0.1)
 
 
-@pytest.mark.parametrize("settings", [Muon(), AdamW()])
+@pytest.mark.parametrize("settings", [MuonSettings(), AdamWSettings()])
 @pytest.mark.parametrize("bare", [nn.Linear(2, 2, bias=False), nn.RMSNorm(2)])
 def test_a_network_of_one_kind_of_parameter_is_trained(settings: OptimizerSettings, bare: nn.Module) -> None:
     before = [p.detach().clone() for p in bare.parameters()]
@@ -82,7 +84,7 @@ def test_a_network_of_one_kind_of_parameter_is_trained(settings: OptimizerSettin
     assert not any(torch.equal(p, old) for p, old in zip(bare.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize("kind", [Muon, AdamW])
+@pytest.mark.parametrize("kind", [MuonSettings, AdamWSettings])
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -100,8 +102,8 @@ def test_bad_numbers_are_refused_in_one_line(kind: Any, name: str, value: float)
 
 def test_bad_muon_settings_are_refused_in_one_line() -> None:
     with pytest.raises(UserError, match=r"^momentum=1\.0: .*$"):
-        Muon(momentum=1.0)
+        MuonSettings(momentum=1.0)
     with pytest.raises(UserError, match=r"^betas=1\.5: .*$"):
-        Muon(betas=(0.9, 1.5))
+        MuonSettings(betas=(0.9, 1.5))
     with pytest.raises(UserError, match=r"^newton_schulz_dtype='float16': .*$"):
-        Muon(newton_schulz_dtype="float16")  # type: ignore[arg-type]
+        MuonSettings(newton_schulz_dtype="float16")  # type: ignore[arg-type]

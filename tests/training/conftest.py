@@ -34,7 +34,7 @@ def config(run_folder: None, tiny_run: Callable[..., dict[str, Any]]) -> Path:
         {
             "name": "run",
             "data.source.init_args.validation_fraction": 0.17,
-            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
             "model.schedule": {"warmup_steps": 2, "decay": "cosine"},
             "model.sampling.steps": 2,
             "trainer.max_epochs": 2,

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from elf_lightning.callbacks import EMA
 from elf_lightning.errors import UserError
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 from elf_lightning.training.guarded import GuardedModule, NonFinite
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -47,7 +47,7 @@ class Faulty(GuardedModule):
         super().on_train_batch_end(*arguments)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return Muon().build(self, 0.05)
+        return MuonSettings().build(self, 0.05)
 
 
 def fit(module: Faulty, folder: Path, batches: int = 12, **trainer: Any) -> Trainer:

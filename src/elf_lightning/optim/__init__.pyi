@@ -5,7 +5,7 @@ from .newton_schulz import orthogonalize as orthogonalize
 from .schedule import Decay as Decay
 from .schedule import learning_rate_factor as learning_rate_factor
 from .schedule import scaled_learning_rate as scaled_learning_rate
-from .settings import AdamW as AdamW
-from .settings import Muon as Muon
+from .settings import AdamWSettings as AdamWSettings
+from .settings import MuonSettings as MuonSettings
 from .settings import OptimizerSettings as OptimizerSettings
 from .settings import Schedule as Schedule

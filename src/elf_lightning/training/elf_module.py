@@ -22,7 +22,7 @@ from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.compiling import require_compiler
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
-from elf_lightning.optim import Muon, OptimizerSettings, Schedule, scaled_learning_rate
+from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import Sampler, SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 from elf_lightning.training.compatibility import check_decoding, check_network, network_description
@@ -49,7 +49,7 @@ class ELFModule(GuardedModule):
         unknown_id: token that stands for pieces outside a restricted vocabulary; never counts as recovered.
         network: width, depth and the like.
         objective: distributions of the random draws, and how rows are shared between the two modes.
-        optimizer: Muon (default) or AdamW, with the base learning rate.
+        optimizer: `MuonSettings` (default) or `AdamWSettings`, with the base learning rate.
         schedule: warm-up and decay.
         sampling: defaults for `predict` and `elf sample`, kept in checkpoints.
         evaluation: what `test` measures, besides the losses.
@@ -74,7 +74,7 @@ class ELFModule(GuardedModule):
         unknown_id: int | None = None,
         network: NetworkConfig = NetworkConfig(),
         objective: ELFObjective = ELFObjective(),
-        optimizer: OptimizerSettings = Muon(),
+        optimizer: OptimizerSettings = MuonSettings(),
         schedule: Schedule = Schedule(),
         sampling: SamplingSettings = SamplingSettings(),
         evaluation: EvaluationSettings = EvaluationSettings(),
@@ -145,7 +145,7 @@ class ELFModule(GuardedModule):
         """Losses and decode accuracies of validation rows, at draws that stay the same for the whole run."""
         draws = self._draw(batch, "held out", batch_idx)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
-        recovered = self.network.recover(batch.latents, draws.guidance)
+        recovered = self.network.decode_tokens(batch.latents, draws.guidance)
         self.validation.update(losses, recovered, batch)
         self.log_dict(self.validation.named())
 

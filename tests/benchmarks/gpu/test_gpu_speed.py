@@ -23,7 +23,7 @@ from benchmarks.sizes import SIZES
 
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 
 CPU = torch.device("cpu")
 Run = Callable[..., dict[str, Any]]
@@ -96,7 +96,7 @@ def test_the_most_telling_cases_come_first() -> None:
 def test_accumulated_micro_batches_are_one_step() -> None:
     size, objective = SIZES["tiny"], ELFObjective()
     rows = MadeUpRows(size, CPU)
-    training = Training(size.network(), objective, Muon(), rows=8, mixed=False)
+    training = Training(size.network(), objective, MuonSettings(), rows=8, mixed=False)
     before = training.network.blocks[0].mlp.out.weight.clone()
     training(rows(4, 0), rows(4, 1))
     assert (training.steps, training.micro_batches) == (1, 2)
