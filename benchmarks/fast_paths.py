@@ -127,13 +127,6 @@ def _in_the_token_loss(size: Size, device: torch.device) -> Iterator[FastPath]:
         with patch.object(token_loss, "CHUNK_LOGITS", ids.numel() * size.vocabulary_size // 8):
             return fast()
 
-    sure = (25 * _normal(ids.numel(), size.vocabulary_size, device=device)).softmax(1)
-    weight = network.token_head.unembed.weight.detach()
-    yield FastPath(
-        "gradient of a confident token head",
-        lambda: sure @ weight,
-        lambda: token_loss.without_denormals(sure.clone()) @ weight,
-    )
     yield FastPath("token head and loss", plain, fast)
     yield FastPath("the same, against chunks of an eighth", small_chunks, fast)
 

@@ -59,12 +59,10 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
 def formula_bytes(training: ProductTraining, decode_rows: int) -> dict[str, int]:
     """What the step needs besides the batch and the network, by what it is for."""
-    network, device = training.network, training.batch.latents.device
+    network = training.network
     rows, length = training.batch.input_ids.shape
     return {
-        "activations": activation_bytes(
-            network, rows, length, 2 if training.mixed else 4, fused=device.type == "cuda"
-        ),
+        "activations": activation_bytes(network, rows, length, 2 if training.mixed else 4),
         "heads": head_bytes(network, rows, length, decode_rows),
         "gradients": sum(4 * p.numel() for p in network.parameters()),
     }

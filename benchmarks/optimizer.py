@@ -14,7 +14,7 @@ from benchmarks.plain import PlainStep, plain_newton_schulz_flops
 from benchmarks.rounds import alternate, arguments, report, rounds_table
 from benchmarks.sizes import SIZES, Size
 from elf_lightning.network import ELFNetwork
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 from elf_lightning.optim.groups import split_parameters
 from elf_lightning.optim.newton_schulz import flops
 
@@ -46,7 +46,7 @@ def main() -> None:
     size, device = SIZES[options.size], options.device
     plain_network, product_network = (with_gradients(size, device) for _ in range(2))
     plain = PlainStep(plain_network, LEARNING_RATE)
-    product = Muon().build(product_network, LEARNING_RATE).step
+    product = MuonSettings().build(product_network, LEARNING_RATE).step
     plain(), product()
     torch.testing.assert_close(
         list(product_network.parameters()), list(plain_network.parameters()), rtol=1e-4, atol=1e-5

@@ -28,7 +28,7 @@ from benchmarks.sizes import SIZES, Size
 from benchmarks.train_parts import timed_parts
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, StepKey
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 
 LEARNING_RATE, EMA_DECAY, CLIP = 1e-3, 0.999, 1.0
 
@@ -42,7 +42,7 @@ class ProductTraining:
         self.batch = made_up_batch(size, size.batch_size, device)
         self.mixed = mixed
         self.step = 0
-        self.optimizer = Muon().build(self.network, LEARNING_RATE)
+        self.optimizer = MuonSettings().build(self.network, LEARNING_RATE)
         self.weights = [p.detach() for p in self.network.parameters()]
         self.averages = [weight.clone() for weight in self.weights]
 

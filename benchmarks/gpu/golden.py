@@ -22,7 +22,7 @@ from benchmarks.gpu.steps import MadeUpRows, Training
 from benchmarks.rounds import report
 from benchmarks.sizes import SIZES
 from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import Muon, Schedule
+from elf_lightning.optim import MuonSettings, Schedule
 
 FOLDER = Path(__file__).parents[2] / "tests" / "golden"
 TOLERANCE = 1e-4
@@ -52,7 +52,7 @@ def losses(options: argparse.Namespace, device: torch.device, budget: Budget) ->
     """Training losses (steps) in float32 and bfloat16-mixed: the same rows, draws and initial values."""
     size, rows, steps = SIZES[options.size], options.rows, options.steps
     batches = MadeUpRows(size, device)
-    optimizer, schedule = Muon(LEARNING_RATE * 256 / rows), Schedule(warmup_steps=steps // 10)
+    optimizer, schedule = MuonSettings(LEARNING_RATE * 256 / rows), Schedule(warmup_steps=steps // 10)
     exact, mixed = (
         Training(size.network(device), ELFObjective(), optimizer, schedule, rows=rows, mixed=way)
         for way in (False, True)

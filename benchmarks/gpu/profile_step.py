@@ -23,7 +23,7 @@ from benchmarks.gpu.steps import Average, MadeUpRows, Training
 from benchmarks.rounds import report
 from benchmarks.sizes import SIZES
 from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 
 STEP = "training step"
 WAITING = (
@@ -95,7 +95,7 @@ def profiled(size: str, rows: int, steps: int, device: torch.device, compiled: b
     if compiled:
         network.compile()
     cuda = device.type == "cuda"
-    training = Training(network, ELFObjective(), Muon(), rows=rows, mixed=cuda)
+    training = Training(network, ELFObjective(), MuonSettings(), rows=rows, mixed=cuda)
     average, batch = Average(network, 0.9999), MadeUpRows(SIZES[size], device)(rows)
 
     def step() -> None:

@@ -102,7 +102,7 @@ class World:
             "data.global_batch_size": 4 * ranks,
             "data.cache_dir": str(self.folder / "cache"),
             "model.network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
-            "model.optimizer": {"class_path": "Muon", "init_args": {"base_learning_rate": 0.5}},
+            "model.optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
             "model.sampling.steps": 4,
             "model.evaluation": {
                 "num_samples": 5,

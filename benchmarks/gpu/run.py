@@ -31,7 +31,7 @@ from elf_lightning.checkpoints import ModelBundle, save_hub
 from elf_lightning.flow import seeded_generator
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import StepKey
-from elf_lightning.optim import Muon, Schedule
+from elf_lightning.optim import MuonSettings, Schedule
 from elf_lightning.sampling import Sampler, SamplingSettings
 
 OBJECTIVE = SIZES["quickstart"].objective
@@ -65,7 +65,7 @@ def train(corpus: Corpus, network: ELFNetwork, options: argparse.Namespace, budg
     Returns:
         Steps, seconds, and the mean training loss between two looks at the clock.
     """
-    optimizer = Muon(options.learning_rate * 256 / options.rows)
+    optimizer = MuonSettings(options.learning_rate * 256 / options.rows)
     schedule = Schedule(warmup_steps=options.warmup)
     training = Training(network, OBJECTIVE, optimizer, schedule, rows=options.rows, mixed=options.mixed)
     average, start = Average(network, options.decay), perf_counter()
@@ -89,7 +89,7 @@ def validation(corpus: Corpus, network: ELFNetwork) -> dict[str, float]:
     draws = OBJECTIVE.draw(batch.latents.shape, StepKey(0, "held out", 0), batch.latents.device)
     losses = OBJECTIVE.evaluate(network, batch, draws, unknown)
     with torch.no_grad():
-        recovered = network.recover(batch.latents, draws.guidance)
+        recovered = network.decode_tokens(batch.latents, draws.guidance)
     right = (recovered == batch.input_ids) & (batch.input_ids != unknown)
     named = {
         "denoise_loss": losses.denoise,

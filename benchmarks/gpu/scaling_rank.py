@@ -22,7 +22,7 @@ from benchmarks.gpu.steps import Average, MadeUpRows, Training
 from benchmarks.rounds import timed
 from benchmarks.sizes import SIZES
 from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import Muon
+from elf_lightning.optim import MuonSettings
 
 TIMEOUT = timedelta(minutes=2)
 """How long a rank waits for the others before it gives up."""
@@ -79,8 +79,8 @@ def measure(case: Case, options: argparse.Namespace, device: torch.device) -> di
     if options.compile:
         network.compile()
     training = Training(
-        network, ELFObjective(mixing=case.mixing), Muon(sharded=case.sharded), rows=options.global_rows,
-        mixed=device.type == "cuda", rank=rank, wrap=distributed(device),
+        network, ELFObjective(mixing=case.mixing), MuonSettings(sharded=case.sharded),
+        rows=options.global_rows, mixed=device.type == "cuda", rank=rank, wrap=distributed(device),
     )  # fmt: skip
     average, rows = Average(network, 0.9999), MadeUpRows(size, device)
     batches = [rows(options.rows, rank * accumulated + number) for number in range(accumulated)]

@@ -15,7 +15,7 @@ from elf_lightning.batch import LatentBatch
 from elf_lightning.flow import seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
-from elf_lightning.optim import Muon, Schedule, scaled_learning_rate
+from elf_lightning.optim import MuonSettings, Schedule, scaled_learning_rate
 
 CLIP = 1.0
 """Largest norm of a gradient."""
@@ -86,7 +86,7 @@ class Training:
         self,
         network: ELFNetwork,
         objective: ELFObjective,
-        optimizer: Muon,
+        optimizer: MuonSettings,
         schedule: Schedule = Schedule(),
         *,
         rows: int,

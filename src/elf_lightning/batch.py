@@ -1,4 +1,4 @@
-"""What the data give and the networks take: rows of tokens, and the same rows with their latents."""
+"""Batches of sequences: token ids and masks, with or without their latents."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class _TensorRecord:
-    """A frozen record of tensors that moves as one."""
+    """A frozen record of tensors that is moved as a whole."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same record with `function` applied to every tensor."""
         return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
     def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
-        """The record on `device`; Lightning's and torch's transfer hooks call this.
+        """The record on `device`; called by the transfer hooks of Lightning and torch.
 
-        Copies to a GPU do not wait by default: Lightning asks for that with bare tensors alone.
+        Copies to a GPU are asynchronous by default, which Lightning asks for only with bare tensors.
         """
         if non_blocking is None:
             non_blocking = torch.device(device).type == "cuda"
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The record in page-locked memory, from where a GPU copies without the host waiting."""
+        """The record in page-locked memory, for asynchronous copies to a GPU."""
         return self.map(lambda tensor: tensor.pin_memory())
 
 
 @dataclass(frozen=True)
 class TokenBatch(_TensorRecord):
-    """Rows of token ids with their masks, as the collator makes them.
-
-    B rows, S positions. Masks are boolean.
+    """B sequences of S token ids with boolean masks, as the collator makes them.
 
     Attributes:
         input_ids: (B, S) int64. Condition first, then target, then padding.
-        attention_mask: (B, S), True at real tokens (condition and target), False at padding.
+        attention_mask: (B, S), True at tokens of condition and target, False at padding.
         condition_mask: (B, S), True at condition positions; all False for unconditional text.
-        loss_mask: (B, S), True at the positions that count in the losses (see `make_loss_mask`).
+        loss_mask: (B, S), True at tokens that count in the losses (see `make_loss_mask`).
         label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
     """
 
@@ -62,7 +60,7 @@ class LatentBatch(TokenBatch):
 
     Attributes:
         latents: (B, S, C) float32, `(encoder(ids) - latent_mean) / latent_std`. Condition positions of
-            label-dropped rows are not yet zeroed here; the objective does that.
+            label-dropped sequences are zeroed later, by the objective.
     """
 
     latents: Tensor
@@ -70,10 +68,10 @@ class LatentBatch(TokenBatch):
 
 @dataclass(frozen=True)
 class PromptBatch(_TensorRecord):
-    """Rows to generate: their numbers and their clean prefix, which is empty for unconditional text.
+    """Sequences to generate: their numbers and their conditions, which are empty for unconditional text.
 
     Attributes:
-        index: (B,) int64, the row's number in the whole request; noise is drawn from (seed, index).
+        index: (B,) int64, numbers in the whole request; noise is drawn from (seed, index).
         input_ids: (B, S) int64, condition ids, padding elsewhere.
         condition_mask: (B, S), True at condition positions.
     """
@@ -98,12 +96,12 @@ class LatentPromptBatch(PromptBatch):
 
 
 def make_loss_mask(attention_mask: Tensor, condition_mask: Tensor, pad_mode: Literal["pad", "eos"]) -> Tensor:
-    """Positions that count in the losses, boolean (B, S); never condition positions.
+    """The loss mask, boolean (B, S); never True at condition positions.
 
     Args:
-        attention_mask: (B, S) boolean, True at real tokens.
+        attention_mask: (B, S) boolean, False at padding.
         condition_mask: (B, S) boolean, True at condition positions.
-        pad_mode: `pad` counts real tokens; `eos` (rows filled with EOS) counts every position, so that the
-            model learns to end.
+        pad_mode: `pad` leaves out padding; `eos` (sequences padded with EOS) counts every position, so that
+            the model learns to end.
     """
     return ~condition_mask if pad_mode == "eos" else attention_mask & ~condition_mask

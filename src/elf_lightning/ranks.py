@@ -1,4 +1,4 @@
-"""What the processes of a run, its ranks, give each other in plain Python."""
+"""Communication between the ranks of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def gathered(items: list[T]) -> list[T]:
-    """The items of all ranks, in their order; every rank gets them all."""
+    """The items of all ranks, in rank order, on every rank."""
     if not (dist.is_available() and dist.is_initialized()):
         return items
-    shares: list[list[T]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(shares, items)
-    return [item for share in shares for item in share]
+    by_rank: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(by_rank, items)
+    return [item for part in by_rank for item in part]
 
 
 def rank_and_world_size() -> tuple[int, int]:

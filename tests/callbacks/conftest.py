@@ -1,4 +1,4 @@
-"""A module that trains on nothing, and a Trainer for it."""
+"""A module that trains without data, and a Trainer for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elf_lightning.batch import TokenBatch
 
 
 class Scripted(LightningModule):
-    """Logs what it is told to, by batch; one loss else.
+    """Logs given metrics beside its loss.
 
     Args:
         logged: metrics of each batch by name.
@@ -46,7 +46,7 @@ class Scripted(LightningModule):
 
 
 def rows(count: int) -> DataLoader[Any]:
-    """`count` batches of 2 rows with 8 positions."""
+    """`count` batches of 2 sequences of 8 tokens."""
     mask = torch.ones(2, 8, dtype=torch.bool)
     batch = TokenBatch(torch.zeros(2, 8, dtype=torch.long), mask, ~mask, mask, mask[:, 0])
     return DataLoader([batch] * count, batch_size=None)
@@ -59,7 +59,7 @@ def scripted() -> type[Scripted]:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., Trainer]:
-    """Trains a module for some batches with a callback, and tells it every 5 steps."""
+    """Trains a module for some batches with callbacks, logging every 5 steps."""
 
     def run(module: LightningModule, *callbacks: Callback, batches: int = 12, **settings: Any) -> Trainer:
         given: dict[str, Any] = {

@@ -1,10 +1,11 @@
-"""What the EMA callback promises, sentence by sentence, on a two-layer network."""
+"""What the EMA callback promises, sentence by sentence, on a two-layer network, with warm-up and without."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.errors import UserError
 from elf_lightning.optim import MuonSettings, Schedule
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("warmup")]
 
 Weights = dict[str, Tensor]
+MODE = SimpleNamespace(warmup=True)
 DECAY = 0.8
 BATCHES = 4
 
@@ -83,6 +85,13 @@ Before = type("Before", (Callback,), {hook: _noting(hook) for hook in VALIDATION
 After = type("After", (Callback,), {hook: _noting(hook) for hook in VALIDATION_HOOKS})
 
 
+@pytest.fixture(params=[True, False], ids=["warmup", "constant"])
+def warmup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The mode of the average, which `ema` and `average_of` follow."""
+    monkeypatch.setattr(MODE, "warmup", request.param)
+    return bool(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _ctrl_c_as_before() -> Iterator[None]:
     """Lightning ignores SIGINT for good once it has seen one."""
@@ -110,10 +119,17 @@ def only_weights(state_dict: Weights) -> Weights:
     return {name: value for name, value in state_dict.items() if name != "batches_seen"}
 
 
-def average_of(history: list[Weights], decay: float = DECAY) -> Weights:
-    average = history[0]
-    for n, current in enumerate(history[1:], start=1):
-        d = min(decay, (1 + n) / (10 + n))
+def ema(decay: float = DECAY, device: str | None = None) -> EMA:
+    return EMA(decay, device, warmup=MODE.warmup)
+
+
+def average_of(history: list[Weights], decay: float = DECAY, initial: Weights | None = None) -> Weights:
+    """By formula; all runs start from the same initial weights."""
+    average = weights(TinyModule()) if initial is None else initial
+    for n, current in enumerate(history):
+        d = decay
+        if MODE.warmup:
+            d = min(decay, (1 + n) / (10 + n)) if n else 0.0
         average = {name: d * average[name] + (1 - d) * current[name] for name in average}
     return average
 
@@ -170,35 +186,44 @@ def load(path: Path) -> dict[str, Any]:
     return dict(torch.load(path, weights_only=False))
 
 
-def test_the_average_follows_the_weights_with_a_warm_up(tmp_path: Path) -> None:
-    module, _ = run(tmp_path, EMA(DECAY), max_epochs=10)
+def test_the_average_follows_the_weights_by_formula(tmp_path: Path) -> None:
+    module, _ = run(tmp_path, ema(DECAY), max_epochs=10)
     assert len(module.after_step) == 10 * BATCHES
     assert_close(weights(module), average_of(module.after_step))
     assert_differ(weights(module), module.after_step[-1])
     assert_differ(weights(module), average_of(module.after_step, decay=0.9999))
 
 
-def test_the_average_of_a_short_run_is_not_its_first_weights(tmp_path: Path) -> None:
-    module, _ = run(tmp_path, EMA(0.9999), max_epochs=5)
+def test_the_average_of_a_short_run_is_its_first_weights_only_without_warm_up(
+    tmp_path: Path, warmup: bool
+) -> None:
+    module, _ = run(tmp_path, ema(0.9999), max_epochs=5)
     last, average = module.after_step[-1]["network.0.weight"], weights(module)["network.0.weight"]
-    assert (average - last).norm() < 0.3 * (module.after_step[0]["network.0.weight"] - last).norm()
+    distance = (module.after_step[0]["network.0.weight"] - last).norm()
+    assert ((average - last).norm() < 0.3 * distance) == warmup
+    assert ((average - last).norm() > 0.9 * distance) == (not warmup)
+
+
+def test_warm_up_is_the_default() -> None:
+    assert EMA().warmup
+    assert EMA().decay == 0.9999
 
 
 def test_no_decay_means_no_averaging(tmp_path: Path) -> None:
-    module, _ = run(tmp_path, EMA(0.0))
+    module, _ = run(tmp_path, ema(0.0))
     assert_equal(weights(module), module.after_step[-1])
 
 
 def test_accumulation_counts_optimizer_steps(tmp_path: Path) -> None:
-    ema = EMA(DECAY)
-    module, trainer = run(tmp_path, ema, accumulate_grad_batches=2, max_epochs=3)
-    assert ema.n_averaged == trainer.global_step == 6
+    callback = ema(DECAY)
+    module, trainer = run(tmp_path, callback, accumulate_grad_batches=2, max_epochs=3)
+    assert callback.n_averaged == trainer.global_step == 6
     assert_close(weights(module), average_of(module.after_step[1::2]))
 
 
 def test_all_validation_hooks_of_module_and_callbacks_see_the_average(tmp_path: Path) -> None:
     module = NotingModule()
-    run(tmp_path, Before(), EMA(DECAY), After(), module=module)
+    run(tmp_path, Before(), ema(DECAY), After(), module=module)
     expected = average_of(module.after_step)
     hooks = ["validation_step"] + [
         f"{who}.{hook}" for who in ("NotingModule", "Before", "After") for hook in VALIDATION_HOOKS
@@ -210,8 +235,8 @@ def test_all_validation_hooks_of_module_and_callbacks_see_the_average(tmp_path: 
 
 @pytest.mark.parametrize("val_check_interval", [1, 3, 4])
 def test_training_goes_on_with_raw_weights_after_validation(tmp_path: Path, val_check_interval: int) -> None:
-    validated, _ = run(tmp_path, EMA(DECAY), max_epochs=2, val_check_interval=val_check_interval)
-    plain, _ = run(tmp_path, EMA(DECAY), max_epochs=2, limit_val_batches=0)
+    validated, _ = run(tmp_path, ema(DECAY), max_epochs=2, val_check_interval=val_check_interval)
+    plain, _ = run(tmp_path, ema(DECAY), max_epochs=2, limit_val_batches=0)
     assert_equal(validated.losses, plain.losses)
     assert_equal(validated.after_step, plain.after_step)
     assert_equal(weights(validated), weights(plain))
@@ -223,12 +248,12 @@ def test_training_hooks_after_a_validation_see_raw_weights(tmp_path: Path) -> No
             self.seen["epoch end"] = weights(self)
 
     module = Module()
-    run(tmp_path, EMA(DECAY), module=module)
+    run(tmp_path, ema(DECAY), module=module)
     assert_equal(module.seen["epoch end"], module.after_step[-1])
 
 
 def test_a_run_without_ema_trains_alike_and_stores_one_set_of_weights(tmp_path: Path) -> None:
-    averaged, _ = run(tmp_path, EMA(DECAY))
+    averaged, _ = run(tmp_path, ema(DECAY))
     plain, trainer = run(tmp_path)
     assert_equal(plain.after_step, averaged.after_step)
     assert_equal(weights(plain), plain.after_step[-1])
@@ -238,8 +263,8 @@ def test_a_run_without_ema_trains_alike_and_stores_one_set_of_weights(tmp_path: 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_every_stage_after_fit_sees_the_average(tmp_path: Path, stage: str) -> None:
-    ema = EMA(DECAY)
-    module, trainer = run(tmp_path, ema)
+    callback = ema(DECAY)
+    module, trainer = run(tmp_path, callback)
     expected = average_of(module.after_step)
     getattr(trainer, stage)(module, loader())
     assert_close(module.seen[f"{'validation' if stage == 'validate' else stage}_step"], expected)
@@ -249,7 +274,7 @@ def test_every_stage_after_fit_sees_the_average(tmp_path: Path, stage: str) -> N
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_every_stage_after_fit_sees_the_average_of_a_checkpoint(tmp_path: Path, stage: str) -> None:
     checkpoints = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
-    module, trainer = run(tmp_path, EMA(DECAY), checkpoints)
+    module, trainer = run(tmp_path, ema(DECAY), checkpoints)
     getattr(trainer, stage)(module, loader(), ckpt_path=tmp_path / "step=3.ckpt")
     seen = module.seen[f"{'validation' if stage == 'validate' else stage}_step"]
     assert_close(seen, average_of(module.after_step[:3]))
@@ -260,11 +285,12 @@ def test_every_stage_after_fit_sees_the_average_of_a_checkpoint(tmp_path: Path, 
     assert_equal(only_weights(saved["current_model_state"]), module.after_step[2])
 
 
-@pytest.mark.parametrize("callbacks", [[], [EMA(DECAY)]])
-def test_a_fresh_test_sees_the_average(tmp_path: Path, callbacks: list[Callback]) -> None:
-    trained, trainer = run(tmp_path, EMA(DECAY))
+@pytest.mark.parametrize("with_ema", [False, True])
+def test_a_fresh_test_sees_the_average(tmp_path: Path, with_ema: bool) -> None:
+    trained, trainer = run(tmp_path, ema(DECAY))
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     fresh = TinyModule()
+    callbacks = [ema(DECAY)] if with_ema else []
     make_trainer(tmp_path, *callbacks).test(fresh, loader(), ckpt_path=tmp_path / "end.ckpt")
     assert_close(fresh.seen["test_step"], average_of(trained.after_step))
 
@@ -278,7 +304,7 @@ def test_checkpoints_hold_both_sets_of_weights_whenever_they_are_saved(tmp_path:
         in_training,
         at_validation,
         at_epoch_end,
-        EMA(DECAY),
+        ema(DECAY),
         val_check_interval=2,
     )
     trainer.save_checkpoint(tmp_path / "after-fit-step=4.ckpt")
@@ -298,7 +324,7 @@ def test_checkpoints_of_weights_alone_hold_the_average(tmp_path: Path) -> None:
         tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1, save_weights_only=True
     )
     at_validation = ModelCheckpoint(tmp_path, "val-{step}", monitor="val_loss", save_weights_only=True)
-    module, trainer = run(tmp_path, EMA(DECAY), in_training, at_validation, val_check_interval=2)
+    module, trainer = run(tmp_path, ema(DECAY), in_training, at_validation, val_check_interval=2)
     trainer.save_checkpoint(tmp_path / "after-fit-step=4.ckpt", weights_only=True)
     files = sorted(tmp_path.glob("*.ckpt"))
     assert len(files) == 4 + 1 + 1
@@ -320,7 +346,7 @@ def test_no_interruption_exchanges_the_weights(
             trainer.save_checkpoint(self.ckpt_path, weights_only=weights_only)
 
     striker = RaiseAt(hook, 3, error)
-    module, trainer = run(tmp_path, SaveOnException(tmp_path), striker, EMA(DECAY), val_check_interval=3)
+    module, trainer = run(tmp_path, SaveOnException(tmp_path), striker, ema(DECAY), val_check_interval=3)
     assert trainer.interrupted
     history = run(tmp_path)[0].after_step[:3]
     saved = load(tmp_path / "on_exception.ckpt")
@@ -337,7 +363,7 @@ def test_a_step_taken_but_not_yet_averaged_is_averaged_before_saving(tmp_path: P
             if self.trainer.global_step == 3:
                 raise RuntimeError("struck")
 
-    module, trainer = Struck(), make_trainer(tmp_path, EMA(DECAY))
+    module, trainer = Struck(), make_trainer(tmp_path, ema(DECAY))
     with pytest.raises(RuntimeError, match="struck"):
         trainer.fit(module, loader())
     trainer.save_checkpoint(tmp_path / "struck.ckpt")
@@ -350,8 +376,8 @@ def test_a_step_taken_but_not_yet_averaged_is_averaged_before_saving(tmp_path: P
 def test_an_interruption_while_weights_are_copied_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ema = EMA(DECAY)
-    module, trainer = run(tmp_path, ema, RaiseAt("on_train_batch_start", 3, RuntimeError("struck")))
+    callback = ema(DECAY)
+    module, trainer = run(tmp_path, callback, RaiseAt("on_train_batch_start", 3, RuntimeError("struck")))
     history = run(tmp_path)[0].after_step[:3]
     copied: list[Tensor] = []
     copy = Tensor.copy_
@@ -362,17 +388,17 @@ def test_an_interruption_while_weights_are_copied_loses_nothing(
             raise KeyboardInterrupt
         return copy(self, source)
 
-    for show in (ema.on_train_batch_start, ema.on_validation_start):  # raw weights, then the average
+    # Copying raw weights, then the average.
+    for show in (callback.on_train_batch_start, callback.on_validation_start):
         copied.clear()
-        monkeypatch.setattr(Tensor, "copy_", interrupted_copy)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Tensor, "copy_", interrupted_copy)
             show(trainer, module)
-        monkeypatch.undo()
         trainer.save_checkpoint(tmp_path / "torn.ckpt")
         saved = load(tmp_path / "torn.ckpt")
         assert_close(only_weights(saved["state_dict"]), average_of(history))
         assert_equal(only_weights(saved["current_model_state"]), history[2])
-        ema.on_train_batch_start(trainer, module)
+        callback.on_train_batch_start(trainer, module)
         assert_equal(weights(module), history[2])
 
 
@@ -402,19 +428,19 @@ def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, hook: str, step:
         def teardown(self, *_: Any, **__: Any) -> None:
             """The file stays."""
 
-    whole = run(tmp_path, EMA(DECAY), **options)
-    run(tmp_path, EMA(DECAY), Keep(tmp_path), RaiseAt(hook, step, RuntimeError("struck")), **options)
-    resumed = run(tmp_path, EMA(DECAY), ckpt_path=tmp_path / "on_exception.ckpt", **options)
+    whole = run(tmp_path, ema(DECAY), **options)
+    run(tmp_path, ema(DECAY), Keep(tmp_path), RaiseAt(hook, step, RuntimeError("struck")), **options)
+    resumed = run(tmp_path, ema(DECAY), ckpt_path=tmp_path / "on_exception.ckpt", **options)
     assert len(resumed[0].losses) == RESUMED_STEPS - step
     assert_same_ending(tmp_path, resumed, whole)
 
 
 def test_a_checkpoint_saved_after_fit_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    whole = run(tmp_path, EMA(DECAY), max_epochs=2)
-    module, trainer = run(tmp_path, EMA(DECAY), max_epochs=1)
+    whole = run(tmp_path, ema(DECAY), max_epochs=2)
+    module, trainer = run(tmp_path, ema(DECAY), max_epochs=1)
     trainer.test(module, loader())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    resumed = run(tmp_path, EMA(DECAY), ckpt_path=tmp_path / "half.ckpt", max_epochs=2)
+    resumed = run(tmp_path, ema(DECAY), ckpt_path=tmp_path / "half.ckpt", max_epochs=2)
     assert_same_ending(tmp_path, resumed, whole)
 
 
@@ -422,20 +448,21 @@ def test_ema_joins_a_run_that_began_without_it(tmp_path: Path) -> None:
     _, trainer = run(tmp_path, max_epochs=1)
     trainer.save_checkpoint(tmp_path / "plain.ckpt")
     whole, _ = run(tmp_path, max_epochs=2)
-    ema = EMA(DECAY)
+    callback = ema(DECAY)
     resumed, _ = run(
-        tmp_path, ema, ckpt_path=tmp_path / "plain.ckpt", max_epochs=2, accumulate_grad_batches=1
+        tmp_path, callback, ckpt_path=tmp_path / "plain.ckpt", max_epochs=2, accumulate_grad_batches=1
     )
     assert_equal(resumed.after_step, whole.after_step[BATCHES:])
-    assert ema.n_averaged == BATCHES
-    assert_close(weights(resumed), average_of(resumed.after_step))
+    assert callback.n_averaged == BATCHES
+    initial = whole.after_step[BATCHES - 1]
+    assert_close(weights(resumed), average_of(resumed.after_step, initial=initial))
 
 
 def test_one_callback_serves_two_trainers_in_turn(tmp_path: Path) -> None:
-    ema = EMA(DECAY)
-    run(tmp_path, ema, max_epochs=3)
-    module, _ = run(tmp_path, ema)
-    assert ema.n_averaged == BATCHES
+    callback = ema(DECAY)
+    run(tmp_path, callback, max_epochs=3)
+    module, _ = run(tmp_path, callback)
+    assert callback.n_averaged == BATCHES
     assert_equal(module.after_step, run(tmp_path)[0].after_step)
     assert_close(weights(module), average_of(module.after_step))
 
@@ -450,60 +477,70 @@ def test_before_the_first_update_the_module_has_its_own_weights(tmp_path: Path) 
             pl_module.seen["sanity"] = pl_module.seen["validation_step"]
             trainer.save_checkpoint(tmp_path / "first.ckpt")
 
-    module, _ = run(tmp_path, EMA(DECAY), Save(), module=Initialised(), num_sanity_val_steps=1)
+    module, _ = run(tmp_path, ema(DECAY), Save(), module=Initialised(), num_sanity_val_steps=1)
     for seen in (module.seen["sanity"], load(tmp_path / "first.ckpt")["state_dict"]):
         assert_equal(seen["network.0.weight"], torch.full((5, 3), 0.25))
 
 
+def test_the_first_average_is_what_training_starts_from(tmp_path: Path) -> None:
+    class Initialised(TinyModule):
+        def setup(self, stage: str) -> None:  # called after the callback has made its copy
+            nn.init.constant_(self.network[0].weight, 0.25)
+
+    module, _ = run(tmp_path, ema(DECAY), module=Initialised())
+    initial = weights(TinyModule()) | {"network.0.weight": torch.full((5, 3), 0.25)}
+    assert_close(weights(module), average_of(module.after_step, initial=initial))
+
+
 def test_a_copy_on_the_host_gives_the_same_average(tmp_path: Path) -> None:
-    on_host, _ = run(tmp_path, EMA(DECAY, device="cpu"))
-    beside, _ = run(tmp_path, EMA(DECAY))
+    on_host, _ = run(tmp_path, ema(DECAY, device="cpu"))
+    beside, _ = run(tmp_path, ema(DECAY))
     assert_equal(weights(on_host), weights(beside))
 
 
 @pytest.mark.parametrize(("device", "expected"), [(None, "meta"), ("cpu", "cpu")])
 def test_the_copy_follows_the_module_to_its_device(tmp_path: Path, device: str | None, expected: str) -> None:
-    ema, module = EMA(DECAY, device=device), TinyModule()
-    trainer = make_trainer(tmp_path, ema)
-    ema.setup(trainer, module, "fit")
-    module.to("meta")  # as Lightning moves it, after `setup`
-    ema.on_fit_start(trainer, module)
-    average = ema._average_model
+    callback, module = ema(DECAY, device=device), TinyModule()
+    trainer = make_trainer(tmp_path, callback)
+    callback.setup(trainer, module, "fit")
+    callback.n_averaged, callback._average = 1, weights(module)  # as loaded from a checkpoint
+    module.to("meta")  # as Lightning moves it, after loading
+    callback.on_train_start(trainer, module)
+    average = callback._average
     assert average is not None
-    assert {p.device.type for p in average.module.parameters()} == {expected}
-    assert average.n_averaged.device.type == "cpu"
+    assert {weight.device.type for weight in average.values()} == {expected}
 
 
 def test_an_update_asks_the_device_for_nothing(tmp_path: Path) -> None:
-    ema, module = EMA(DECAY), TinyModule()
-    trainer = make_trainer(tmp_path, ema)
-    ema.setup(trainer, module, "fit")
+    callback, module = ema(DECAY), TinyModule()
+    trainer = make_trainer(tmp_path, callback)
+    callback.setup(trainer, module, "fit")
     module.to("meta")  # where reading a value is an error
-    ema.on_fit_start(trainer, module)
+    callback.on_train_start(trainer, module)
     for step in (1, 2, 2):
         trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = (
             step
         )
-        ema.on_train_batch_end(trainer, module, None, None, 0)
-    assert ema.n_averaged == 2
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+    assert callback.n_averaged == 2
 
 
 def test_another_callback_samples_with_averaged_weights(tmp_path: Path) -> None:
     class Sampler(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
             before = weights(pl_module)
-            with pytest.raises(ValueError, match="inside"), ema.average_weights(pl_module):
+            with pytest.raises(ValueError, match="inside"), callback.average_weights(pl_module):
                 pl_module.seen["sample"] = weights(pl_module)
                 raise ValueError("inside")
             assert_equal(weights(pl_module), before)
 
         def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            with ema.average_weights(pl_module):
+            with callback.average_weights(pl_module):
                 pl_module.seen["sample in validation"] = weights(pl_module)
             pl_module.seen["after it"] = weights(pl_module)
 
-    ema = EMA(DECAY)
-    module, _ = run(tmp_path, Sampler(), ema)
+    callback = ema(DECAY)
+    module, _ = run(tmp_path, Sampler(), callback)
     for moment in ("sample", "sample in validation", "after it"):
         assert_close(module.seen[moment], average_of(module.after_step))
 
@@ -511,9 +548,9 @@ def test_another_callback_samples_with_averaged_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(UserError, match=f"^EMA decay={decay}: .*$"):
-        EMA(decay)
+        ema(decay)
 
 
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(UserError, match=r"^EMA device='attic': .*$"):
-        EMA(device="attic")
+        ema(device="attic")

@@ -1,4 +1,4 @@
-"""Metrics as a person reads them."""
+"""Metrics as text."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def test_short_names_in_a_fixed_order() -> None:
         ("pd", "0.500"),
         ("skipped", "3"),
     ]
+
+
+def test_any_module_names_its_metrics_as_it_likes() -> None:
+    metrics = {name: torch.tensor(0.5) for name in ("loss", "train_acc", "val_loss", "val/acc", "extra/val")}
+    assert list(short_metrics(metrics, "train")) == ["loss", "acc", "extra/val"]
+    assert list(short_metrics(metrics, "val")) == ["loss", "acc"]
 
 
 def test_slow_runs_have_whole_tokens_a_second() -> None:

@@ -1,4 +1,4 @@
-"""Samples and their numbers while a model trains, and no trace of them in the training."""
+"""Samples and their metrics during training, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scoring_model(tiny_scoring_model: str) -> ScoringModelSettings:
 
 
 class Losses(Callback):
-    """Keeps every step's loss, to the last digit."""
+    """Keeps the exact loss of every step."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -50,7 +50,7 @@ class Losses(Callback):
 
 @pytest.fixture
 def fit(small: Any, tmp_path: Path, tiny_t5: str, tiny_scoring_model: str) -> Callable[..., Any]:
-    """Trains a small model with dropout, in `run`, and gives it back."""
+    """Trains a small model with dropout, in `run`, and returns it."""
 
     def run(callbacks: Sequence[Callback], **settings: Any) -> Any:
         data = small.make_data(tmp_path, tiny_t5)
@@ -71,7 +71,7 @@ def kept(tmp_path: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_training_is_the_very_same_with_and_without(
+def test_training_is_exactly_the_same_with_and_without(
     fit: Callable[..., Any], scoring_model: ScoringModelSettings
 ) -> None:
     without, with_all = Losses(), Losses()
@@ -210,7 +210,7 @@ def test_empty_samples_stop_no_training(
     fit: Callable[..., Any], scoring_model: ScoringModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("elf_lightning.codec.TextCodec.decode", lambda self, ids: [""] * len(ids))
-    with pytest.warns(UserWarning, match="all 3 samples at step 4 are empty: not scored"):
+    with pytest.warns(UserWarning, match="all 3 samples at step 4 are empty; they are not scored"):
         fit([GenerativePerplexityCallback(every_n_steps=4, num_samples=3, scoring_model=scoring_model)])
 
 
@@ -249,15 +249,13 @@ def test_two_processes_share_texts_and_numbers(
         ({"every_n_epochs": 1, "batch_size": -1}, "SampleLogger.batch_size is -1; it must be at least 1"),
     ],
 )
-def test_wrong_numbers_are_told(arguments: dict[str, int], told: str) -> None:
+def test_wrong_numbers_are_refused(arguments: dict[str, int], told: str) -> None:
     with pytest.raises(UserError) as error:
         SampleLogger(**arguments)
     assert str(error.value) == told
 
 
-def test_a_scoring_model_that_is_not_there_is_told_before_training(
-    fit: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_missing_scoring_model_is_refused_before_training(fit: Callable[..., Any], tmp_path: Path) -> None:
     losses = Losses()
     nobody = ScoringModelSettings(str(tmp_path / "nobody"))
     with pytest.raises(UserError, match=r"the scoring model '.*nobody' cannot be loaded"):
@@ -265,10 +263,10 @@ def test_a_scoring_model_that_is_not_there_is_told_before_training(
     assert losses.values == []
 
 
-def test_a_module_that_writes_nothing_is_told(small: Any, tmp_path: Path) -> None:
+def test_a_module_that_generates_no_text_is_refused(small: Any, tmp_path: Path) -> None:
     trainer = small.make_trainer(tmp_path, callbacks=[SampleLogger(every_n_steps=1)])
     with pytest.raises(
-        UserError, match="SampleLogger: LightningModule generates no text; leave the callback out"
+        UserError, match=r"SampleLogger: LightningModule has no text_generator\(\); leave the callback out"
     ):
         SampleLogger(every_n_steps=1).on_fit_start(trainer, LightningModule())
 

@@ -1,4 +1,4 @@
-"""The bar on a terminal, the lines elsewhere, and that neither asks the device in every step."""
+"""The bar on a terminal, lines elsewhere, and values that are read only when they are due."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_plain_lines_where_there_is_no_terminal(
         "step 5/12, epoch 0, 0:00:00  train  loss L  denoise 1.500  decode 4.250  acc 4.0%  grad 1.250  "
         "lr 0.002  tok/s 123k  mfu 40.0%"
     )
-    assert lines[3] == "step 12/12, epoch 0, 0:00:00  held out  loss L  acc 50.0%"
+    assert lines[3] == "step 12/12, epoch 0, 0:00:00  validation  loss L  acc 50.0%"
 
 
 def test_a_screen_of_80_columns(
@@ -52,9 +52,11 @@ def test_a_screen_of_80_columns(
     frames = re.split(r"\x1b\[\?25[lh]|(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r", screen.getvalue())
     last = [line.rstrip() for line in frames[-2].splitlines()]
     assert re.fullmatch(r"step 24/24, epoch 1 ━+ \d:\d\d:\d\d left \d:\d\d:\d\d", last[0])
-    assert re.fullmatch(r"train     loss [\d.]+  denoise 1.500  decode 4.250  acc 7.0%  grad 1.250", last[1])
-    assert last[2] == "          lr 0.002  tok/s 123k  mfu 40.0%"
-    assert last[3] == "held out  loss 3.000"
+    assert re.fullmatch(
+        r"train       loss [\d.]+  denoise 1.500  decode 4.250  acc 7.0%  grad 1.250", last[1]
+    )
+    assert last[2] == "            lr 0.002  tok/s 123k  mfu 40.0%"
+    assert last[3] == "validation  loss 3.000"
     assert len(last) == 4
     assert max(len(line) for frame in frames for line in frame.splitlines()) <= 80
 

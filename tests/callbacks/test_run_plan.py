@@ -4,30 +4,75 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 
+from elf_lightning.batch import LatentBatch
 from elf_lightning.callbacks import EMA, RunSummary
 from elf_lightning.callbacks.run_plan import RunPlan, plan_run
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.network import NetworkConfig
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.optim import Schedule
-from elf_lightning.training import ELFModule
+from elf_lightning.objectives import ELFObjective, StepKey
+from elf_lightning.optim import (
+    AdamWSettings,
+    MuonSettings,
+    OptimizerSettings,
+    Schedule,
+    scaled_learning_rate,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHAPE = NetworkConfig(hidden_size=16, depth=2, num_heads=2, bottleneck_size=8)
 
 
+class Planned(LightningModule):
+    """A module of one's own with what a plan needs."""
+
+    def __init__(
+        self,
+        data: ELFDataModule,
+        network: NetworkConfig = SHAPE,
+        optimizer: OptimizerSettings = MuonSettings(),
+        schedule: Schedule = Schedule(),
+    ) -> None:
+        super().__init__()
+        self.network = ELFNetwork(network, data.latent_size, data.vocab_size, data.max_length)
+        self.objective = ELFObjective()
+        self.optimizer = optimizer
+        self.schedule = schedule
+
+    def training_flops(self, batch_size: int, length: int) -> float:
+        counts = self.objective.mean_counts(batch_size)
+        return training_step_flops(self.network, batch_size, length, *counts)
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        key = StepKey(0, self.current_epoch, batch_idx)
+        draws = self.objective.draw(batch.latents.shape, key, self.device)
+        return self.objective(self.network, batch, draws).total
+
+    def configure_optimizers(self) -> Any:
+        trainer = self.trainer
+        rows = trainer.datamodule.batch_size * trainer.accumulate_grad_batches
+        rate = scaled_learning_rate(self.optimizer.base_learning_rate, rows)
+        optimizer, total_steps = self.optimizer.build(self.network, rate), trainer.estimated_stepping_batches
+        trainer.fit_loop.setup_data()
+        steps_per_epoch = ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
 @pytest.fixture
 def data(tiny_t5: str, tmp_path: Path) -> ELFDataModule:
-    """53 training rows of 8 tokens, 4 a micro-batch."""
+    """53 training sequences of 8 tokens, 4 per micro-batch."""
     words = random.Random(0)
     lines = [" ".join(words.choices(["god", "light", "night", "day"], k=7)) for _ in range(56)]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
@@ -50,9 +95,10 @@ class Rates(Callback):
     def __init__(self) -> None:
         self.rates: list[float] = []
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step > len(self.rates):
-            self.rates.append(trainer.callback_metrics["train/learning_rate"].item())
+    def on_before_optimizer_step(
+        self, trainer: Trainer, module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
 
 
 @pytest.mark.parametrize(
@@ -65,7 +111,7 @@ class Rates(Callback):
     ],
 )
 def test_the_run_does_what_the_plan_says(settings: dict[str, Any], data: ELFDataModule) -> None:
-    module = ELFModule.for_data(data, network=SHAPE, schedule=Schedule(warmup_epochs=0.5))
+    module = Planned(data, schedule=Schedule(warmup_epochs=0.5))
     plan = plan_run(module, data, trainer_of(**settings))
     rates, trainer = Rates(), trainer_of(**settings | {"limit_val_batches": 0})
     trainer.callbacks.append(rates)
@@ -74,19 +120,19 @@ def test_the_run_does_what_the_plan_says(settings: dict[str, Any], data: ELFData
     warming = [rate for rate in rates.rates if rate < plan.learning_rate * (1 - 1e-6)]
     assert len(warming) == plan.warmup_steps
     assert rates.rates[-1] == pytest.approx(plan.learning_rate)
-    assert plan.rows == 53
+    assert plan.sequences == 53
     assert plan.learning_rate == pytest.approx(0.001 * plan.global_batch / 256)
     assert plan.step_flops == plan.accumulation * training_step_flops(module.network, 4, 8, 0.8, 1.6)
 
 
 def test_the_global_batch_sets_the_accumulation(data: ELFDataModule) -> None:
     data.global_batch_size = 16
-    plan = plan_run(ELFModule.for_data(data, network=SHAPE), data, trainer_of(max_epochs=1))
+    plan = plan_run(Planned(data), data, trainer_of(max_epochs=1))
     assert (plan.accumulation, plan.global_batch, plan.steps_per_epoch) == (4, 16, 4)
 
 
-def test_a_warm_up_longer_than_the_run_is_told(data: ELFDataModule) -> None:
-    module = ELFModule.for_data(data, network=SHAPE, schedule=Schedule(warmup_steps=20))
+def test_a_warm_up_longer_than_the_run_is_refused(data: ELFDataModule) -> None:
+    module = Planned(data, schedule=Schedule(warmup_steps=20))
     with pytest.raises(UserError, match="warm-up of 20 steps is longer than the run of 9 steps"):
         plan_run(module, data, trainer_of(max_steps=9, max_epochs=-1))
 
@@ -94,28 +140,42 @@ def test_a_warm_up_longer_than_the_run_is_told(data: ELFDataModule) -> None:
 @pytest.mark.parametrize(
     ("schedule", "settings", "complaint"),
     [
-        (Schedule(decay="cosine"), {"max_epochs": -1}, "decay='cosine': needs a run with an end"),
-        (Schedule(), {"limit_train_batches": 0.01}, "trainer.limit_train_batches 0.01 leaves none"),
+        (Schedule(decay="cosine"), {"max_epochs": -1}, "decay='cosine': needs the length of the run"),
+        (Schedule(), {"limit_train_batches": 0.01}, "trainer.limit_train_batches 0.01 leaves no batch"),
     ],
 )
-def test_a_run_without_end_or_batches_is_told(
+def test_a_run_without_end_or_batches_is_refused(
     schedule: Schedule, settings: dict[str, Any], complaint: str, data: ELFDataModule
 ) -> None:
-    module = ELFModule.for_data(data, network=SHAPE, schedule=schedule)
+    module = Planned(data, schedule=schedule)
     with pytest.raises(UserError, match=complaint):
         plan_run(module, data, trainer_of(**settings))
 
 
-def test_an_accumulation_that_contradicts_the_global_batch_is_told(data: ELFDataModule) -> None:
+def test_an_accumulation_that_contradicts_the_global_batch_is_refused(data: ELFDataModule) -> None:
     data.global_batch_size = 16
-    module, trainer = ELFModule.for_data(data, network=SHAPE), trainer_of(accumulate_grad_batches=2)
+    module, trainer = Planned(data), trainer_of(accumulate_grad_batches=2)
     with pytest.raises(UserError, match=r"accumulate_grad_batches 2 contradicts data.global_batch_size 16"):
         plan_run(module, data, trainer)
 
 
+def test_a_network_of_any_kind_has_a_plan(data: ELFDataModule) -> None:
+    class Other(Planned):
+        def __init__(self, data: ELFDataModule) -> None:
+            super().__init__(data)
+            self.network = nn.Linear(3, 2)  # type: ignore[assignment]
+            self.teacher = nn.Linear(5, 1).requires_grad_(False)
+
+        def training_flops(self, batch_size: int, length: int) -> float:
+            return 1.0
+
+    memory = plan_run(Other(data), data, trainer_of(max_steps=1)).memory
+    assert memory == {"weights": 4 * (8 + 6), "gradients": 4 * 8, "optimizer": 4 * (6 + 2 * 2)}
+
+
 def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
-    muon = ELFModule.for_data(data, network=SHAPE)
-    adam = ELFModule.for_data(data, network=SHAPE, optimizer=AdamWSettings())
+    muon = Planned(data)
+    adam = Planned(data, optimizer=AdamWSettings())
     weights = 4 * sum(p.numel() for p in muon.network.parameters())
     plain = plan_run(muon, data, trainer_of(max_steps=1)).memory
     averaged = plan_run(muon, data, trainer_of(EMA(), max_steps=1)).memory
@@ -131,8 +191,8 @@ def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
 
 def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> None:
     deep = replace(SHAPE, depth=8)
-    chosen = ELFModule.for_data(data, network=replace(deep, gradient_checkpointing=True))
-    plan = plan_run(ELFModule.for_data(data, network=deep), data, trainer_of(max_steps=1))
+    chosen = Planned(data, network=replace(deep, gradient_checkpointing=True))
+    plan = plan_run(Planned(data, deep), data, trainer_of(max_steps=1))
     checkpointed = plan_run(chosen, data, trainer_of(max_steps=1))
     assert plan.checkpointed_memory == sum(checkpointed.memory.values()) == checkpointed.checkpointed_memory
     assert plan.checkpointed_memory < sum(plan.memory.values())
@@ -140,8 +200,8 @@ def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> No
 
 def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> None:
     for module in (
-        ELFModule.for_data(data, network=SHAPE, optimizer=AdamWSettings()),
-        ELFModule.for_data(data, network=SHAPE),
+        Planned(data, optimizer=AdamWSettings()),
+        Planned(data),
     ):
         trainer = trainer_of(max_steps=1, limit_val_batches=0)
         trainer.fit(module, datamodule=data)
@@ -162,17 +222,17 @@ def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> No
         (79_000_000_000, "a smaller data.batch_size"),
     ],
 )
-def test_a_device_that_is_too_small_is_told(checkpointed: int, remedy: str) -> None:
+def test_a_device_that_is_too_small_is_reported(checkpointed: int, remedy: str) -> None:
     plan = RunPlan(
         105_000_000, 8_000_000, 1024, 64, 8, 1, 15_625, 78_125, 7812, 0.002, 0.001, "constant", 5e14,
         {"weights": 400_000_000, "activations": 80_000_000_000}, checkpointed, 80_000_000_000,
     )  # fmt: skip
     texts = [text for _, text in plan.lines()]
-    assert "8,000,000 rows of 1,024, 8.19G tokens an epoch" in texts
-    assert "512 rows a step: 64 x 8 device(s) x 1 micro-batch(es)" in texts
-    assert "15,625 an epoch, 78,125 in all: 5 epoch(s)" in texts
-    assert "0.002 (0.001 at 256 rows) after 7,812 steps of warm-up, then constant" in texts
-    assert texts[-1] == f"which is more than the device has, 80GB: set {remedy}"
+    assert "8,000,000 sequences of 1,024 tokens, 8.19G tokens per epoch" in texts
+    assert "512 sequences per step: 64 x 8 device(s) x 1 micro-batch(es)" in texts
+    assert "15,625 per epoch, 78,125 in total: 5 epoch(s)" in texts
+    assert "0.002 (0.001 at 256 sequences) after 7,812 steps of warm-up, then constant" in texts
+    assert texts[-1] == f"which is more than the 80GB of the device: set {remedy}"
 
 
 def test_the_summary_comes_before_the_first_step(
@@ -182,7 +242,7 @@ def test_the_summary_comes_before_the_first_step(
         def on_train_start(self, *_: Any) -> None:
             print("first step")
 
-    module = ELFModule.for_data(data, network=SHAPE)
+    module = Planned(data)
     trainer_of(RunSummary(), FirstStep(), max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines][:5] == ["network", "data", "batch", "steps", "rate"]

@@ -1,12 +1,15 @@
-"""Tokens a second and utilisation by a clock that the test turns."""
+"""Tokens per second and utilisation by a clock that the test sets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback, Trainer
+from torch.utils.data import DataLoader
 
 from elf_lightning.callbacks import Throughput, throughput
 
@@ -42,12 +45,23 @@ def test_rates_are_means_of_intervals_without_validation(
     assert all("train/mfu" not in one for one in clock.logged)
 
 
+def test_batches_of_other_types_are_left_out(scripted: Any, tmp_path: Path) -> None:
+    batches = DataLoader([torch.ones(2)] * 3, batch_size=None)  # type: ignore[arg-type]
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[Throughput()], default_root_dir=tmp_path, **quiet
+    )
+    trainer.fit(scripted(), batches)
+    assert trainer.global_step == 3
+    assert "train/tokens_per_second" not in trainer.callback_metrics
+
+
 def test_utilisation_where_the_peak_is_known(
     scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Counting(scripted):  # type: ignore[misc]
-        def training_flops(self, rows: int, length: int) -> float:
-            return 10.0 * rows * length
+        def training_flops(self, batch_size: int, length: int) -> float:
+            return 10.0 * batch_size * length
 
     monkeypatch.setattr(throughput, "device_peak", lambda device: 400.0)
     clock = Clock(monkeypatch)

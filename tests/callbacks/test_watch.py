@@ -1,4 +1,4 @@
-"""Collapses are told once, with their likely cause; ups and downs are not."""
+"""A warning for each collapse with its likely cause, and none for ups and downs."""
 
 from __future__ import annotations
 

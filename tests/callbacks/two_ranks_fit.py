@@ -1,4 +1,4 @@
-"""`two_ranks_fit.py FOLDER ENCODER JUDGE`: two processes train, sample and scoring model in FOLDER/run."""
+"""`two_ranks_fit.py FOLDER ENCODER SCORING_MODEL`: two processes train, sample and score in FOLDER/run."""
 
 from __future__ import annotations
 

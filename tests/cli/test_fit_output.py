@@ -89,8 +89,8 @@ def test_plan_trains_and_embeds_nothing(
     monkeypatch.setattr("elf_lightning.encoders.PretrainedEncoder.load", refuse)
     assert main(["plan", "--config", config, "--data.global_batch_size", "8"]) == 0
     out = capsys.readouterr().out
-    assert "38 rows of 8" in out
-    assert "8 rows a step: 4 x 1 device(s) x 2 micro-batch(es)" in out
+    assert "38 sequences of 8 tokens" in out
+    assert "8 sequences per step: 4 x 1 device(s) x 2 micro-batch(es)" in out
     assert not Path("runs").exists()
 
 
@@ -110,7 +110,7 @@ def test_weights_to_begin_with(config: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_run_that_breaks_down_ends_with_one_line(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    huge = ["--model.optimizer", "AdamW", "--model.optimizer.base_learning_rate", "1e35"]
+    huge = ["--model.optimizer", "AdamWSettings", "--model.optimizer.base_learning_rate", "1e35"]
     assert main(["fit", "--config", config, *huge]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("elf fit: the loss or its gradient is not finite in step 1 (epoch 0, batch 1)")

@@ -103,7 +103,7 @@ def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> Non
         "decode_noise_scale": 5.0,
         "mixing": "rows",
     }
-    assert model["optimizer"]["class_path"].endswith("Muon")
+    assert model["optimizer"]["class_path"].endswith("MuonSettings")
     assert model["optimizer"]["init_args"]["base_learning_rate"] == 0.001
     assert model["schedule"] == {"warmup_steps": 0, "warmup_epochs": 0.5, "decay": "constant"}
     sampling = model["sampling"]

@@ -1,6 +1,8 @@
-"""The FLOPs formula against torch's counter, and the table of peaks."""
+"""FLOPs against torch's counter on the real computation and against formulas; the table of peaks."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from elf_lightning.batch import LatentBatch
-from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.network.flops import (
-    backbone_flops,
-    latent_head_flops,
-    merging_flops,
-    token_head_flops,
-    training_step_flops,
-)
+from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
+from elf_lightning.network.flops import sampling_flops, training_step_flops
 from elf_lightning.network.peaks import bfloat16_peak
 from elf_lightning.objectives import ELFObjective, StepKey
 
@@ -33,22 +29,43 @@ def network_of(shape: NetworkConfig) -> ELFNetwork:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward(shape: NetworkConfig) -> None:
-    network, z, ones = network_of(shape), torch.randn(3, LENGTH, LATENT), torch.ones(3)
+def test_sampling(shape: NetworkConfig) -> None:
+    network, z, one = network_of(shape), torch.randn(3, LENGTH, LATENT), torch.ones(1)
     # The plain kernel: torch does not count the fused one on the CPU.
-    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        with FlopCounterMode(display=False) as denoise:
-            network.denoise(z, ones, ones, z)
-        with FlopCounterMode(display=False) as decode:
-            network.recover(z, ones)
-    backbone = backbone_flops(network, LENGTH)
-    once = merging_flops(network)
-    assert denoise.get_total_flops() == once + 3 * (backbone + latent_head_flops(network, LENGTH))
-    assert decode.get_total_flops() == once + 3 * (backbone + token_head_flops(network, LENGTH))
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for _ in range(2):
+            prefix = network.prefix(one, one, one)
+            network.latent_head(network.hidden(prefix, z, z))
+        network.decode_tokens(z, torch.ones(3))
+    assert sampling_flops(network, rows=3, length=LENGTH, calls=2) == counter.get_total_flops()
+
+
+def test_published_network_by_formula() -> None:
+    with torch.device("meta"):
+        network = ELFNetwork(PRESETS["elf-b"], latent_size=512, vocab_size=32_100, max_length=1024)
+    hidden, feed_forward, positions = 768, 2048, 1024 + 12
+    expand, enter = 2 * 2 * 256 * hidden, 2 * 1024 * 2 * 512 * 128
+    prefix, once = expand + 2 * 2 * hidden**2, 2 * 512 * 2 * 512 * 128
+    block = 2 * positions * hidden * (4 * hidden + 3 * feed_forward) + 4 * positions**2 * hidden
+    backbone = enter + 2 * 1024 * 128 * hidden + prefix + 12 * block
+    latent_head, token_head = 2 * 1024 * hidden * 512, 2 * 1024 * 512 * (hidden + 32_100)
+    sampled = 32 * (2 * 8 * (backbone - prefix + latent_head) + prefix + once)
+    decoded = 8 * (backbone + token_head) + once
+    assert sampling_flops(network, rows=8, length=1024, calls=32, passes=2) == sampled + decoded
+    # The gradients of the inputs, which are not trained, are not computed.
+    trained = 3 * (10 * backbone + 8 * latent_head + 2 * token_head) - 10 * (enter + expand)
+    guided = 2 * 4 * (backbone + latent_head)
+    assert training_step_flops(network, 10, 1024, 2, 4) == trained + guided + 5 * once
+
+
+def test_recomputation_does_not_count() -> None:
+    checkpointed = network_of(replace(SHAPES[0], gradient_checkpointing=True))
+    flops = training_step_flops(checkpointed, ROWS, LENGTH, 2, 4)
+    assert flops == training_step_flops(network_of(SHAPES[0]), ROWS, LENGTH, 2, 4)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_training_step_with_row_selection(shape: NetworkConfig) -> None:
+def test_training_step(shape: NetworkConfig) -> None:
     network, objective = network_of(shape), ELFObjective()
     everywhere = torch.ones(ROWS, LENGTH, dtype=torch.bool)
     batch = LatentBatch(
@@ -64,8 +81,8 @@ def test_training_step_with_row_selection(shape: NetworkConfig) -> None:
     assert draws.num_self_cond
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         objective(network, batch, draws).total.backward()
-    formula = training_step_flops(network, ROWS, LENGTH, draws.num_decode, draws.num_self_cond)
-    assert counter.get_total_flops() == formula
+    expected = training_step_flops(network, ROWS, LENGTH, draws.num_decode, draws.num_self_cond)
+    assert counter.get_total_flops() == expected
 
 
 def test_peaks_by_the_names_that_devices_give() -> None:

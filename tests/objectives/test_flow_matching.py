@@ -133,7 +133,7 @@ def test_equal_keys_equal_draws_and_ranks_differ() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
-def test_row_counts_are_right_on_average_and_near_the_mean(rows: int) -> None:
+def test_mode_counts_are_unbiased_and_near_the_mean(rows: int) -> None:
     objective = ELFObjective()
     counts = [objective._mode_counts(rows, StepKey(0, 0, step)) for step in range(2000)]
     decode = torch.tensor([count for count, _ in counts], dtype=torch.float64)
@@ -173,7 +173,7 @@ def test_a_dropped_condition_cannot_be_seen() -> None:
     assert not torch.equal(objective(network, batch, draws).total, objective(network, other, draws).total)
 
 
-def test_positions_that_do_not_count_do_not_count() -> None:
+def test_tokens_outside_the_loss_mask_change_nothing() -> None:
     network, batch, objective = tiny_network(), tiny_batch(), ELFObjective()
     draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0), CPU)
     ids = torch.where(batch.loss_mask, batch.input_ids, 0)
@@ -206,7 +206,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
         ELFObjective(**wrong)
 
 
-def test_the_unknown_token_is_never_recovered() -> None:
+def test_the_unknown_token_is_never_correct() -> None:
     network, batch, objective = tiny_network(), tiny_batch(condition=0), ELFObjective()
     batch = LatentBatch(**(vars(batch) | {"input_ids": torch.full((8, 6), 7)}))
     torch.nn.init.zeros_(network.token_head.unembed.weight)

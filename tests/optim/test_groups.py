@@ -48,5 +48,5 @@ def test_a_name_that_is_no_matrix_is_refused() -> None:
 
 
 def test_a_frozen_network_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^the network has no trainable parameter: .*$"):
+    with pytest.raises(UserError, match=r"^the network has no trainable parameter; .*$"):
         muon_parameter_groups(nn.Linear(2, 2).requires_grad_(False))

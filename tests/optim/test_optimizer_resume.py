@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from elf_lightning.optim import AdamW, MuonSettings, OptimizerSettings, Schedule
+from elf_lightning.optim import AdamWSettings, MuonSettings, OptimizerSettings, Schedule
 
 TOTAL = 20
 

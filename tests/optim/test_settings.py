@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from elf_lightning.errors import UserError
-from elf_lightning.optim import AdamW, MuonSettings, MuonWithNesterovAdam, OptimizerSettings, Schedule
+from elf_lightning.optim import AdamWSettings, MuonSettings, MuonWithNesterovAdam, OptimizerSettings, Schedule
 
 
 class Owner:
@@ -36,9 +36,9 @@ def test_settings_are_read_from_a_configuration() -> None:
         base_learning_rate=0.002, momentum=0.9, newton_schulz_dtype="bfloat16"
     )
     assert owner.schedule == Schedule(warmup_epochs=0.5)
-    assert parse("--model.optimizer=AdamW", "--model.optimizer.weight_decay=0.1").optimizer == AdamWSettings(
-        weight_decay=0.1
-    )
+    assert parse(
+        "--model.optimizer=AdamWSettings", "--model.optimizer.weight_decay=0.1"
+    ).optimizer == AdamWSettings(weight_decay=0.1)
 
 
 def test_an_unknown_optimizer_is_refused() -> None:
@@ -84,7 +84,7 @@ def test_a_network_of_one_kind_of_parameter_is_trained(settings: OptimizerSettin
     assert not any(torch.equal(p, old) for p, old in zip(bare.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize("kind", [Muon, AdamW])
+@pytest.mark.parametrize("kind", [MuonSettings, AdamWSettings])
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -63,7 +63,7 @@ def test_long_sequences_are_decoded_in_parts() -> None:
     network.token_head.register_forward_hook(lambda module, given, out: largest.append(out.numel()))
     tokens = decode_tokens(network, latents, SamplingSettings(guidance=3.0), [rng(), rng()])
     assert max(largest) < 600 * 30
-    assert torch.equal(tokens, network.recover(latents, torch.full((2,), 3.0)))
+    assert torch.equal(tokens, network.decode_tokens(latents, torch.full((2,), 3.0)))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What happens around training: averaged weights, checkpoints, what is shown and logged, samples."""
+"""Callbacks of training: averaged weights, checkpoints, progress and logs, samples."""
 
 import lazy_loader
 

@@ -1,6 +1,7 @@
-"""Checkpoints of weights alone, with averaged weights.
+"""Averaged weights in checkpoints of weights alone.
 
-Lightning asks no callback when it saves with `save_weights_only`: the average joins on the way to the disk.
+Lightning calls no callback when it saves with `save_weights_only`, so the weights are replaced while they are
+written.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ StateDict = dict[str, Any]
 
 
 class AveragedCheckpointIO(CheckpointIO):
-    """Another plugin's reading and writing; what it writes holds averaged weights.
+    """Wraps another plugin, and writes averaged weights.
 
     Args:
-        inner: the plugin that does the work.
-        averaged_state: a module's state dict to the same one with averaged weights.
+        inner: the plugin that reads and writes.
+        averaged_state: maps the state dict of a module to the same one with averaged weights.
     """
 
     def __init__(self, inner: CheckpointIO, averaged_state: Callable[[StateDict], StateDict]) -> None:
@@ -26,7 +27,7 @@ class AveragedCheckpointIO(CheckpointIO):
         self.averaged_state = averaged_state
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint; a complete one has been through the callback and stays as it is."""
+        """Writes a checkpoint; a complete one has been changed by the callback already."""
         if "state_dict" in checkpoint and "averaging_state" not in checkpoint:
             checkpoint = {**checkpoint, "state_dict": self.averaged_state(checkpoint["state_dict"])}
         self.inner.save_checkpoint(checkpoint, path, storage_options)
@@ -40,5 +41,5 @@ class AveragedCheckpointIO(CheckpointIO):
         self.inner.remove_checkpoint(path)
 
     def teardown(self) -> None:
-        """Ends what `inner` has under way, such as saving in the background."""
+        """Ends the work of `inner`, such as saving in the background."""
         self.inner.teardown()

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the state after each validation, and the one that it ends with."""
+"""Checkpoints of a run, with the state at its end."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class LatestModelCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which saves at the end of training too.
+    """Lightning's ModelCheckpoint, which also saves at the end of training.
 
-    Lightning's own saves with validations. A run that ends between two of them, as `max_time` lets it, or a
-    `max_steps` that is no multiple of `val_check_interval`, would lose what it did last. Takes the arguments
+    Lightning's own saves after validations, and would lose the last steps of a run that ends between two of
+    them, by `max_time` or a `max_steps` that is not a multiple of `val_check_interval`. Takes the arguments
     of `lightning.pytorch.callbacks.ModelCheckpoint`.
     """
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save as after a validation, unless this very step is saved already."""
+        """Saves as after a validation, unless this step has been saved."""
         self.on_validation_end(trainer, pl_module)
         super().on_train_end(trainer, pl_module)

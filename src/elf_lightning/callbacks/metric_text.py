@@ -1,4 +1,4 @@
-"""Logged metrics as a person reads them: short names, as many digits as say something."""
+"""Logged metrics as text: short names and sensible numbers of digits."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ _NAMES = {
     "tokens_per_second": "tok/s",
     "skipped_steps": "skipped",
 }
-_SHARES = ("accuracy", "mfu", "repetition")
+_PERCENTAGES = ("accuracy", "mfu", "repetition")
 _UNITS = ("", "k", "M", "G", "T", "P")
 _ORDER = ("loss", "denoise", "decode", "acc", "clean acc", "grad", "lr", "tok/s", "mfu")
 
 
-def short_metrics(metrics: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
-    """The metrics named `prefix/…` under short names, as text; asks the device for their values.
+def short_metrics(metrics: Mapping[str, Tensor], section: str) -> dict[str, str]:
+    """Metrics under short names, as text; reads their values from the device.
 
-    The names as Lightning forks them for steps and epochs (`…_step`, `…_epoch`) are left out.
+    The variants that Lightning adds for steps and epochs (`…_step`, `…_epoch`) are left out.
+
+    Args:
+        metrics: by name.
+        section: `val` for the metrics whose names start with val, `train` for all others.
     """
-    named = {
-        name.removeprefix(f"{prefix}/"): value for name, value in metrics.items() if name.startswith(prefix)
-    }
-    texts = {
-        _short(name): _text(name, float(value))
-        for name, value in named.items()
-        if not name.endswith(("_step", "_epoch"))
-    }
+    texts = {}
+    for full_name, value in metrics.items():
+        if full_name.startswith("val") == (section == "val") and not full_name.endswith(("_step", "_epoch")):
+            name = full_name.removeprefix(section).lstrip("/_")
+            texts[_short(name)] = _text(name, float(value))
     return {name: texts[name] for name in sorted(texts, key=_place)}
 
 
 def words(metrics: Mapping[str, str]) -> list[str]:
-    """A name and its value each: `loss 2.184`."""
+    """Each name with its value: `loss 2.184`."""
     return [f"{name} {value}" for name, value in metrics.items()]
 
 
 def lines(items: Iterable[str], width: int) -> list[str]:
-    """Items two spaces apart, none of them broken, in lines of at most `width`."""
+    """Items separated by two spaces, in lines of at most `width` that break between items."""
     result = [""]
     for item in items:
         longer = f"{result[-1]}  {item}".strip()
@@ -50,6 +51,14 @@ def lines(items: Iterable[str], width: int) -> list[str]:
         else:
             result.append(item)
     return result
+
+
+def magnitude(value: float) -> str:
+    """Three digits and a unit: 999, 12.3k, 105M, 1.85G."""
+    power = 0
+    while abs(value) >= 999.5 and power < len(_UNITS) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.3g}{_UNITS[power]}"
 
 
 def _short(name: str) -> str:
@@ -61,19 +70,10 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _text(name: str, value: float) -> str:
-    if name.endswith(_SHARES):
+    if name.endswith(_PERCENTAGES):
         return f"{value:.1%}"
     if name == "learning_rate":
         return f"{value:.2g}"
     if name == "skipped_steps":
         return f"{value:.0f}"
-    counted = name == "tokens_per_second" or abs(value) >= 1000
-    return magnitude(value) if counted else f"{value:.3f}"
-
-
-def magnitude(value: float) -> str:
-    """Three digits and a unit: 999, 12.3k, 105M, 1.85G."""
-    power = 0
-    while abs(value) >= 999.5 and power < len(_UNITS) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.3g}{_UNITS[power]}"
+    return magnitude(value) if name == "tokens_per_second" or abs(value) >= 1000 else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""Texts of the averaged weights now and then while training, without a trace in the training itself."""
+"""Texts generated periodically during training, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class WritingModule(Protocol):
     """A LightningModule that generates text."""
 
     def text_generator(self) -> TextGenerator:
-        """Generates it, on all ranks together."""
+        """Its generator, which works on all ranks together."""
 
     def text_requests(self, num: int) -> list[Request]:
         """Requests for `num` texts, or for as many as there are conditions to answer."""
 
 
 class PeriodicTexts(Callback):
-    """Generates the same numbered texts every so many steps or epochs, on all ranks together.
+    """Generates the same numbered texts every few steps or epochs, on all ranks together.
 
-    Averaged weights are used where there is an EMA callback. The generators of training are left as they
-    were, so that a run with this callback has the very losses of one without.
+    Uses averaged weights if there is an EMA callback. Global random generators are restored, so that a run
+    has exactly the same losses with and without this callback.
 
     Args:
-        every_n_steps: optimizer steps from one time to the next.
-        every_n_epochs: epochs from one time to the next, in place of steps.
-        num_samples: texts; in text-to-text tasks, answers to the first validation conditions.
-        seed: of the texts, the same each time, so that they can be compared.
-        settings: how to sample; the module's own settings by default.
-        batch_size: texts sampled at once on each device.
+        every_n_steps: optimizer steps between generations.
+        every_n_epochs: epochs between generations, instead of steps.
+        num_samples: number of texts; in text-to-text tasks, of the first validation conditions.
+        seed: of the noise, the same each time, so that texts can be compared.
+        settings: sampling configuration; the module's own by default.
+        batch_size: texts sampled at a time per device.
 
     Raises:
-        UserError: unless there is one period, and all numbers are at least 1.
+        UserError: unless exactly one period is given, and all numbers are at least 1.
     """
 
     def __init__(
@@ -79,27 +79,28 @@ class PeriodicTexts(Callback):
 
     @abstractmethod
     def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do something with the texts; called on every rank, with all of them."""
+        """Uses the texts; called on every rank with all of them."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find what generates.
+        """Gets the module's generator.
 
         Raises:
-            UserError: for a module that does not generate, or settings that it cannot generate with.
+            UserError: for a module that cannot generate text, or for impossible settings.
         """
         if not isinstance(pl_module, WritingModule):
             raise UserError(
-                f"{type(self).__name__}: {type(pl_module).__name__} generates no text; leave the callback out"
+                f"{type(self).__name__}: {type(pl_module).__name__} has no text_generator(); "
+                "leave the callback out"
             )
         self._generator = pl_module.text_generator()
         self._generator.check(self.settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count steps from where this run starts."""
+        """Counts optimizer steps from the start of this run."""
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """After an optimizer step whose number is a multiple of `every_n_steps`."""
+        """Generates after every `every_n_steps`-th optimizer step."""
         if self.every_n_steps is None or trainer.global_step == self._step:
             return
         self._step = trainer.global_step
@@ -107,7 +108,7 @@ class PeriodicTexts(Callback):
             self._generate(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After an epoch whose number is a multiple of `every_n_epochs`."""
+        """Generates after every `every_n_epochs`-th epoch."""
         if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._generate(trainer, pl_module)
 

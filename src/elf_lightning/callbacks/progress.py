@@ -1,4 +1,4 @@
-"""What a person watching a run sees."""
+"""The progress of a run, for whoever watches it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rich.table import Table
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics, words
 
-SECTIONS = {"train": "train", "val": "held out"}
-"""Prefix of the logged names -> what its line is called."""
+SECTIONS = {"train": "train", "val": "validation"}
+"""Titles of the metrics' lines, by section."""
 
 
 class TrainingProgress(ProgressBar):
-    """A bar over the whole run with the latest metrics under it; without a terminal, plain lines instead.
+    """A bar over the whole run with the latest metrics below it; without a terminal, plain lines.
 
-    Metrics change every `log_every_n_steps` optimizer steps, and validation ones after each validation: only
-    then is the device asked for their values. Where output is a file, a pipe or a notebook, each change is a
-    line.
+    Training metrics change every `log_every_n_steps` optimizer steps, validation metrics after each
+    validation; only then are their values read from the device. In a file, a pipe or a notebook, each change
+    prints a line.
     """
 
     def __init__(self) -> None:
@@ -44,28 +44,26 @@ class TrainingProgress(ProgressBar):
         self._step = 0
 
     def disable(self) -> None:
-        """Show nothing; Lightning asks for that on all processes but the first."""
+        """Hides everything; Lightning calls this on all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show what there is again."""
+        """Shows everything again."""
         self._enabled = True
 
     # Training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the bar."""
+        """Starts the bar of the run."""
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
         total = trainer.estimated_stepping_batches
-        self._main = self._bars.add_task(
-            self._place(trainer), total=total if math.isfinite(total) else None, completed=self._step
-        )
+        self._main = self._bars.add_task(self._place(trainer), total=_known(total), completed=self._step)
         self._open()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar on after an optimizer step; now and then, bring the metrics up to date."""
+        """Advances the bar after an optimizer step, and updates the metrics when they are due."""
         if trainer.global_step == self._step or self._main is None:
             return
         first, self._step = not self._metrics, trainer.global_step
@@ -74,66 +72,59 @@ class TrainingProgress(ProgressBar):
         if first or (every and self._step % every == 0):
             self._show(trainer, "train")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last state on the screen."""
-        self._close()
-
-    # Everything that goes through batches besides
+    # Validation, test and prediction, with a bar of their own
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a bar of its own."""
+        """Starts a bar."""
         if trainer.sanity_checking:
             self._begin("sanity check", trainer.num_sanity_val_batches)
         else:
             self._begin("validation", trainer.num_val_batches)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts a bar."""
+        self._begin("test", trainer.num_test_batches)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts a bar."""
+        self._begin("predict", trainer.num_predict_batches)
+
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Move on."""
-        self._advance()
+        """Advances the bar."""
+        if self._side is not None:
+            self._bars.advance(self._side)
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
+
+    def on_test_epoch_end(self, *_: Any) -> None:
+        """Removes the bar."""
+        if self._side is not None:
+            self._bars.remove_task(self._side)
+            self._side = None
+        if self._main is None:
+            self._close()
+
+    on_predict_epoch_end = on_test_epoch_end  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away; while training, show the metrics."""
-        self._end()
+        """Removes the bar; during training, updates the metrics."""
+        self.on_test_epoch_end()
         if self._main is not None:
             self._show(trainer, "val")
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a bar."""
-        self._begin("test", trainer.num_test_batches)
+    # The end
 
-    def on_test_batch_end(self, *_: Any) -> None:
-        """Move on."""
-        self._advance()
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away; what is done after the batches has its own."""
-        self._end()
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin a bar."""
-        self._begin("predict", trainer.num_predict_batches)
-
-    def on_predict_batch_end(self, *_: Any) -> None:
-        """Move on."""
-        self._advance()
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
-        self._end()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the terminal back, also after an error."""
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Leaves the last state on the terminal, and releases it."""
         self._close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back, for the error to be read."""
-        self._close()
+    teardown = on_exception = on_train_end
 
-    # The screen
+    # The terminal
 
     def _place(self, trainer: Trainer) -> str:
-        total = trainer.estimated_stepping_batches
-        of = f"/{total:,}" if math.isfinite(total) else ""
+        total = _known(trainer.estimated_stepping_batches)
+        of = "" if total is None else f"/{total:,}"
         return f"step {trainer.global_step:,}{of}, epoch {trainer.current_epoch}"
 
     def _show(self, trainer: Trainer, section: str) -> None:
@@ -144,61 +135,44 @@ class TrainingProgress(ProgressBar):
             self._live.update(self._screen())
             return
         elapsed = timedelta(seconds=round(time.monotonic() - self._started))
-        print(
-            f"{self._place(trainer)}, {elapsed}",
-            SECTIONS[section],
-            *words(self._metrics[section]),
-            sep="  ",
-            flush=True,
-        )
+        place, metrics = f"{self._place(trainer)}, {elapsed}", words(self._metrics[section])
+        print(place, SECTIONS[section], *metrics, sep="  ", flush=True)
 
     def _screen(self) -> Group:
         grid = Table.grid(padding=(0, 2))
+        width = get_console().width - max(map(len, SECTIONS.values())) - 2
         for section, metrics in self._metrics.items():
-            name = SECTIONS[section]
-            for line in lines(words(metrics), get_console().width - max(map(len, SECTIONS.values())) - 2):
-                grid.add_row(name, line)
-                name = ""
+            grid.add_row(SECTIONS[section], "\n".join(lines(words(metrics), width)))
         return Group(self._bars, grid)
 
     def _open(self) -> None:
         if self._live is None and self._enabled and get_console().is_terminal:
             self._live = Live(self._screen(), console=get_console(), refresh_per_second=2)
             self._live.start()
-            # While there are bars, Lightning's messages go above them, as all that is printed.
-            self._streams = {handler: handler.stream for handler in _handlers()}
-            for handler in self._streams:
-                handler.setStream(sys.stderr)
+            # While there are bars, Lightning's messages go above them, like everything that is printed.
+            handlers = logging.getLogger("lightning.pytorch").handlers
+            for handler in handlers:
+                if isinstance(handler, logging.StreamHandler):
+                    self._streams[handler] = handler.stream
+                    handler.setStream(sys.stderr)
 
     def _close(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
-            for handler, stream in self._streams.items():
+            while self._streams:
+                handler, stream = self._streams.popitem()
                 handler.setStream(stream)
         self._bars, self._main, self._side = _bars(), None, None
 
     def _begin(self, name: str, batches: list[int | float]) -> None:
-        total = sum(batches)
-        self._side = self._bars.add_task(name, total=total if math.isfinite(total) else None)
+        self._side = self._bars.add_task(name, total=_known(sum(batches)))
         self._open()
 
-    def _advance(self) -> None:
-        if self._side is not None:
-            self._bars.advance(self._side)
 
-    def _end(self) -> None:
-        if self._side is not None:
-            self._bars.remove_task(self._side)
-            self._side = None
-        if self._main is None:
-            self._close()
-
-
-def _handlers() -> list[logging.StreamHandler[TextIO]]:
-    """What prints Lightning's messages."""
-    handlers = logging.getLogger("lightning.pytorch").handlers
-    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
+def _known(total: float) -> float | None:
+    """A number of steps or batches; None if it is infinite."""
+    return total if math.isfinite(total) else None
 
 
 def _bars() -> Progress:

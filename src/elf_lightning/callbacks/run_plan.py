@@ -1,13 +1,15 @@
-"""What a run is going to do, worked out before its first step."""
+"""The plan of a run, worked out before its first step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Trainer
+from torch import nn
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
@@ -17,24 +19,38 @@ from elf_lightning.data.batch_size import check_accumulation, whole_batches
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
-from elf_lightning.objectives import ELFObjective
-from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
+from elf_lightning.objectives import Objective
+from elf_lightning.optim import OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.optim.groups import split_parameters
 
 WIDTH = 70
-"""Columns for a list, which leave room for a word before it on a terminal of 80."""
+"""Columns of a list, beside the names on a terminal of 80 columns."""
 USABLE = 0.95
-"""Share of a device's memory that a plan may fill."""
+"""Fraction of a device's memory that a plan may fill."""
 
 
 @runtime_checkable
 class PlannableModule(CountsFlops, Protocol):
-    """A module that trains an ELF network with settings that are known beforehand."""
+    """A module that trains `network` by settings of optimizer and schedule.
 
-    network: ELFNetwork
-    objective: ELFObjective
-    optimizer: OptimizerSettings
-    schedule: Schedule
+    The memory of activations is estimated for an `ELFNetwork`; an `objective` attribute, if there is one,
+    tells how many sequences decode.
+    """
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to train."""
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        """Its optimizer."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its learning-rate schedule."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters that the module keeps on the device, frozen ones included."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +59,26 @@ class RunPlan:
 
     Attributes:
         parameters: of the network.
-        rows: training rows an epoch.
-        length: tokens a row, padding included.
-        batch_size: rows a device and micro-batch.
+        sequences: training sequences per epoch.
+        length: tokens per sequence, padding included.
+        batch_size: sequences per device and micro-batch.
         devices: that train together.
-        accumulation: micro-batches an optimizer step.
+        accumulation: micro-batches per optimizer step.
         steps_per_epoch: optimizer steps.
-        total_steps: of the whole run; `inf` where only time ends it.
+        total_steps: optimizer steps of the whole run; `inf` if only time ends it.
         warmup_steps: of these.
         learning_rate: after warm-up, scaled by the global batch.
-        base_learning_rate: at 256 rows.
+        base_learning_rate: at 256 sequences.
         decay: of the learning rate after warm-up.
-        step_flops: of an optimizer step on all devices.
-        memory: bytes a device at the peak of a training step, by what they are for; without what the
-            frozen encoder, libraries and fragmentation take.
-        checkpointed_memory: bytes of the same with gradient checkpointing.
+        step_flops: FLOPs of an optimizer step on all devices.
+        memory: bytes per device at the peak of a training step, by purpose; without the frozen encoder,
+            libraries and fragmentation.
+        checkpointed_memory: total bytes of the same with gradient checkpointing.
         device_memory: bytes that the device has; None for a CPU.
     """
 
     parameters: int
-    rows: int
+    sequences: int
     length: int
     batch_size: int
     devices: int
@@ -80,55 +96,52 @@ class RunPlan:
 
     @property
     def global_batch(self) -> int:
-        """Rows an optimizer step."""
+        """Sequences per optimizer step."""
         return self.batch_size * self.devices * self.accumulation
 
     def lines(self) -> list[tuple[str, str]]:
-        """The plan as a person reads it: a word and what there is to say."""
-        peak = sum(self.memory.values())
-        tokens = magnitude(self.rows * self.length)
+        """The plan in words: the name and the text of each line."""
+        peak, tokens = sum(self.memory.values()), magnitude(self.sequences * self.length)
+        factors = f"{self.batch_size} x {self.devices} device(s) x {self.accumulation} micro-batch(es)"
+        rate = f"{self.learning_rate:.4g} ({self.base_learning_rate:.4g} at 256 sequences)"
         result = [
             ("network", f"{magnitude(self.parameters)} parameters"),
-            ("data", f"{self.rows:,} rows of {self.length:,}, {tokens} tokens an epoch"),
-            ("batch", f"{self.global_batch:,} rows a step: {self._product()}"),
+            ("data", f"{self.sequences:,} sequences of {self.length:,} tokens, {tokens} tokens per epoch"),
+            ("batch", f"{self.global_batch:,} sequences per step: {factors}"),
             ("steps", self._steps()),
-            ("rate", self._rate()),
-            ("compute", f"{magnitude(self.step_flops)} FLOPs a step"),
-            ("memory", f"about {_bytes(peak)} a device"),
+            ("rate", f"{rate} after {self.warmup_steps:,} steps of warm-up, then {self.decay}"),
+            ("compute", f"{magnitude(self.step_flops)} FLOPs per step"),
+            ("memory", f"about {_bytes(peak)} per device"),
         ]
         parts = (f"{name} {_bytes(size)}" for name, size in self.memory.items())
         result += [("", line) for line in lines(parts, WIDTH)]
         if self.device_memory is not None and peak > USABLE * self.device_memory:
-            has = _bytes(self.device_memory)
-            remedy = "a smaller data.batch_size"
-            if self.checkpointed_memory <= USABLE * self.device_memory:
-                needs = _bytes(self.checkpointed_memory)
-                remedy += f", or model.network.gradient_checkpointing (about {needs})"
-            result.append(("", f"which is more than the device has, {has}: set {remedy}"))
+            result.append(("", self._remedy(self.device_memory)))
         return result
 
-    def _product(self) -> str:
-        return f"{self.batch_size} x {self.devices} device(s) x {self.accumulation} micro-batch(es)"
-
-    def _rate(self) -> str:
-        rate = f"{self.learning_rate:.4g} ({self.base_learning_rate:.4g} at 256 rows)"
-        return f"{rate} after {self.warmup_steps:,} steps of warm-up, then {self.decay}"
-
     def _steps(self) -> str:
-        epoch = f"{self.steps_per_epoch:,} an epoch"
+        epoch = f"{self.steps_per_epoch:,} per epoch"
         if math.isinf(self.total_steps):
             return f"{epoch}, until trainer.max_time is over"
-        return f"{epoch}, {self.total_steps:,} in all: {self.total_steps / self.steps_per_epoch:.3g} epoch(s)"
+        epochs = self.total_steps / self.steps_per_epoch
+        return f"{epoch}, {self.total_steps:,} in total: {epochs:.3g} epoch(s)"
+
+    def _remedy(self, device_memory: int) -> str:
+        remedy = "a smaller data.batch_size"
+        if self.checkpointed_memory <= USABLE * device_memory:
+            needed = _bytes(self.checkpointed_memory)
+            remedy += f", or model.network.gradient_checkpointing (about {needed})"
+        return f"which is more than the {_bytes(device_memory)} of the device: set {remedy}"
 
 
 def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> RunPlan:
-    """The plan of `trainer.fit(module, datamodule=data)`; prepares rows if need be, and embeds nothing.
+    """The plan of `trainer.fit(module, datamodule=data)`. Prepares the data if necessary; embeds nothing.
 
     Raises:
-        UserError: if the source cannot be read, the global batch is no multiple of what goes at a time or
-            contradicts the Trainer's accumulation, there is not one batch for each device, validation is
-            due after more batches than an epoch has, the warm-up is longer than the run, or a cosine is asked
-            of a run that only time ends.
+        UserError: if the source cannot be read, the global batch is not a multiple of what all devices take
+            at a time or contradicts the Trainer's accumulation, there is less than one batch per device,
+            validation is due after more batches than an epoch has, the warm-up is longer than the run, or a
+            cosine is asked for without a number of steps.
     """
     devices = trainer.world_size
     accumulation = trainer.accumulate_grad_batches
@@ -136,12 +149,12 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
         needed = data.accumulation(devices)
         check_accumulation(data.global_batch_size, needed, accumulation)
         accumulation = needed
-    rows = data.num_train_examples
-    batches = _limited(whole_batches(rows, data.batch_size, devices), trainer.limit_train_batches)
+    sequences = data.num_train_examples
+    batches = _limited(whole_batches(sequences, data.batch_size, devices), trainer.limit_train_batches)
     if batches == 0:
         raise UserError(
-            f"trainer.limit_train_batches {trainer.limit_train_batches} leaves none of the epoch's batches; "
-            "give a larger one"
+            f"trainer.limit_train_batches {trainer.limit_train_batches} leaves no batch of an epoch; "
+            "give a larger value"
         )
     _check_validation(trainer, batches)
     steps_per_epoch = math.ceil(batches / accumulation)
@@ -149,7 +162,7 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
     base_rate = module.optimizer.base_learning_rate
     return RunPlan(
         parameters=sum(p.numel() for p in module.network.parameters()),
-        rows=rows,
+        sequences=sequences,
         length=data.max_length,
         batch_size=data.batch_size,
         devices=devices,
@@ -178,8 +191,8 @@ def _check_validation(trainer: Trainer, batches: int) -> None:
     per_epoch = trainer.check_val_every_n_epoch is not None
     if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
         raise UserError(
-            f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set at most "
-            f"{batches}, or trainer.check_val_every_n_epoch to null to count over epochs"
+            f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set it to "
+            f"at most {batches}, or trainer.check_val_every_n_epoch to null to count across epochs"
         )
 
 
@@ -192,27 +205,23 @@ def _total_steps(trainer: Trainer, steps_per_epoch: int) -> float:
 def _memory(
     module: PlannableModule, data: ELFDataModule, trainer: Trainer, checkpointing: bool | None = None
 ) -> dict[str, int]:
-    network, rows, length = module.network, data.batch_size, data.max_length
+    network, batch_size, length = module.network, data.batch_size, data.max_length
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
-    averages = 1 if isinstance(module.optimizer, MuonSettings) else 2
-    fused = trainer.strategy.root_device.type == "cuda"
-    decode_rows, _ = module.objective.mean_counts(rows)
-    compute_bytes = 2 if "16" in str(trainer.precision) else 4
-    averaged = any(map(_averages_there, trainer.callbacks))  # type: ignore[attr-defined]
+    weights = sum(p.numel() for p in module.parameters())
+    averaged = any(isinstance(one, EMA) and one.device is None for one in trainer.callbacks)  # type: ignore[attr-defined]
     sizes = {
-        "weights": 4 * (matrices + others),
+        "weights": 4 * weights,
         "gradients": 4 * (matrices + others),
-        "optimizer": 4 * (averages * matrices + 2 * others),
-        "average": 4 * (matrices + others) * averaged,
-        "activations": activation_bytes(network, rows, length, compute_bytes, fused, checkpointing),
-        "heads": head_bytes(network, rows, length, decode_rows),
+        "optimizer": 4 * (module.optimizer.matrix_averages * matrices + 2 * others),
+        "average": 4 * weights * averaged,
     }
+    if isinstance(network, ELFNetwork):
+        objective = getattr(module, "objective", None)
+        decode = objective.mean_counts(batch_size)[0] if isinstance(objective, Objective) else batch_size
+        compute_bytes = 2 if "16" in str(trainer.precision) else 4
+        sizes["activations"] = activation_bytes(network, batch_size, length, compute_bytes, checkpointing)
+        sizes["heads"] = head_bytes(network, batch_size, length, decode)
     return {name: size for name, size in sizes.items() if size}
-
-
-def _averages_there(callback: object) -> bool:
-    """Whether a callback keeps averaged weights on the device."""
-    return isinstance(callback, EMA) and callback.device is None
 
 
 def _device_memory(device: torch.device) -> int | None:

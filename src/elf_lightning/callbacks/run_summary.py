@@ -1,4 +1,4 @@
-"""What a run is going to do, told before its first step."""
+"""The plan of a run, printed before its first step."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from elf_lightning.data import ELFDataModule
 
 
 def print_plan(plan: RunPlan) -> None:
-    """A line for each thing there is to say."""
+    """Prints the plan, one line per item."""
     for name, text in plan.lines():
         print(f"{name:9}{text}", flush=True)
 
 
 class RunSummary(Callback):
-    """Prints the plan of `fit` before its first step, and where a resumed run goes on."""
+    """Prints the plan of `fit` before its first step, and where a resumed run continues."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the plan, once, for modules whose settings say it."""
+        """Prints the plan, if the module has the settings that it needs."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not (isinstance(pl_module, PlannableModule) and isinstance(data, ELFDataModule)):
             return
@@ -27,7 +27,7 @@ class RunSummary(Callback):
             print_plan(plan)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where a checkpoint's run is taken up."""
+        """Prints where a resumed run continues."""
         if trainer.global_step and trainer.is_global_zero:
             batch = trainer.fit_loop.batch_idx + 1
             place = f"step {trainer.global_step:,}, epoch {trainer.current_epoch}, batch {batch:,}"

@@ -1,4 +1,4 @@
-"""Writes what `lightning predict` generates."""
+"""Writing the samples of `lightning predict`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from elf_lightning.ranks import gathered
 
-Row = dict[str, Any]
-
 
 class SampleWriter(BasePredictionWriter):
-    """One JSONL file for all ranks, in the order of the rows: `index, seed, text, tokens` a line.
+    """Writes one JSONL file for all ranks, ordered by index: `index, seed, text, tokens` per line.
+
+    Predictions other than records with an `index` are left to the Trainer.
 
     Args:
         output: the file; `predictions.jsonl` in the run's folder by default.
@@ -26,26 +26,27 @@ class SampleWriter(BasePredictionWriter):
     def __init__(self, output: Path | None = None) -> None:
         super().__init__(write_interval="batch")
         self.output = output
-        self._rows: list[Row] = []
+        self._records: list[dict[str, Any]] = []
 
     def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: list[Row],
+        prediction: Any,
         batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Keep the batch's rows."""
-        self._rows.extend(prediction)
+        """Keeps the records of the batch."""
+        if isinstance(prediction, list):
+            self._records += [one for one in prediction if isinstance(one, dict) and "index" in one]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the rows of all ranks, each once, and write them from the first."""
-        by_index = {row["index"]: row for row in gathered(self._rows)}
-        self._rows = []
-        if trainer.is_global_zero:
+        """Gathers the records of all ranks, without duplicates, and writes them on the first."""
+        by_index = {record["index"]: record for record in gathered(self._records)}
+        self._records = []
+        if trainer.is_global_zero and by_index:
             output = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
             output.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(by_index[index], ensure_ascii=False) for index in sorted(by_index))

@@ -1,4 +1,4 @@
-"""How fast training is, without ever waiting for the device to find out."""
+"""Training throughput, measured without waiting for the device."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from elf_lightning.network.peaks import device_peak
 
 @runtime_checkable
 class CountsFlops(Protocol):
-    """A module that knows what a micro-batch costs."""
+    """A module that knows the cost of a micro-batch."""
 
-    def training_flops(self, rows: int, length: int) -> float:
-        """FLOPs of a micro-batch of `rows` rows with `length` positions, forward and backward."""
+    def training_flops(self, batch_size: int, length: int, /) -> float:
+        """FLOPs of a micro-batch of `batch_size` sequences of `length` tokens, forward and backward."""
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second` and, where the device's peak is known, `train/mfu`.
+    """Logs `train/tokens_per_second` and, if the device's peak is known, `train/mfu`.
 
-    Tokens are the positions of all ranks' rows, padding included, since the network computes them all. MFU is
-    the share of the device's peak in bfloat16 (`elf_lightning.network.peaks`) that the module's own work
-    (`training_flops`) amounts to. Both are means over the last `log_every_n_steps` optimizer steps, by the
-    host's clock: the device may lag behind it within a step, not over many. Validation does not count.
+    Tokens are those of all ranks, padding included, since the network computes it too; only batches that are
+    a `TokenBatch` are counted. MFU is the module's `training_flops` per second as a fraction of the device's
+    bfloat16 peak (`elf_lightning.network.peaks`). Both are means over the last `log_every_n_steps` optimizer
+    steps by the host's clock, which the device follows over many steps. Validation time is left out.
     """
 
     def __init__(self) -> None:
@@ -37,19 +37,21 @@ class Throughput(Callback):
         self._rates: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
+        """Starts counting."""
         self._peak = device_peak(pl_module.device)
         self._step, self._first_interval = trainer.global_step, True
         self._restart()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch, and log the rates of the last whole interval; of the first, as far as it is."""
-        rows, length = batch.input_ids.shape
-        self._tokens += rows * length * trainer.world_size
+        """Counts the batch, and logs the rates of the last complete interval, at first of the current one."""
+        if not isinstance(batch, TokenBatch):
+            return
+        batch_size, length = batch.input_ids.shape
+        self._tokens += batch_size * length * trainer.world_size
         if isinstance(pl_module, CountsFlops):
-            self._flops += pl_module.training_flops(rows, length)
+            self._flops += pl_module.training_flops(batch_size, length)
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         over = stepped and every > 0 and self._step % every == 0
@@ -58,15 +60,15 @@ class Throughput(Callback):
         if over:
             self._first_interval = False
             self._restart()
-        # On the host: a number that Lightning has to bring to the device makes the host wait for it.
+        # As tensors on the host: Lightning would move plain numbers to the device, and wait for it.
         pl_module.log_dict({name: torch.tensor(rate) for name, rate in self._rates.items()})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Stops the clock."""
         self._pause = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on."""
+        """Starts the clock again."""
         self._since += time.perf_counter() - self._pause
 
     def _restart(self) -> None:

@@ -1,4 +1,4 @@
-"""Warnings about runs that go on and learn nothing any more."""
+"""Warnings about runs that no longer learn."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 WINDOW_STEPS = 500
-"""Optimizer steps over which the best decode accuracy is remembered."""
+"""Optimizer steps over which the best decode accuracy is kept."""
 MIN_BEST_ACCURACY = 0.2
-"""Half of a best accuracy under this may be chance."""
+"""Below this, half of the best accuracy may be chance."""
 MIN_ENTROPY = 1.0
-"""Nats; real text has several times as much, one repeated token has none."""
+"""Nats; real text has several times as much, a repeated token has 0."""
 
 
 class CollapseWatch(Callback):
     """Warns when decode accuracy or the samples' entropy collapses, and names the likely cause.
 
-    Decode accuracy is added up on the device and asked for every `log_every_n_steps` optimizer steps: a mean
-    below half the best mean of the last 500 steps is a collapse. So is a `val/entropy`, as callbacks that
-    sample log it, below 1 nat. Each is told once, and again only after it has been well in between.
+    A collapse is a mean of `train/decode_accuracy` over `log_every_n_steps` optimizer steps below half of the
+    best mean in the last 500 steps, or a `val/entropy`, as sampling callbacks log it, below 1 nat. Each
+    warning is given once, and again only after a recovery. Modules without these metrics are not watched.
     """
 
     def __init__(self) -> None:
@@ -33,18 +33,18 @@ class CollapseWatch(Callback):
         self._count = 0
         self._step = 0
         self._means: deque[tuple[int, float]] = deque()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Starts afresh."""
         self._sum, self._count, self._step = None, 0, trainer.global_step
         self._means.clear()
-        self._told.clear()
+        self._warned.clear()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the batch's accuracy; look at the mean now and then."""
+        """Adds the batch's accuracy, on the device; checks the mean every `log_every_n_steps`."""
         metrics = trainer.callback_metrics
         if (accuracy := metrics.get("train/decode_accuracy")) is not None:
             self._sum = accuracy.clone() if self._sum is None else self._sum.add_(accuracy)
@@ -52,15 +52,15 @@ class CollapseWatch(Callback):
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if stepped and every and self._step % every == 0:
-            self._look_at_accuracy(trainer)
-            self._look_at_entropy(trainer)
+            self._check_accuracy(trainer)
+            self._check_entropy(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the samples' entropy."""
+        """Checks the samples' entropy."""
         if not trainer.sanity_checking:
-            self._look_at_entropy(trainer)
+            self._check_entropy(trainer)
 
-    def _look_at_accuracy(self, trainer: Trainer) -> None:
+    def _check_accuracy(self, trainer: Trainer) -> None:
         if self._sum is None:
             return
         mean, self._sum, self._count = float(self._sum) / self._count, None, 0
@@ -69,30 +69,30 @@ class CollapseWatch(Callback):
         self._means.append((self._step, mean))
         best_step, best = max(self._means, key=lambda one: one[1])
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._tell(
+        self._warn(
             trainer,
             "accuracy",
             best >= MIN_BEST_ACCURACY and mean < best / 2,
             f"decode accuracy fell from {best:.1%} at step {best_step} to {mean:.1%} at step {self._step}. "
-            f"The likely cause is a learning rate that is too high ({rate:.2g}): go back to a checkpoint "
-            "from before, with a lower model.optimizer.base_learning_rate or a longer warm-up",
+            f"The likely cause is a learning rate that is too high ({rate:.2g}): resume from an earlier "
+            "checkpoint with a lower model.optimizer.base_learning_rate or a longer warm-up",
         )
 
-    def _look_at_entropy(self, trainer: Trainer) -> None:
+    def _check_entropy(self, trainer: Trainer) -> None:
         entropy = trainer.callback_metrics.get("val/entropy", torch.tensor(torch.inf))
-        self._tell(
+        self._warn(
             trainer,
             "entropy",
             bool(entropy < MIN_ENTROPY),
             f"samples have an entropy of {float(entropy):.2f} nats at step {self._step}: they repeat a few "
-            "tokens. Early in training that is usual; later the likely cause is too much guidance for this "
+            "tokens. This is normal early in training; later the likely cause is too much guidance for this "
             "model (lower model.sampling.guidance) or latents that are normalised wrongly",
         )
 
-    def _tell(self, trainer: Trainer, what: str, collapsed: bool, message: str) -> None:
+    def _warn(self, trainer: Trainer, what: str, collapsed: bool, message: str) -> None:
         if not collapsed:
-            self._told.discard(what)
-        elif what not in self._told:
-            self._told.add(what)
+            self._warned.discard(what)
+        elif what not in self._warned:
+            self._warned.add(what)
             if trainer.is_global_zero:
                 logger.warning(message)

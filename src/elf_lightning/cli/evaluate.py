@@ -23,7 +23,7 @@ def _parser() -> OneLineParser:
         "interrupted evaluation are kept and completed.",
         epilog="The configuration saved with a run comes first; `--config conf/eval/frontier.yaml` and "
         "options such as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared "
-        "with the text given by `--config` or `--data.source`; without it their texts are scored alone.",
+        "with the text given by `--config` or `--data.source`; without it, their texts are scored alone.",
     )
     parser.add_argument(
         "--checkpoint",

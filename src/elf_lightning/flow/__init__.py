@@ -1,4 +1,4 @@
-"""Latents <-> noise: the path between them, the times along it, and where random numbers come from."""
+"""The path between noise and latents, distributions of times along it, and seeded generators."""
 
 import lazy_loader
 

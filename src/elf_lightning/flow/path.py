@@ -20,14 +20,14 @@ class RectifiedPath:
 
     Attributes:
         noise_scale: standard deviation of the noise at t=0.
-        t_eps: lower bound of `1 - t` in velocities, which would else grow without bound near the data.
+        t_eps: lower bound of `1 - t` in velocities, which keeps them finite near the data.
     """
 
     noise_scale: float = 2.0
     t_eps: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse a path that is none.
+        """Refuse impossible settings.
 
         Raises:
             UserError: for a noise scale that is not positive or a `t_eps` outside (0, 1).

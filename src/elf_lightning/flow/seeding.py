@@ -1,4 +1,4 @@
-"""Random generators that are functions of what they are for, so that nothing has to be saved or replayed."""
+"""Random generators as functions of their purpose, so that no generator state has to be saved."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 
 def seeded_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator on `device` that depends on `key` alone.
+    """A new generator on `device` that depends on `key` alone.
 
-    Keys that differ anywhere give unrelated streams. The streams of different devices differ.
+    Different keys give unrelated streams, as do different kinds of devices.
 
     Args:
-        key: what the draws are for, such as (seed, epoch, batch, rank).
-        device: where the draws will be made.
+        key: identifies the draws, for example (seed, epoch, batch, rank).
+        device: device of the draws.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

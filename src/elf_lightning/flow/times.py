@@ -15,7 +15,7 @@ class LogitNormal:
     """`sigmoid(N(mean, std))`, a distribution on (0, 1) (arXiv 2605.10938, section 3).
 
     Attributes:
-        mean: mean of the normal; negative values lean to noise.
+        mean: mean of the normal; negative values favour noise.
         std: standard deviation of the normal.
     """
 
@@ -23,13 +23,13 @@ class LogitNormal:
     std: float = 0.8
 
     def __post_init__(self) -> None:
-        """Refuse a spread that is not positive.
+        """Refuse impossible settings.
 
         Raises:
             UserError: if `std` is 0 or less.
         """
         if self.std <= 0:
-            raise UserError(f"the logit-normal std is {self.std}; it must be positive")
+            raise UserError(f"the std of a logit-normal distribution is {self.std}; it must be positive")
 
     def sample(self, *size: int, generator: torch.Generator) -> Tensor:
         """Draws in (0, 1) of shape `size`, float32, on the generator's device."""
@@ -39,7 +39,7 @@ class LogitNormal:
 
 @dataclass(frozen=True)
 class GuidanceScale:
-    """Guidance scales `w`, `1 + w` log-uniform between `1 + minimum` and `1 + maximum`.
+    """Guidance scales `w`; `1 + w` is log-uniform between `1 + minimum` and `1 + maximum`.
 
     Attributes:
         minimum: smallest scale, above 0.
@@ -50,14 +50,14 @@ class GuidanceScale:
     maximum: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty range, or one in which `1/w` means nothing.
+        """Refuse impossible settings.
 
         Raises:
             UserError: unless `0 < minimum <= maximum`.
         """
         if not 0 < self.minimum <= self.maximum:
             raise UserError(
-                f"guidance scales from {self.minimum} to {self.maximum} are no range; "
+                f"guidance scales from {self.minimum} to {self.maximum} are not a valid range; "
                 "choose 0 < minimum <= maximum"
             )
 

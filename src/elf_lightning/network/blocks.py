@@ -1,4 +1,4 @@
-"""The transformer blocks: nearly all of the network's work, and what `torch.compile` is for."""
+"""The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """All blocks, one after the other; dropout only in the middle half of them."""
+    """All blocks in sequence; dropout only in the middle half of them."""
 
     def __init__(self, config: NetworkConfig) -> None:
         middle = range(config.depth // 4, config.depth // 4 * 3)

@@ -1,4 +1,4 @@
-"""The prefix that tells the network the time, the guidance scale and the mode."""
+"""The prefix tokens that condition the network on time, guidance scale and mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from elf_lightning.network.layers import ScalarEmbedding
 
 
 class ScalarTokens(nn.Module):
-    """Learned tokens shifted by the embedding of one scalar a row."""
+    """Learned tokens plus the embedding of one scalar per sequence."""
 
     def __init__(self, num_tokens: int, hidden_size: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class ScalarTokens(nn.Module):
 
 
 class ModeTokens(nn.Module):
-    """Learned tokens that a gate turns on: 0 denoise, 1 decode."""
+    """Learned tokens times a gate: 0 to denoise, 1 to decode."""
 
     def __init__(self, num_tokens: int, hidden_size: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Prefix(nn.Module):
         self.mode = ModeTokens(num_mode_tokens, hidden_size)
 
     def forward(self, t: Tensor, guidance: Tensor, decode_gate: Tensor) -> Tensor:
-        """One time, guidance scale and gate a row, each (B,) -> prefix tokens (B, length, H).
+        """Times, guidance scales and gates, (B,) each -> prefix tokens (B, length, H).
 
         A network without guidance tokens ignores `guidance`.
         """

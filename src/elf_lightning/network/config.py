@@ -1,4 +1,4 @@
-"""The sizes of a network, and the three published ones."""
+"""Sizes of a network, and the three published ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from elf_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything about the network that data and encoder do not decide.
+    """Everything about the network that does not follow from data and encoder.
 
     Attributes:
         hidden_size: H, width of the transformer; a multiple of `2 * num_heads`.
@@ -18,11 +18,12 @@ class NetworkConfig:
         bottleneck_size: width between the latents and the transformer.
         mlp_ratio: feed-forward width is `int(mlp_ratio * H * 2/3)`.
         num_time_tokens: prefix tokens that carry the time.
-        num_guidance_tokens: prefix tokens that carry the guidance scale; 0 for a network without.
-        num_mode_tokens: prefix tokens that tell decoding from denoising.
+        num_guidance_tokens: prefix tokens that carry the guidance scale; 0 for a network without guidance
+            input.
+        num_mode_tokens: prefix tokens that distinguish decoding from denoising.
         self_conditioning: whether an earlier `x_hat` is a second input.
         dropout: in the middle half of the blocks, on attention output and feed-forward units.
-        gradient_checkpointing: recompute each block in the backward pass instead of keeping it.
+        gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
     """
 
     hidden_size: int = 768
@@ -38,7 +39,7 @@ class NetworkConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no network.
+        """Refuse impossible sizes.
 
         Raises:
             UserError: for a size that is not positive, or heads that do not divide the width.

@@ -1,111 +1,108 @@
-"""Floating-point operations of the network, by formula: the numerator of the model FLOPs utilisation.
+"""FLOPs of the network, the numerator of the model FLOPs utilisation, counted by `torch.utils.flop_counter`.
 
-Counted are matrix products, a multiply and an add as 2, and of attention the two products with the whole
-(N, N) matrix. Norms, activations, rotations and the optimizer are left out, as is recomputation under
-gradient checkpointing, which is no work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
-`torch.utils.flop_counter` counts the same.
-
-With `N = S + prefix`, feed-forward width `W` and bottleneck `b`, a row costs
-
-    backbone = 2 S (2 C b + b H)                         latents to hidden states
-             + 2 (256 H + H H) each of time and guidance prefix
-             + depth (2 N (4 H H + 3 H W) + 4 N N H)      blocks
-    latent head = 2 S H C
-    token head  = 2 S (H C + C V)
-
-and the backward pass twice that, but for the gradients of inputs that nobody trains. Once a call, whatever
-the number of rows, `4 C C b` merge the two layers that take the latents in.
+The counter runs once per network size and length on meta tensors, which have no values. It counts matrix
+products (a multiply and an add are 2 FLOPs), and for attention the two products with the whole (N, N) matrix.
+Norms, activations, rotations and the optimizer are left out, as is recomputation under gradient
+checkpointing, which is not work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
 """
 
 from __future__ import annotations
 
-from elf_lightning.network.layers import ScalarEmbedding
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.transformer import ELFNetwork
 
 
-def backbone_flops(network: ELFNetwork, length: int) -> int:
-    """From noised latents to hidden states: one row of `length` text positions, forward."""
-    config = network.config
-    hidden, bottleneck = config.hidden_size, config.bottleneck_size
-    positions = length + network.prefix.length
-    feed_forward = int(hidden * config.mlp_ratio * 2 / 3)
-    project = _enter_flops(network, length) + 2 * length * bottleneck * hidden
-    linear = 2 * positions * hidden * (4 * hidden + 3 * feed_forward)
-    attention = 4 * positions**2 * hidden
-    return project + _prefix_flops(network) + config.depth * (linear + attention)
+@dataclass(frozen=True)
+class _Flops:
+    """FLOPs of a forward pass, and of forward and backward pass together."""
 
-
-def latent_head_flops(network: ELFNetwork, length: int) -> int:
-    """From hidden states to latents: one row, forward."""
-    return 2 * length * network.config.hidden_size * network.latent_size
-
-
-def token_head_flops(network: ELFNetwork, length: int) -> int:
-    """From hidden states to logits: one row, forward."""
-    return 2 * length * network.latent_size * (network.config.hidden_size + network.vocab_size)
-
-
-def merging_flops(network: ELFNetwork) -> int:
-    """Once for each call with self-conditioning, forward."""
-    return 4 * network.latent_size**2 * network.config.bottleneck_size * network.config.self_conditioning
+    forward: int
+    training: int
 
 
 def training_step_flops(
     network: ELFNetwork, rows: int, length: int, decode_rows: float, self_cond_rows: float
 ) -> float:
-    """Forward and backward over the rows of a micro-batch, each row computed no further than its mode needs.
+    """Forward and backward pass of a micro-batch in which each sequence is computed as far as its mode needs.
 
-    Every row goes through the backbone with gradient, and through the head of its mode; self-conditioning
-    rows go twice through backbone and latent head without gradient besides.
+    Every sequence goes through the backbone with gradient, and through the head of its mode.
+    Self-conditioning sequences also go twice through backbone and latent head without gradient.
 
     Args:
-        network: whose sizes count.
-        rows: rows of the micro-batch.
-        length: text positions of a row, padding included.
-        decode_rows: rows that decode; the others denoise. A mean, such as `0.2 * rows`, gives the mean.
-        self_cond_rows: denoise rows with self-conditioning.
+        network: only its sizes matter.
+        rows: sequences in the micro-batch.
+        length: tokens of a sequence, padding included.
+        decode_rows: sequences that decode; the others denoise. A mean, such as `0.2 * rows`, gives the mean.
+        self_cond_rows: denoise sequences with self-conditioning.
     """
-    backbone = backbone_flops(network, length)
-    latent_head = latent_head_flops(network, length)
-    heads = (rows - decode_rows) * latent_head + decode_rows * token_head_flops(network, length)
-    untrained_inputs = rows * (_enter_flops(network, length) + _expand_flops(network))
-    merging = merging_flops(network) * (5 if self_cond_rows else 3)
-    trained = 3 * (rows * backbone + heads) - untrained_inputs + merging
-    return trained + 2 * self_cond_rows * (backbone + latent_head)
+    flops = _counts(network, length)
+    backbone, latent_head, once = flops["backbone"], flops["latent_head"], flops["once"]
+    heads = (rows - decode_rows) * latent_head.training + decode_rows * flops["token_head"].training
+    total = rows * backbone.training + once.training + heads
+    if self_cond_rows:
+        total += 2 * (self_cond_rows * (backbone.forward + latent_head.forward) + once.forward)
+    return total
 
 
 def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, passes: int = 1) -> int:
-    """Estimates of rows at `calls` times that they share, and their tokens.
+    """Network calls at `calls` times that all sequences share, and the decoding of their tokens.
 
     Args:
-        network: whose sizes count.
-        rows: rows of the batch.
-        length: text positions of a row, padding included.
-        calls: steps, but for solvers that ask the network more than once a step.
+        network: only its sizes matter.
+        rows: sequences in the batch.
+        length: tokens of a sequence, padding included.
+        calls: steps; more for solvers that call the network several times a step.
         passes: 2 under classifier-free guidance.
     """
-    prefix = _prefix_flops(network)
-    estimate = backbone_flops(network, length) - prefix + latent_head_flops(network, length)
-    decode = backbone_flops(network, length) + token_head_flops(network, length)
-    once = merging_flops(network)
-    return calls * (passes * rows * estimate + prefix + once) + rows * decode + once
+    flops = _counts(network, length)
+    backbone, once, prefix = (flops[part].forward for part in ("backbone", "once", "prefix"))
+    call = passes * rows * (backbone - prefix + flops["latent_head"].forward) + prefix + once
+    return calls * call + rows * (backbone + flops["token_head"].forward) + once
 
 
-def _prefix_flops(network: ELFNetwork) -> int:
-    return _expand_flops(network) + 2 * network.config.hidden_size**2 * _embeddings(network)
+def _counts(network: ELFNetwork, length: int) -> dict[str, _Flops]:
+    return _count(network.config, network.latent_size, network.vocab_size, length)
 
 
-def _enter_flops(network: ELFNetwork, length: int) -> int:
-    """The first matrix, from the latents and an earlier estimate of them to the bottleneck."""
-    inputs = network.latent_size * (2 if network.config.self_conditioning else 1)
-    return 2 * length * inputs * network.config.bottleneck_size
+@lru_cache
+def _count(config: NetworkConfig, latent_size: int, vocab_size: int, length: int) -> dict[str, _Flops]:
+    """FLOPs of one sequence by part; `once` is the cost of a call that does not depend on its sequences."""
+    with torch.device("meta"):
+        # One block is enough: the others cost the same.
+        shallow = replace(config, depth=1, gradient_checkpointing=False)
+        network = ELFNetwork(shallow, latent_size, vocab_size, length)
+        hidden = torch.empty(1, length, config.hidden_size, requires_grad=True)
+        positions = torch.empty(1, len(network.rotary), config.hidden_size, requires_grad=True)
+        z, scalar = torch.empty(2, length, latent_size), torch.empty(2)
+    one = _measure(lambda: network(z[:1], scalar[:1], scalar[:1], scalar[:1], z[:1]))
+    two = _measure(lambda: network(z, scalar, scalar, scalar, z))
+    block = _measure(lambda: network.blocks[0](positions, network.rotary, None))
+    others = config.depth - 1
+    return {
+        "backbone": _Flops(
+            two.forward - one.forward + others * block.forward,
+            two.training - one.training + others * block.training,
+        ),
+        "once": _Flops(2 * one.forward - two.forward, 2 * one.training - two.training),
+        "prefix": _measure(lambda: network.prefix(scalar[:1], scalar[:1], scalar[:1])),
+        "latent_head": _measure(lambda: network.latent_head(hidden)),
+        "token_head": _measure(lambda: network.token_head(hidden)),
+    }
 
 
-def _expand_flops(network: ELFNetwork) -> int:
-    """The first layer of the scalar embeddings, whose input is a sinusoid."""
-    return 4 * ScalarEmbedding.num_frequencies * network.config.hidden_size * _embeddings(network)
-
-
-def _embeddings(network: ELFNetwork) -> int:
-    """Scalars a row that are embedded: the time, and the guidance scale where there are tokens for it."""
-    return 1 if network.prefix.guidance is None else 2
+def _measure(part: Callable[[], Tensor]) -> _Flops:
+    # Fused attention kernels are not counted on every device; the plain one always is.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        result = part()
+        forward = counter.get_total_flops()
+        result.backward(torch.empty_like(result))  # type: ignore[no-untyped-call]
+    return _Flops(forward, counter.get_total_flops())

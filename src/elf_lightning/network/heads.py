@@ -1,4 +1,4 @@
-"""The two ways out of the network: to latents and to tokens. Both stay in float32."""
+"""The two output heads, for latents and for tokens. Both stay in float32."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elf_lightning.network.layers import RMSNorm
-from elf_lightning.network.precision import full_precision
+from elf_lightning.network.layers import RMSNorm, full_precision
 
 CHUNK_LOGITS = 2**24
-"""Logits that training and validation hold at a time, 64 MiB; at least those of one position."""
+"""Logits that training and validation hold at a time, 64 MiB; at least those of one token."""
 
 
 class LatentHead(nn.Module):
@@ -36,7 +35,7 @@ class TokenHead(nn.Module):
         self.unembed = nn.Linear(latent_size, vocab_size)
 
     def features(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, S, H) -> what `unembed` turns into logits, (B, S, C) in float32."""
+        """Hidden states (B, S, H) -> inputs of `unembed`, (B, S, C) in float32."""
         with full_precision(hidden):
             return F.gelu(self.project(hidden.float()), approximate="tanh")
 
@@ -46,7 +45,7 @@ class TokenHead(nn.Module):
             return self.unembed(self.features(hidden))  # type: ignore[no-any-return]
 
     def most_likely(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, S, H) -> ids (B, S) of the largest logits, of which few are there at a time."""
-        positions = max(1, CHUNK_LOGITS // self.unembed.out_features)
-        ids = [self(some).argmax(-1) for some in torch.split(hidden.flatten(0, 1), positions)]
+        """Hidden states (B, S, H) -> ids (B, S) of the largest logits, `CHUNK_LOGITS` of them at a time."""
+        chunks = torch.split(hidden.flatten(0, 1), max(1, CHUNK_LOGITS // self.unembed.out_features))
+        ids = [self(chunk).argmax(-1) for chunk in chunks]
         return torch.cat(ids).view(hidden.shape[:2])

@@ -1,4 +1,4 @@
-"""All initial values, in one place (those of the official code of arXiv 2605.10938)."""
+"""Initial values of all parameters, as in the official code of arXiv 2605.10938."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def initialize(network: nn.Module, generator: torch.Generator | None = None) -> 
     N(0, 0.02); norms start at one and the latent head at zero, so that the first `x_hat` is zero.
 
     Args:
-        network: any module made of this package's layers.
-        generator: source of the draws; torch's global one by default.
+        network: a module made of this package's layers.
+        generator: source of the draws; torch's global generator by default.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear):

@@ -1,18 +1,20 @@
-"""The small layers every block is made of."""
+"""The small layers that the network is made of, and where mixed precision stops."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-
-from elf_lightning.network.precision import full_precision
 
 EPS = 1e-6
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context on the device of `like` without autocast: for the input projections and both heads."""
+    # Autocast has no meta device, on which FLOPs are counted.
+    return torch.autocast("cpu" if like.is_meta else like.device.type, enabled=False)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -22,36 +24,8 @@ class RMSNorm(nn.RMSNorm):
         super().__init__(size, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised `x`, same shape and type."""
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            normalised: Tensor = _RMSNormOnCPU.apply(x.float(), self.weight.float())  # type: ignore[no-untyped-call]
-        else:
-            normalised = F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), EPS)
-        return normalised.type_as(x)
-
-
-class _RMSNormOnCPU(torch.autograd.Function):
-    """`F.rms_norm` with half its passes over memory: torch has no fused kernel for a CPU."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        """`x` (..., H) and weight (H,) -> (..., H)."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = norm.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
-        unit: Tensor = x * scale
-        ctx.save_for_backward(unit, scale, weight)
-        return unit * weight
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of `x` and weight."""
-        unit, scale, weight = ctx.saved_tensors
-        product = gradient * unit
-        with full_precision(product):
-            along = (product @ weight).div_(len(weight)).unsqueeze(-1)
-        of_x = (gradient * weight).addcmul_(unit, along, value=-1).mul_(scale)
-        return of_x, product.flatten(0, -2).sum(0)
+        """Normalised `x`, of the same shape and type."""
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), EPS).type_as(x)
 
 
 class SwiGLU(nn.Module):
@@ -71,7 +45,7 @@ class SwiGLU(nn.Module):
 
 
 class ScalarEmbedding(nn.Module):
-    """A number per row as a vector: a sinusoid of 256 values, then `Linear -> SiLU -> Linear`."""
+    """One number per sequence as a vector: a sinusoid of 256 values, then `Linear -> SiLU -> Linear`."""
 
     num_frequencies = 128
     frequencies: Tensor
@@ -86,7 +60,7 @@ class ScalarEmbedding(nn.Module):
         self.out = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, scalar: Tensor) -> Tensor:
-        """Scalars (B,) -> (B, H); times stay in [0, 1], they are not multiplied by 1000."""
+        """Scalars (B,) -> (B, H); times stay in [0, 1] and are not multiplied by 1000."""
         angles = scalar.float()[:, None] * self.frequencies
         sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
         return self.out(F.silu(self.expand(sinusoid)))  # type: ignore[no-any-return]

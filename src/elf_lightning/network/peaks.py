@@ -1,4 +1,4 @@
-"""What devices can do at most: the denominator of the model FLOPs utilisation."""
+"""Peak rates of devices, the denominator of the model FLOPs utilisation."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ BFLOAT16_PEAKS = {
     "RTX 3090": 71e12,
     "MI300X": 1307.4e12,
 }
-"""Product -> dense bfloat16 FLOPs a second with float32 accumulation.
+"""Dense bfloat16 FLOPs per second with float32 accumulation, by product.
 
-From the makers' data sheets and architecture white papers; where one gives the figure with sparsity, half of
-it. Power limits and clocks of a given machine may keep it lower.
+From data sheets and architecture white papers; half of a figure that is given with sparsity. Power limits and
+clocks may keep a machine below it.
 """
 _OTHER_PRODUCTS = {"laptop", "mig", "ti", "super"}
-"""Words that make a name another product than the one without them."""
+"""Words that turn the name of one product into that of another."""
 
 
 def bfloat16_peak(name: str) -> float | None:
-    """Dense bfloat16 FLOPs a second of the device with this name; None if it is not in the table.
+    """Dense bfloat16 FLOPs per second of the device with this name; None if it is not in the table.
 
     Args:
-        name: as `torch.cuda.get_device_name` gives it, such as "NVIDIA H100 80GB HBM3".
+        name: as `torch.cuda.get_device_name` returns it, such as "NVIDIA H100 80GB HBM3".
     """
     if _words(name) & _OTHER_PRODUCTS:
         return None

@@ -1,4 +1,4 @@
-"""The one network of ELF: denoiser and decoder in the same weights (arXiv 2605.10938, section 3)."""
+"""The network of ELF, denoiser and decoder in one (arXiv 2605.10938, section 3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from elf_lightning.network.conditioning import Prefix
 from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.heads import LatentHead, TokenHead
 from elf_lightning.network.initialization import initialize
-from elf_lightning.network.precision import full_precision
+from elf_lightning.network.layers import full_precision
 
 
 class LatentProjection(nn.Module):
@@ -33,20 +33,20 @@ class LatentProjection(nn.Module):
             x, down, bias = z.float(), self.down.weight, None
             if self.merge_self_cond is not None and self_cond is not None:
                 x = torch.cat([x, self_cond.float()], dim=-1)
-                # Nothing bends between the two layers: their product, made once, does it in far fewer FLOPs.
+                # Both layers are linear: their product, computed once per call, takes far fewer FLOPs.
                 down, bias = down @ self.merge_self_cond.weight, down @ self.merge_self_cond.bias
             return self.up(nn.functional.linear(x, down, bias))  # type: ignore[no-any-return]
 
 
 class ELFNetwork(nn.Module):
-    """A bidirectional transformer over noised latents; `forward` gives hidden states, the heads the rest.
+    """A bidirectional transformer over noised latents; `forward` returns hidden states for the heads.
 
     Args:
-        config: width, depth and the like; `PRESETS` has the published ones.
+        config: width, depth and so on; `PRESETS` has the published ones.
         latent_size: C, size of the encoder's latents.
-        vocab_size: V, tokens that the token head tells apart.
-        max_length: largest number of text positions S; any smaller number works too.
-        generator: source of the initial values; torch's global one by default.
+        vocab_size: V, number of tokens that the token head distinguishes.
+        max_length: largest number of text positions S; shorter sequences work too.
+        generator: source of the initial values; torch's global generator by default.
 
     Raises:
         UserError: for sizes that are not positive.
@@ -104,37 +104,38 @@ class ELFNetwork(nn.Module):
             z: (B, S, C) noised latents, `S <= max_length`.
             t: (B,) times, 0 noise and 1 data.
             guidance: (B,) self-conditioning guidance scales `w`.
-            decode_gate: (B,) 0 for rows to denoise, 1 for rows to decode.
-            self_cond: (B, S, C) an earlier `x_hat`, zeros for none; None bypasses the merging layer, as in
-                a network built without self-conditioning.
-            attention_mask: (B, S), nonzero at positions that may be seen; None, as training and sampling
-                have it, for all, padding included.
+            decode_gate: (B,) 0 for sequences to denoise, 1 for sequences to decode.
+            self_cond: (B, S, C) an earlier `x_hat`, or zeros; None bypasses the merging layer, as in a
+                network built without self-conditioning.
+            attention_mask: (B, S), nonzero at positions that may be attended to; None for all, padding
+                included, as in training and sampling.
 
         Returns:
             (B, S, H), the input of `latent_head` and `token_head`.
 
         Raises:
-            UserError: for rows longer than `max_length`.
+            UserError: for sequences longer than `max_length`.
         """
         return self.hidden(self.prefix(t, guidance, decode_gate), z, self_cond, attention_mask)
 
     def hidden(
         self, prefix: Tensor, z: Tensor, self_cond: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
-        """As `forward`, where the prefix is known already.
+        """As `forward`, with the prefix already computed.
 
         Args:
-            prefix: (B, P, H) tokens of `self.prefix`, or (1, P, H) for rows that are all alike.
-            z: (B, S, C); this, `self_cond` and `attention_mask` as in `forward`.
-            self_cond: (B, S, C) or None.
-            attention_mask: (B, S) or None.
+            prefix: (B, P, H) tokens of `self.prefix`, or (1, P, H) for all sequences.
+            z: (B, S, C), as in `forward`.
+            self_cond: (B, S, C) or None, as in `forward`.
+            attention_mask: (B, S) or None, as in `forward`.
 
         Raises:
-            UserError: for rows longer than `max_length`.
+            UserError: for sequences longer than `max_length`.
         """
         if z.shape[1] > self.max_length:
             raise UserError(
-                f"rows have {z.shape[1]} positions, more than the network's max_length {self.max_length}"
+                f"sequences have {z.shape[1]} positions, more than the network's max_length "
+                f"{self.max_length}; cut them, or build the network with a larger max_length"
             )
         length = self.prefix.length
         h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
@@ -145,10 +146,10 @@ class ELFNetwork(nn.Module):
         return self.blocks(h, rotary, mask)[:, length:]  # type: ignore[no-any-return]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the blocks in place: state-dict keys stay, and copies are not compiled.
+        """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
-        They see the rows gathered in one tensor, so that numbers of rows share a graph; a slice of a batch as
-        input would mean graphs for its place in memory too. Arguments as in `torch.compile`.
+        The blocks get one contiguous tensor whatever the slice of the batch, so that batch sizes share a
+        graph. Arguments as in `torch.compile`.
         """
         self.blocks.compile(*args, **room_for_graphs() | kwargs)
 
@@ -159,8 +160,8 @@ class ELFNetwork(nn.Module):
         hidden = self(z, t, guidance, torch.zeros_like(t), self_cond, attention_mask)
         return self.latent_head(hidden)  # type: ignore[no-any-return]
 
-    def recover(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The most likely tokens (B, S) for latents (B, S, C) at t=1, without self-conditioning."""
+    def decode_tokens(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """The most likely tokens (B, S) of latents (B, S, C) at t=1, without self-conditioning."""
         ones = torch.ones_like(guidance)
         hidden = self(z, ones, guidance, ones, torch.zeros_like(z), attention_mask)
         return self.token_head.most_likely(hidden)

@@ -1,4 +1,4 @@
-"""Prediction -> loss: the random draws of a step, and the losses as a pure function of them."""
+"""Training objectives: the random draws of a step, and the losses as a pure function of them."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Every random number of a training step, drawn before the step begins."""
+"""All random numbers of a training step, drawn before it begins."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from elf_lightning.flow import seeded_generator
 
 @dataclass(frozen=True)
 class StepKey:
-    """Which step the draws are for; equal keys give equal draws on the same kind of device.
+    """Identifies a step; equal keys give equal draws on the same kind of device.
 
     Attributes:
         seed: the run's seed.
-        epoch: epoch number, or the name of a fixed set of draws such as "validation".
+        epoch: epoch number, or the name of a fixed set of draws, such as "validation".
         batch: index of the micro-batch within the epoch.
         rank: process number; ranks draw different noise.
     """
@@ -32,7 +32,7 @@ class StepKey:
         return seeded_generator("draws", self.seed, self.epoch, self.batch, self.rank, device=device)
 
     def counts_generator(self) -> torch.Generator:
-        """The generator of this rank's row counts; on the CPU, since Python needs them to slice."""
+        """The generator of this rank's mode counts; on the CPU, since Python slices by them."""
         return seeded_generator("counts", self.seed, self.epoch, self.batch, self.rank)
 
     def shared_generator(self) -> torch.Generator:
@@ -42,19 +42,19 @@ class StepKey:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one step over B rows of S positions with C latent values.
+    """The random numbers of one step for B sequences of S positions with C latent values.
 
-    Rows have their mode by position: the first `num_decode` rows decode, the next `num_self_cond` rows
-    denoise with self-conditioning, the rest denoise without.
+    The mode of a sequence follows from its position in the batch: the first `num_decode` decode, the next
+    `num_self_cond` denoise with self-conditioning, the others denoise without.
 
     Attributes:
         t: (B,) times in (0, 1); 0 is noise, 1 is data.
-        noise: (B, S, C) unit noise of the denoise rows.
+        noise: (B, S, C) unit noise of the denoise sequences.
         guidance: (B,) guidance scales `w`.
-        decode_mix: (B, S) share of the latents, lambda, in what the decode rows see.
-        decode_noise: (B, S, C) unit noise of the decode rows.
-        num_decode: number of decode rows.
-        num_self_cond: number of denoise rows with self-conditioning.
+        decode_mix: (B, S) weight of the latents, lambda, in the inputs of the decode sequences.
+        decode_noise: (B, S, C) unit noise of the decode sequences.
+        num_decode: number of decode sequences.
+        num_self_cond: number of denoise sequences with self-conditioning.
     """
 
     t: Tensor
@@ -66,5 +66,5 @@ class Draws:
     num_self_cond: int
 
     def with_counts(self, num_decode: int, num_self_cond: int) -> Self:
-        """The same numbers with other modes."""
+        """The same random numbers with other mode counts."""
         return replace(self, num_decode=num_decode, num_self_cond=num_self_cond)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,26 +13,27 @@ from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
 from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, per_row
 from elf_lightning.network import ELFNetwork
+from elf_lightning.objectives.base import Objective
 from elf_lightning.objectives.draws import Draws, StepKey
 from elf_lightning.objectives.losses import Losses
 from elf_lightning.objectives.token_loss import token_cross_entropy
 
 
 @dataclass(frozen=True)
-class ELFObjective:
-    """Flow matching with guided self-conditioning on most rows, token recovery on the others.
+class ELFObjective(Objective):
+    """Flow matching with guided self-conditioning on most sequences, decoding of tokens on the others.
 
     Attributes:
         path: how latents and noise are mixed.
-        times: distribution of the denoise rows' times.
+        times: distribution of the denoise sequences' times.
         guidance: distribution of the guidance scales.
-        decode_probability: share of rows (or, with `mixing: steps`, of steps) that decode.
-        self_cond_probability: share of the denoise rows that are conditioned on an earlier estimate.
-        decode_mix: distribution of the share of the latents in what decode rows see, per token.
-        decode_noise_scale: standard deviation of the noise in the rest; 5 for unconditional text, 1 for
-            text-to-text.
-        mixing: "rows" splits every micro-batch between the two modes; "steps" gives whole steps to one,
-            the same on every rank.
+        decode_probability: probability that a sequence (or, with `mixing: steps`, a step) decodes.
+        self_cond_probability: probability that a denoise sequence is conditioned on an earlier estimate.
+        decode_mix: distribution of the weight of the latents in a decode sequence's input, per token.
+        decode_noise_scale: standard deviation of the noise that has the remaining weight; 5 for unconditional
+            text, 1 for text-to-text.
+        mixing: "rows" splits every micro-batch between the two modes; "steps" gives a whole step to one of
+            them, the same on every rank.
     """
 
     path: RectifiedPath = RectifiedPath()
@@ -45,7 +46,7 @@ class ELFObjective:
     mixing: Literal["rows", "steps"] = "rows"
 
     def __post_init__(self) -> None:
-        """Refuse shares and scales that mean nothing.
+        """Refuse impossible settings.
 
         Raises:
             UserError: for a probability outside [0, 1], a negative scale or an unknown mixing.
@@ -61,7 +62,7 @@ class ELFObjective:
             raise UserError(f"objective.mixing is {self.mixing!r}; choose rows or steps")
 
     def draw(self, shape: torch.Size | tuple[int, int, int], key: StepKey, device: torch.device) -> Draws:
-        """The random numbers of the step named by `key` for latents of `shape` (B, S, C), on `device`."""
+        """See `Objective.draw`."""
         rows, length, _ = shape
         generator = key.generator(device)
         num_decode, num_self_cond = self._mode_counts(rows, key)
@@ -75,13 +76,13 @@ class ELFObjective:
             num_self_cond=num_self_cond,
         )
 
-    def mean_counts(self, rows: int) -> tuple[float, float]:
-        """Decode rows of `rows`, and denoise rows that self-condition, on average of the draws."""
-        decode = self.decode_probability * rows
-        return decode, self.self_cond_probability * (rows - decode)
+    def mean_counts(self, num_sequences: int) -> tuple[float, float]:
+        """See `Objective.mean_counts`."""
+        decode = self.decode_probability * num_sequences
+        return decode, self.self_cond_probability * (num_sequences - decode)
 
     def _mode_counts(self, rows: int, key: StepKey) -> tuple[int, int]:
-        """Numbers of decode and of self-conditioning rows: right on average, within a row of the mean."""
+        """Numbers of decode and of self-conditioning sequences, each within 1 of its mean, and unbiased."""
         u, u_self_cond = torch.rand(2, generator=key.counts_generator()).tolist()
         if self.mixing == "steps":
             coin = torch.rand((), generator=key.shared_generator()).item()
@@ -93,17 +94,7 @@ class ELFObjective:
     def __call__(
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
-        """The losses of one micro-batch: a pure function of its arguments.
-
-        Args:
-            network: the denoiser and decoder.
-            batch: B rows with their clean latents.
-            draws: the step's random numbers, see `draw`.
-            unknown_id: the token that stands for pieces outside a restricted vocabulary, never recovered.
-
-        Returns:
-            Losses with a gradient in `total`.
-        """
+        """See `Objective.__call__`."""
         keep = ~(batch.condition_mask & batch.label_drop[:, None])[..., None]
         x = batch.latents * keep
         condition = batch.condition_mask[..., None]
@@ -128,7 +119,7 @@ class ELFObjective:
         return self._reduce(network, hidden, z, target, batch, draws, unknown_id)
 
     def _decode_input(self, x: Tensor, draws: Draws, rows: int) -> Tensor:
-        """What the first `rows` rows decode from, (rows, S, C)."""
+        """Inputs of the decode sequences, the first `rows`, (rows, S, C)."""
         mix = draws.decode_mix[:rows, :, None]
         return mix * x + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:rows]
 
@@ -142,10 +133,10 @@ class ELFObjective:
         condition: Tensor,
         draws: Draws,
     ) -> tuple[Tensor, Tensor]:
-        """Self-conditioning inputs and guided velocity targets of the denoise rows, (rows, S, C) each.
+        """Self-conditioning inputs and guided velocity targets of the denoise sequences, (rows, S, C) each.
 
-        The first `draws.num_self_cond` rows of `z` and `target` are conditioned on the network's own
-        estimate, and their target is moved from the unconditioned towards the conditioned velocity.
+        The first `draws.num_self_cond` sequences of `z` and `target` are conditioned on the network's own
+        estimate, and their target is guided from the unconditioned towards the conditioned velocity.
         """
         first, count = draws.num_decode, draws.num_self_cond
         clean = clean[first:]
@@ -171,21 +162,21 @@ class ELFObjective:
         draws: Draws,
         unknown_id: int | None,
     ) -> Losses:
-        """Both heads on their own rows; an empty slice still reaches every parameter, as DDP needs."""
+        """Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs."""
         first = draws.num_decode
-        counting = (batch.loss_mask & ~batch.condition_mask).float()
+        mask = (batch.loss_mask & ~batch.condition_mask).float()
         x_hat = network.latent_head(hidden[first:])
         velocity = self.path.velocity(x_hat, z, draws.t[first:])
-        denoise_sum = ((velocity - target).square().mean(-1) * counting[first:]).sum()
+        denoise_sum = ((velocity - target).square().mean(-1) * mask[first:]).sum()
         decode_sum, decode_correct = token_cross_entropy(
-            network, hidden[:first], batch.input_ids[:first], counting[:first], unknown_id
+            network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
         )
         return Losses(
-            total=(denoise_sum + decode_sum) / counting.sum().clamp(min=1),
+            total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),
             denoise_sum=denoise_sum,
-            denoise_count=counting[first:].sum(),
+            denoise_count=mask[first:].sum(),
             decode_sum=decode_sum,
-            decode_count=counting[:first].sum(),
+            decode_count=mask[:first].sum(),
             decode_correct=decode_correct,
         )
 
@@ -193,19 +184,17 @@ class ELFObjective:
     def evaluate(
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
-        """Losses of all rows in both modes, without gradient; half of the rows self-condition.
+        """See `Objective.evaluate`; half of the sequences self-condition.
 
-        `total` weighs the two means by `decode_probability`.
+        `total` is the mean of the two losses weighted by `decode_probability`.
         """
         rows = len(batch)
         denoise = self(network, batch, draws.with_counts(0, rows // 2), unknown_id)
         decode = self(network, batch, draws.with_counts(rows, 0), unknown_id)
-        share = self.decode_probability
-        return Losses(
-            total=(1 - share) * denoise.denoise + share * decode.decode,
+        p = self.decode_probability
+        return replace(
+            decode,
+            total=(1 - p) * denoise.denoise + p * decode.decode,
             denoise_sum=denoise.denoise_sum,
             denoise_count=denoise.denoise_count,
-            decode_sum=decode.decode_sum,
-            decode_count=decode.decode_count,
-            decode_correct=decode.decode_correct,
         )

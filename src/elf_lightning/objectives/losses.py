@@ -1,4 +1,4 @@
-"""What a step's losses are, and what of them is logged."""
+"""The losses of a step, and their logged values."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from elf_lightning.objectives.draws import Draws
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one micro-batch; sums run over counting positions.
+    """Losses of one micro-batch; sums and counts run over the loss mask.
 
     Attributes:
-        total: () the training loss, one denominator for both modes.
-        denoise_sum: () squared velocity errors, summed over denoise rows.
-        denoise_count: () counting positions of the denoise rows.
-        decode_sum: () cross-entropies in nats, summed over decode rows.
-        decode_count: () counting positions of the decode rows.
-        decode_correct: () counting positions whose likeliest token is the right one.
+        total: () the training loss, with one denominator for both modes.
+        denoise_sum: () squared velocity errors, summed over denoise sequences.
+        denoise_count: () tokens of the denoise sequences.
+        decode_sum: () cross-entropies in nats, summed over decode sequences.
+        decode_count: () tokens of the decode sequences.
+        decode_correct: () tokens that are predicted correctly.
     """
 
     total: Tensor
@@ -33,31 +33,31 @@ class Losses:
 
     @property
     def denoise(self) -> Tensor:
-        """Mean squared velocity error of the denoise rows, (); 0 without such rows."""
+        """Mean squared velocity error of the denoise sequences, (); 0 without any."""
         return (self.denoise_sum / self.denoise_count.clamp(min=1)).detach()
 
     @property
     def decode(self) -> Tensor:
-        """Mean cross-entropy of the decode rows in nats, (); 0 without such rows."""
+        """Mean cross-entropy of the decode sequences in nats, (); 0 without any."""
         return (self.decode_sum / self.decode_count.clamp(min=1)).detach()
 
     @property
     def decode_accuracy(self) -> Tensor:
-        """Share of the decode rows' tokens that are recovered, (); 0 without such rows."""
+        """Fraction of the decode sequences' tokens that are correct, (); 0 without any."""
         return self.decode_correct / self.decode_count.clamp(min=1)
 
     def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Losses:
-        """Losses of all ranks' micro-batches together, without gradient.
+        """Losses of the micro-batches of all ranks together, without gradient.
 
         Args:
-            add: makes the sum over ranks of a tensor.
+            add: sums a tensor over ranks.
             ranks: their number.
         """
         total, *sums = add(torch.stack([*vars(self).values()]).detach()).unbind()
         return Losses(total / ranks, *sums)
 
     def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
-        """What to log, by name; a mode without rows in this micro-batch is left out."""
+        """Values to log by name, without those of a mode that has no sequence in this micro-batch."""
         values = {"loss": self.total.detach()}
         if draws.num_decode < len(draws.t):
             values["denoise_loss"] = self.denoise

@@ -1,4 +1,4 @@
-"""Optimizers, and the course of the learning rate."""
+"""Optimizers and learning-rate schedules."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Which parameters of a network Muon moves as matrices, and which Adam moves one number at a time."""
+"""Which parameters of a network Muon updates as matrices, and which Adam updates elementwise."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from elf_lightning.errors import UserError
 def split_parameters(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """The trainable parameters by name: the matrices (two axes), and all others.
 
-    Biases and norm weights have one axis, learned tokens (1, n, H) have three: they are not matrices.
+    Biases and norm weights have one axis, learned tokens (1, n, H) have three.
+
+    Raises:
+        UserError: if there is nothing to train.
     """
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise UserError("the network has no trainable parameter; unfreeze at least one")
     matrices = {name: p for name, p in trainable.items() if p.ndim == 2}
     return matrices, {name: p for name, p in trainable.items() if name not in matrices}
 
 
 def muon_parameter_groups(network: nn.Module, transposed: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Parameter groups for `MuonWithNesterovAdam`; empty groups are left out.
+    """Parameter groups for `MuonWithNesterovAdam`, without empty ones.
 
     Args:
         network: any module.
-        transposed: names of matrices stored (fan_in, fan_out). All others are read as `nn.Linear` stores
-            them, (fan_out, fan_in).
+        transposed: names of matrices stored (fan_in, fan_out). All others are (fan_out, fan_in), as in
+            `nn.Linear`.
 
     Raises:
-        UserError: a name in `transposed` is no trainable matrix of the network, or the network has nothing
+        UserError: a name in `transposed` is not a trainable matrix of the network, or the network has nothing
             to train.
     """
     matrices, others = split_parameters(network)
     if unknown := sorted(set(transposed) - set(matrices)):
-        raise UserError(f"transposed={unknown}: no such trainable matrices; there are {sorted(matrices)}")
+        raise UserError(f"transposed={unknown}: not trainable matrices; choose from {sorted(matrices)}")
     groups: list[dict[str, Any]] = [
         {
             "params": [p for name, p in matrices.items() if (name in transposed) == flipped],
@@ -44,7 +49,4 @@ def muon_parameter_groups(network: nn.Module, transposed: Collection[str] = ()) 
         for flipped in (False, True)
     ]
     groups.append({"params": list(others.values()), "use_muon": False})
-    groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise UserError("the network has no trainable parameter: nothing for an optimizer to do")
-    return groups
+    return [group for group in groups if group["params"]]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from elf_lightning.errors import UserError
 from elf_lightning.optim import sharing
-from elf_lightning.optim.newton_schulz import PRECISIONS, flops, orthogonalize
+from elf_lightning.optim.newton_schulz import NEWTON_SCHULZ_DTYPES, flops, orthogonalize
+from elf_lightning.ranks import rank_and_world_size
 
 
 @dataclass(frozen=True)
 class _Bucket:
-    """Matrices of one shape in one group, which go through Newton-Schulz together."""
+    """Matrices of one shape in one group, orthogonalised together."""
 
     group: dict[str, Any]
     params: list[Tensor]
@@ -37,22 +38,21 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
 
     Matrices (`use_muon=True`), at the k-th step: `m = beta m + (1-beta) g`;
     `u = beta m / (1-beta^(k+1)) + (1-beta) g / (1-beta^k)`; the update is `u` with its singular values moved
-    near 1, times `sqrt(max(1, fan_out/fan_in))`. Everything else: Adam with the same look-ahead
-    (Dozat 2016). A parameter without gradient takes part with a zero gradient. Nothing in a step waits for
-    the device.
+    close to 1, times `sqrt(max(1, fan_out/fan_in))`. Everything else: Nesterov Adam (Dozat 2016). A missing
+    gradient counts as zero. No step waits for the device.
 
     Args:
-        param_groups: as `muon_parameter_groups` finds them. Each has `params` and `use_muon`; optional are
+        param_groups: as returned by `muon_parameter_groups`. Each has `params` and `use_muon`; optional are
             `lr`, `weight_decay` (0, decoupled), for matrices `momentum` (0.95) and `transposed` (False: the
             matrices are (fan_out, fan_in) as in `nn.Linear`), for the others `betas` (0.9, 0.999) and
             `eps` (1e-8).
-        lr: learning rate of groups that name none.
+        lr: learning rate of groups without their own.
         newton_schulz_dtype: float32, or bfloat16 for speed on a GPU.
-        sharded: each process of the default process group orthogonalises its share of the matrices and
-            sends it to the others; the gradients must be equal on all, as after DDP. Same weights, less time.
+        sharded: split the orthogonalisation among the processes of the default process group. Gradients must
+            be the same on all of them, as under DDP. Same weights, less time.
 
     Raises:
-        UserError: a Muon group holds something other than matrices, or the precision is not offered.
+        UserError: a Muon group holds something other than matrices, or the dtype is not supported.
     """
 
     def __init__(
@@ -63,14 +63,15 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         newton_schulz_dtype: torch.dtype = torch.float32,
         sharded: bool = False,
     ) -> None:
-        if newton_schulz_dtype not in PRECISIONS:
-            raise UserError(f"newton_schulz_dtype={newton_schulz_dtype}: choose one of {PRECISIONS}")
+        if newton_schulz_dtype not in NEWTON_SCHULZ_DTYPES.values():
+            choices = ", ".join(NEWTON_SCHULZ_DTYPES)
+            raise UserError(f"newton_schulz_dtype={newton_schulz_dtype}: choose one of {choices}")
         groups = [{"lr": lr, **group} for group in param_groups]
         for group in groups:
             if not group["use_muon"]:
                 group.setdefault("betas", (0.9, 0.999))
                 group.setdefault("eps", 1e-8)
-        # The parent refuses keys it does not know, so this one joins after it.
+        # The parent refuses unknown keys, so this one is added afterwards.
         transposed = [group.pop("transposed", False) for group in groups]
         super().__init__(groups)
         for group, flag in zip(self.param_groups, transposed, strict=True):
@@ -79,7 +80,7 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         self.sharded = sharded
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, whose steps are counted from now on.
+        """Adds a group; its step count starts at 0.
 
         Raises:
             UserError: if a Muon group holds something other than matrices.
@@ -88,14 +89,16 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         group = self.param_groups[-1]
         if group["use_muon"] and any(p.ndim != 2 for p in group["params"]):
             shapes = [tuple(p.shape) for p in group["params"] if p.ndim != 2]
-            raise UserError(f"use_muon=True: Muon moves matrices, not shapes {shapes}; give those to Adam")
-        # A Python number, saved with the group: reading it never waits for the device.
+            raise UserError(
+                f"use_muon=True: Muon updates matrices, not shapes {shapes}; set use_muon=False for those"
+            )
+        # A Python number, saved with the group, so that reading it never waits for the device.
         group.setdefault("step", 0)
         group.setdefault("transposed", False)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of every parameter; returns what `closure` returned."""
+        """Updates every parameter once; returns the value of `closure`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -112,32 +115,31 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
 
     def _step_muon(self, buckets: list[_Bucket]) -> None:
         matrices = [p for bucket in buckets for p in bucket.params]
-        owners = sharing.owners([flops(*p.shape) for p in matrices], sharing.ranks() if self.sharded else 1)
+        rank, world_size = rank_and_world_size() if self.sharded else (0, 1)
+        owners = sharing.owners([flops(*p.shape) for p in matrices], world_size)
         owner = dict(zip(matrices, owners, strict=True))
-        shares: Iterable[Tensor] = (self._directions(bucket, owner) for bucket in buckets)
+        own = {p for p in matrices if owner[p] == rank}
+        computed: Iterable[Tensor] = (self._directions(bucket, own) for bucket in buckets)
         if self.sharded:
-            shares = list(shares)  # every process finishes its own work before it waits for the others
-        for bucket, share in zip(buckets, shares, strict=True):
-            directions = sharing.gather(share, [owner[p] for p in bucket.params]) if self.sharded else share
+            computed = list(computed)  # every process finishes its own work before it waits for the others
+        for bucket, directions in zip(buckets, computed, strict=True):
+            if self.sharded:
+                directions = sharing.gather(directions, [owner[p] for p in bucket.params])
             _decay(bucket.group, bucket.params)
             torch._foreach_add_(bucket.params, list(directions.unbind()), alpha=-bucket.step_size)
 
-    def _directions(self, bucket: _Bucket, owner: dict[Tensor, int]) -> Tensor:
-        """Orthogonalised updates of this process's matrices in the bucket, (their number, rows, columns)."""
+    def _directions(self, bucket: _Bucket, own: set[Tensor]) -> Tensor:
+        """Orthogonalised updates of the bucket's matrices in `own`, (their number, rows, columns)."""
         beta, step = bucket.group["momentum"], bucket.group["step"]
         momenta = [self._state(p, "momentum_buffer") for p in bucket.params]
         grads = _gradients(bucket.params)
         torch._foreach_lerp_(momenta, grads, 1 - beta)
-        rank = sharing.rank() if self.sharded else 0
-        own = [i for i, p in enumerate(bucket.params) if owner[p] == rank]
-        if not own:
-            return torch.empty(
-                0, *bucket.params[0].shape, device=grads[0].device, dtype=self.newton_schulz_dtype
-            )
-        updates = torch.stack([momenta[i] for i in own]).mul_(beta / (1 - beta ** (step + 1)))
-        torch._foreach_add_(
-            list(updates.unbind()), [grads[i] for i in own], alpha=(1 - beta) / (1 - beta**step)
-        )
+        places = [place for place, p in enumerate(bucket.params) if p in own]
+        if not places:
+            return grads[0].new_empty(0, *grads[0].shape, dtype=self.newton_schulz_dtype)
+        updates = torch.stack([momenta[i] for i in places]).mul_(beta / (1 - beta ** (step + 1)))
+        chosen = [grads[i] for i in places]
+        torch._foreach_add_(list(updates.unbind()), chosen, alpha=(1 - beta) / (1 - beta**step))
         return orthogonalize(updates, self.newton_schulz_dtype)
 
     def _step_adam(self, group: dict[str, Any]) -> None:
@@ -158,11 +160,9 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
 
     def _state(self, p: Tensor, name: str) -> Tensor:
         """The parameter's running average `name`, which starts at zero."""
-        state = self.state[p]
-        if name not in state:
-            state[name] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        value: Tensor = state[name]
-        return value
+        if name not in self.state[p]:
+            self.state[p][name] = torch.zeros_like(p)
+        return self.state[p][name]  # type: ignore[no-any-return]
 
 
 def _same_shapes(group: dict[str, Any]) -> Iterator[_Bucket]:

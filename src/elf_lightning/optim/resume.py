@@ -1,4 +1,4 @@
-"""A resumed run follows its own settings: from a checkpoint come averages and counters alone."""
+"""Resuming with changed settings: a checkpoint restores averages and counters, not settings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 RESTORED = ("params", "step")
-"""What a saved parameter group is read for; everything else in it is a setting."""
+"""The entries restored from a saved parameter group; all others are settings."""
 
 
 def keep_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The state to load, with the optimizer's own settings in it; a hook before `load_state_dict`.
+    """The state to load with the optimizer's own settings; a `load_state_dict` pre-hook.
 
-    Groups that differ in number are left for the optimizer to refuse.
+    A different number of groups is left for the optimizer to refuse.
     """
     saved, own = state_dict["param_groups"], optimizer.param_groups
     if len(saved) != len(own):
@@ -25,14 +25,14 @@ def keep_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str,
 
 
 class ResumedLR(LambdaLR):
-    """Keeps only the number of steps in checkpoints; rates follow from it and the settings."""
+    """Saves only the step count in checkpoints; the learning rates follow from it and the settings."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps."""
+        """The step count."""
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set the learning rates of that step; the optimizer's state comes first."""
+        """Sets the learning rates of that step; the optimizer's state must be loaded first."""
         self.last_epoch = state_dict["last_epoch"]
         factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
         self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]

@@ -1,4 +1,4 @@
-"""The course of the learning rate: its size, its warm-up and its decay."""
+"""The learning rate: scaling by the batch size, warm-up and decay."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ DECAYS: tuple[str, ...] = get_args(Decay)
 
 
 def scaled_learning_rate(base_learning_rate: float, global_batch_size: int) -> float:
-    """`base_learning_rate * global_batch_size / 256`: 0.001 becomes 0.002 at 512 rows.
+    """`base_learning_rate * global_batch_size / 256`: 0.001 becomes 0.002 at 512 sequences.
 
     Raises:
-        UserError: a global batch of no rows.
+        UserError: an empty global batch.
     """
     if global_batch_size < 1:
-        raise UserError(f"global_batch_size={global_batch_size}: a step needs at least one row")
+        raise UserError(f"global_batch_size={global_batch_size}: give at least 1 sequence per step")
     return base_learning_rate * global_batch_size / 256
 
 
 def learning_rate_factor(step: int, warmup_steps: int, total_steps: float, decay: Decay) -> float:
-    """What the learning rate is multiplied by in step `step`, counted from 0, as optax counts.
+    """The factor of the learning rate in step `step`, counted from 0 as in optax.
 
-    Warm-up is linear from 0: the first step's factor is 0 and it moves nothing, step `warmup_steps` is the
-    first at the full rate. After it the rate stays, or falls on half a cosine that would reach 0 in step
-    `total_steps`, the first that is not run.
+    Warm-up is linear from 0: the first step has factor 0, and step `warmup_steps` is the first at the full
+    rate. Then the rate stays constant, or follows half a cosine that would reach 0 in step `total_steps`, the
+    first one after the run.
     """
     if step < warmup_steps:
         return step / warmup_steps

@@ -1,11 +1,11 @@
-"""Optimizer and schedule as settings: what a YAML file or a notebook says, checked where it is said."""
+"""Settings of optimizer and schedule, as given in YAML or a notebook, checked on creation."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -13,23 +13,28 @@ from torch import nn
 from elf_lightning.errors import UserError
 from elf_lightning.optim.groups import muon_parameter_groups, split_parameters
 from elf_lightning.optim.muon import MuonWithNesterovAdam
+from elf_lightning.optim.newton_schulz import NEWTON_SCHULZ_DTYPES
 from elf_lightning.optim.resume import ResumedLR, keep_settings
 from elf_lightning.optim.schedule import DECAYS, Decay, learning_rate_factor
 
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 class OptimizerSettings(ABC):
-    """Which optimizer trains the network, and its base learning rate at a global batch of 256 rows."""
+    """The optimizer of a network, with its base learning rate at a global batch of 256 sequences.
+
+    Attributes:
+        base_learning_rate: scales with the global batch.
+        matrix_averages: running averages that the optimizer keeps of each matrix.
+    """
 
     base_learning_rate: float
+    matrix_averages: ClassVar[int] = 2
 
     @abstractmethod
     def build(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """The optimizer of all trainable parameters of `network`.
 
         Args:
-            network: any module; frozen parameters are left out.
+            network: any module; frozen parameters are skipped.
             learning_rate: the peak rate, already scaled by the global batch (`scaled_learning_rate`).
 
         Raises:
@@ -39,17 +44,19 @@ class OptimizerSettings(ABC):
 
 @dataclass(frozen=True)
 class MuonSettings(OptimizerSettings):
-    """Muon for matrices, Nesterov Adam for the rest: the paper's optimizer (arXiv 2605.10938).
+    """Muon for matrices and Nesterov Adam for the rest, the paper's optimizer (arXiv 2605.10938).
 
     Args:
-        base_learning_rate: learning rate at a global batch of 256 rows; it grows in proportion.
+        base_learning_rate: learning rate at a global batch of 256 sequences; scales with the batch.
         momentum: of the matrices, in [0, 1).
-        betas: of the Adam that moves vectors and learned tokens, each in [0, 1).
+        betas: of Adam for vectors and learned tokens, each in [0, 1).
         eps: of the same Adam.
         weight_decay: decoupled decay of the matrices; 0 in the paper.
         newton_schulz_dtype: precision of the orthogonalisation; bfloat16 is faster on a GPU.
-        sharded: with several devices, each orthogonalises a share of the matrices and sends it round.
+        sharded: split the orthogonalisation among devices.
     """
+
+    matrix_averages: ClassVar[int] = 1
 
     base_learning_rate: float = 1e-3
     momentum: float = 0.95
@@ -60,29 +67,22 @@ class MuonSettings(OptimizerSettings):
     sharded: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive("base_learning_rate", self.base_learning_rate)
-        _check_fractions("momentum", self.momentum)
-        _check_adam(self.betas, self.eps, self.weight_decay)
-        if self.newton_schulz_dtype not in _PRECISIONS:
-            raise UserError(
-                f"newton_schulz_dtype={self.newton_schulz_dtype!r}: choose one of {', '.join(_PRECISIONS)}"
-            )
+        _check_numbers(self)
+        if self.newton_schulz_dtype not in NEWTON_SCHULZ_DTYPES:
+            choices = ", ".join(NEWTON_SCHULZ_DTYPES)
+            raise UserError(f"newton_schulz_dtype={self.newton_schulz_dtype!r}: choose one of {choices}")
 
     def build(self, network: nn.Module, learning_rate: float) -> MuonWithNesterovAdam:
-        """See `OptimizerSettings.build`.
-
-        Raises:
-            UserError: the network has nothing to train.
-        """
+        """See `OptimizerSettings.build`."""
         groups = muon_parameter_groups(network)
         for group in groups:
             if group["use_muon"]:
                 group |= {"momentum": self.momentum, "weight_decay": self.weight_decay}
             else:
                 group |= {"betas": self.betas, "eps": self.eps}
-        dtype = _PRECISIONS[self.newton_schulz_dtype]
+        dtype = NEWTON_SCHULZ_DTYPES[self.newton_schulz_dtype]
         optimizer = MuonWithNesterovAdam(
-            groups, lr=learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded
+            groups, learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded
         )
         optimizer.register_load_state_dict_pre_hook(keep_settings)
         return optimizer
@@ -90,11 +90,11 @@ class MuonSettings(OptimizerSettings):
 
 @dataclass(frozen=True)
 class AdamWSettings(OptimizerSettings):
-    """AdamW for every parameter (Loshchilov and Hutter 2019); only matrices decay.
+    """AdamW for every parameter (Loshchilov and Hutter 2019), with weight decay of matrices only.
 
     Args:
-        base_learning_rate: learning rate at a global batch of 256 rows; it grows in proportion.
-        betas: of the running averages, each in [0, 1).
+        base_learning_rate: learning rate at a global batch of 256 sequences; scales with the batch.
+        betas: of the running averages, each in [0, 1). The official code uses (0.9, 0.95).
         eps: added to the root of the second average.
         weight_decay: decoupled decay of the matrices.
     """
@@ -105,18 +105,11 @@ class AdamWSettings(OptimizerSettings):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_positive("base_learning_rate", self.base_learning_rate)
-        _check_adam(self.betas, self.eps, self.weight_decay)
+        _check_numbers(self)
 
     def build(self, network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
-        """See `OptimizerSettings.build`.
-
-        Raises:
-            UserError: the network has nothing to train.
-        """
+        """See `OptimizerSettings.build`."""
         matrices, others = split_parameters(network)
-        if not matrices and not others:
-            raise UserError("the network has no trainable parameter: nothing for an optimizer to do")
         groups = [
             {"params": list(matrices.values()), "weight_decay": self.weight_decay},
             {"params": list(others.values()), "weight_decay": 0.0},
@@ -128,12 +121,12 @@ class AdamWSettings(OptimizerSettings):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up from 0, then a constant rate or half a cosine down to 0.
+    """Linear warm-up from 0, then a constant learning rate or a cosine decay to 0.
 
     Args:
-        warmup_steps: length of the warm-up in optimizer steps.
-        warmup_epochs: the same in epochs, instead; 0.5 in the paper. With neither there is no warm-up.
-        decay: what follows the warm-up, `constant` or `cosine`.
+        warmup_steps: optimizer steps of warm-up.
+        warmup_epochs: the same in epochs, instead; 0.5 in the paper. Without either there is no warm-up.
+        decay: after the warm-up, `constant` or `cosine`.
     """
 
     warmup_steps: int = 0
@@ -153,13 +146,16 @@ class Schedule:
             raise UserError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
 
     def resolve_warmup(self, steps_per_epoch: int, total_steps: float) -> int:
-        """The warm-up in optimizer steps, a part of a step rounded down.
+        """The warm-up in optimizer steps, rounded down.
 
         Raises:
-            UserError: it is longer than the run of `total_steps`, or a cosine is asked of a run without end.
+            UserError: it is longer than the run of `total_steps`, or a cosine is asked for without a number
+                of steps.
         """
         if self.decay == "cosine" and total_steps == inf:
-            raise UserError("decay='cosine': needs a run with an end; set trainer.max_epochs or max_steps")
+            raise UserError(
+                "decay='cosine': needs the length of the run; set trainer.max_epochs or trainer.max_steps"
+            )
         warmup = self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
         if warmup > total_steps:
             given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
@@ -174,29 +170,23 @@ class Schedule:
 
         Args:
             optimizer: its groups' learning rates are the peak rates.
-            total_steps: optimizer steps of the whole run; `inf` for a run without end.
-            steps_per_epoch: optimizer steps an epoch.
+            total_steps: optimizer steps of the whole run; `inf` if only time ends it.
+            steps_per_epoch: optimizer steps per epoch.
 
         Raises:
-            UserError: the warm-up is longer than the run, or a cosine is asked of a run without end.
+            UserError: as `resolve_warmup`.
         """
         warmup = self.resolve_warmup(steps_per_epoch, total_steps)
         return ResumedLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not (isfinite(value) and value > 0):
-        raise UserError(f"{name}={value}: give a positive number")
-
-
-def _check_fractions(name: str, *values: float) -> None:
-    for value in values:
-        if not 0 <= value < 1:
-            raise UserError(f"{name}={value}: give a number from 0 up to, not including, 1")
-
-
-def _check_adam(betas: tuple[float, float], eps: float, weight_decay: float) -> None:
-    _check_fractions("betas", *betas)
-    _check_positive("eps", eps)
-    if not (isfinite(weight_decay) and weight_decay >= 0):
-        raise UserError(f"weight_decay={weight_decay}: give 0 (none) or more")
+def _check_numbers(settings: OptimizerSettings) -> None:
+    for name, value in vars(settings).items():
+        if name in ("base_learning_rate", "eps") and not (isfinite(value) and value > 0):
+            raise UserError(f"{name}={value}: give a positive number")
+        if name == "weight_decay" and not (isfinite(value) and value >= 0):
+            raise UserError(f"{name}={value}: give 0 (none) or more")
+        if name in ("momentum", "betas"):
+            for fraction in value if name == "betas" else [value]:
+                if not 0 <= fraction < 1:
+                    raise UserError(f"{name}={fraction}: give a number in [0, 1)")

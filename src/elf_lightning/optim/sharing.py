@@ -1,4 +1,4 @@
-"""Sharing the matrices of an optimizer step among processes: who does which, and how all get all."""
+"""Splitting the matrices of an optimizer step among processes, and exchanging the results."""
 
 from __future__ import annotations
 
@@ -6,47 +6,38 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-
-def ranks() -> int:
-    """Number of processes in the default process group, 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """This process's number in the default process group, 0 without one."""
-    return dist.get_rank() if ranks() > 1 else 0
+from elf_lightning.ranks import rank_and_world_size
 
 
 def owners(costs: list[int], processes: int) -> list[int]:
-    """The process that does each piece of work: the dearest first, each to the least loaded so far.
+    """The process assigned to each cost: the largest first, each to the least loaded process so far.
 
-    A pure function of its arguments, so all processes agree without a word.
+    A pure function of its arguments, so that all processes agree without communication.
     """
     loads = [0] * processes
     result = [0] * len(costs)
-    for piece in sorted(range(len(costs)), key=lambda i: -costs[i]):
-        result[piece] = loads.index(min(loads))
-        loads[result[piece]] += costs[piece]
+    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        result[index] = loads.index(min(loads))
+        loads[result[index]] += costs[index]
     return result
 
 
-def gather(share: Tensor, owners: list[int]) -> Tensor:
-    """All matrices, (len(owners), rows, columns), from each process's own ones in order.
+def gather(own: Tensor, owners: list[int]) -> Tensor:
+    """All matrices, (len(owners), rows, columns), from each process's `own` (n, rows, columns).
 
-    One broadcast a matrix, all in flight together: an all-gather whose shares may differ in number, or be
-    empty.
+    One asynchronous broadcast per matrix: an all-gather in which processes may have different numbers of
+    matrices, or none.
     """
-    if ranks() == 1:
-        return share
-    everything = share.new_empty(len(owners), *share.shape[1:])
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
+        return own
+    everything = own.new_empty(len(owners), *own.shape[1:])
     slots = list(everything.unbind())
-    own = [slot for slot, owner in zip(slots, owners, strict=True) if owner == rank()]
-    if own:
-        torch._foreach_copy_(own, list(share.unbind()))
-    pending = [
-        dist.broadcast(slot, src=owner, async_op=True) for slot, owner in zip(slots, owners, strict=True)
-    ]
-    for work in pending:
+    own_slots = [slot for slot, owner in zip(slots, owners, strict=True) if owner == rank]
+    if own_slots:
+        torch._foreach_copy_(own_slots, list(own.unbind()))
+    sent = [dist.broadcast(slot, owner, async_op=True) for slot, owner in zip(slots, owners, strict=True)]
+    for work in sent:
         assert work is not None
         work.wait()
     return everything

@@ -245,7 +245,7 @@ class TrainingModule(GuardedModule):
         key = StepKey(self.seed, "held out", batch_idx, self.global_rank)
         draws = self.objective.draw(batch.latents.shape, key, batch.latents.device)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
-        decoded = self.network.recover(batch.latents, draws.guidance)
+        decoded = self.network.decode_tokens(batch.latents, draws.guidance)
         self.validation_metrics.update(losses, decoded, batch)
         self.log_dict(self.validation_metrics.named())
 
