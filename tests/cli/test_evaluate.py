@@ -137,8 +137,9 @@ def test_a_hub_folder_is_evaluated_with_and_without_real_text(
 ) -> None:
     train("mine")
     assert main(["convert", "runs/mine", "model", "--format", "hub"]) == 0
-    judged = ["--model.evaluation.scoring_model", json.dumps({"name": tiny_scoring_model, "context_length": 32})]
-    words = ["eval", "--checkpoint", "model", *ALONE, *judged]
+    small = json.dumps({"name": tiny_scoring_model, "context_length": 32})
+    scored = ["--model.evaluation.scoring_model", small]
+    words = ["eval", "--checkpoint", "model", *ALONE, *scored]
     assert main(words) == 0
     (alone,) = rows("eval-model/metrics.jsonl")
     assert (alone["kind"], alone["num_samples"], alone["step"]) == ("sampled", 3, 2)

@@ -85,7 +85,7 @@ def test_checks_follow_eighths_of_the_second_half(steps: int, after: list[int]) 
 def test_margin_is_between_the_two_largest_logits(make_network: Callable[..., ELFNetwork]) -> None:
     network, latents = make_network(), torch.randn(2, 12, 16)
     tokens, margins = most_likely(network, latents, 3.0)
-    assert torch.equal(tokens, network.recover(latents, torch.full((2,), 3.0)))
+    assert torch.equal(tokens, network.decode_tokens(latents, torch.full((2,), 3.0)))
     gate = torch.ones(2)
     every = network.token_head(network(latents, gate, gate * 3, gate, torch.zeros_like(latents)))
     torch.testing.assert_close(margins, every.max(-1).values - every.kthvalue(39, dim=-1).values)

@@ -44,7 +44,8 @@ def callbacks(*classes: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 def prediction(name: str, rows: int) -> dict[str, Any]:
     """The settings that predict so many rows."""
     rest = {"ckpt_path": "runs/rows/checkpoints/last.ckpt", "data.batch_size": 2}
-    return HELD_OUT | rest | callbacks(("SampleWriter", {})) | {"name": name, "data.num_predict_samples": rows}
+    own = {"name": name, "data.num_predict_samples": rows}
+    return HELD_OUT | rest | callbacks(("SampleWriter", {})) | own
 
 
 def fits(mixing: str, name: str, *classes: tuple[str, dict[str, Any]]) -> dict[str, Any]:

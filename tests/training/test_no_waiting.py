@@ -26,7 +26,8 @@ EVERY, STEPS = 5, 15
 Train = Callable[..., None]
 
 ON_THE_HOST = {
-    "elf_lightning/objectives/flow_matching.py:ELFObjective._mode_counts",  # drawn there, since Python slices by them
+    # drawn there, since Python slices by them
+    "elf_lightning/objectives/flow_matching.py:ELFObjective._mode_counts",
     "elf_lightning/callbacks/ema.py:EMA.n_averaged",
 }
 """What asks for numbers that never are on the device."""

@@ -28,8 +28,8 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--checkpoint",
         metavar="WHERE",
-        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (default: the newest under "
-        "runs/ that has a configuration)",
+        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (default: the newest "
+        "under runs/ that has a configuration)",
     )
     return parser
 
