@@ -94,13 +94,13 @@ def test_training_is_exactly_the_same_with_and_without(
 
 
 def test_samples_are_kept_once_a_period(fit: Callable[..., Any], tmp_path: Path) -> None:
-    fit([SampleLogger(every_n_steps=2, num_samples=3)], accumulate_grad_batches=2, max_steps=5, max_epochs=-1)
+    fit([SampleLogger(every_n_steps=4, num_samples=3)], accumulate_grad_batches=2, max_steps=9, max_epochs=-1)
     names = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
-    assert names == ["step-0000002.jsonl", "step-0000004.jsonl"]
-    rows = kept(tmp_path, 2)
+    assert names == ["step-0000004.jsonl", "step-0000008.jsonl"]
+    rows = kept(tmp_path, 4)
     assert [row["index"] for row in rows] == [0, 1, 2]
     assert all(row.keys() == {"step", "index", "seed", "text", "tokens"} for row in rows)
-    assert rows != [{**row, "step": 2} for row in kept(tmp_path, 4)]
+    assert rows != [{**row, "step": 4} for row in kept(tmp_path, 8)]
 
 
 def test_epochs_are_a_period_too(fit: Callable[..., Any], tmp_path: Path) -> None:

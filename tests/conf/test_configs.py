@@ -33,7 +33,10 @@ def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, A
     with pytest.raises(SystemExit) as ending:
         main(["fit", *words, "--print_config"])
     assert ending.value.code == 0
-    return dict(yaml.safe_load(capsys.readouterr().out))
+    config = dict(yaml.safe_load(capsys.readouterr().out))
+    assert config["model"]["class_path"].endswith(".ELFModule")
+    assert config["data"]["class_path"].endswith(".ELFDataModule")
+    return config | {part: config[part]["init_args"] for part in ("data", "model")}
 
 
 def parse_data(file: Path, *more: str) -> tuple[ArgumentParser, Any]:
@@ -93,7 +96,7 @@ def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert (data["latent_mean"], data["latent_std"]) == (0.0, 0.2)
     assert data["global_batch_size"] % (8 * data["batch_size"]) == 0
     assert model["network"] == vars(PRESETS[preset])
-    assert model["objective"] == {
+    assert model["objective"]["init_args"] == {
         "path": {"noise_scale": 2.0, "t_eps": 0.05},
         "times": {"mean": -1.5, "std": 0.8},
         "guidance": {"minimum": 0.5, "maximum": 5.0},
@@ -111,14 +114,15 @@ def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert sampling["guidance"] == 3.0
     assert (trainer["precision"], trainer["max_epochs"], trainer["devices"]) == ("bf16-mixed", epochs, "auto")
     assert trainer["gradient_clip_val"] == 1.0
-    assert trainer["callbacks"][0]["init_args"]["decay"] == 0.9999
+    average = trainer["callbacks"][0]["init_args"]
+    assert (average["decay"], average["warmup"]) == (0.9999, False)
 
 
 @pytest.mark.parametrize("name", [file.stem for file in RUNS if file.stem.startswith("elf_")])
 def test_the_papers_runs_take_every_device_as_ddp_is_meant(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By its short name, which stands for the settings that `tests/modules/test_ddp.py` sees in force."""
+    """By its short name, which stands for the settings that `tests/training/test_ddp.py` sees in force."""
     trainer = print_config(capsys, "--config", name)["trainer"]
     assert (trainer["accelerator"], trainer["devices"], trainer["strategy"]) == ("auto", "auto", "ddp")
 
