@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.baseline.network import latents_in
 from benchmarks.batches import RandomBatches
@@ -24,7 +24,6 @@ from benchmarks.measure import Budget, Spread, alternate, new_table, run
 from benchmarks.sizes import SIZES, Size
 from benchmarks.training import BaselineTraining, Training
 from elf_lightning.network import attention
-from elf_lightning.network.layers import RMSNorm
 from elf_lightning.network.transformer import LatentProjection
 from elf_lightning.objectives import flow_matching
 from elf_lightning.optim import MuonWithNesterovAdam, muon, newton_schulz
@@ -65,7 +64,6 @@ def step_adam(optimizer: Any, group: dict[str, Any]) -> None:
 
 
 WITHOUT = {
-    "RMS norm on a CPU": patch.object(RMSNorm, "forward", nn.RMSNorm.forward),
     "rotation as a complex product": patch.object(attention, "rotate", rotate),
     "two input layers as one": patch.object(LatentProjection, "forward", latents_in),
     "token loss in chunks": patch.object(flow_matching, "token_cross_entropy", token_cross_entropy),

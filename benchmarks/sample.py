@@ -29,7 +29,7 @@ from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import sampling_flops
 from elf_lightning.sampling import Sampler, SamplingSettings, time_grid
-from elf_lightning.sampling.noise import RowNoise
+from elf_lightning.sampling.noise import sequence_noise
 
 BASELINE, ONE_HEAD, OURS = "baseline", "baseline, one head", "ours"
 COMPILED, GRAPHS = "ours, compiled", "ours, compiled, CUDA graphs"
@@ -67,7 +67,7 @@ class Case:
     def baseline(self, forward: Forward) -> tuple[Tensor, Tensor]:
         """Latents and tokens of the baseline, from the noise that ours starts from."""
         path, latents = RectifiedPath(), self.prompt.latents
-        noise = RowNoise(0, self.prompt.index, latents.shape[1:], path.noise_scale, latents.device)
+        noise = sequence_noise(0, self.prompt.index, latents.shape[1:], path.noise_scale, latents.device)
         times = time_grid(self.settings, LogitNormal(), 0)
         return baseline_sample(self.network, path, self.settings, self.prompt, times, noise, forward)
 

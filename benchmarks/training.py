@@ -13,7 +13,7 @@ from benchmarks.baseline.training import BaselineOptimizer, baseline_loss
 from elf_lightning.batch import LatentBatch
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives import Draws, ELFObjective, StepKey
-from elf_lightning.optim import Muon, Schedule
+from elf_lightning.optim import MuonSettings, Schedule
 
 MAX_NORM = 1.0
 """Of a step's gradient, by clipping."""
@@ -42,8 +42,8 @@ def mixed_precision(device: torch.device, enabled: bool) -> torch.autocast:
 
 
 def our_optimizer(network: nn.Module, learning_rate: float, sharded: bool = False) -> torch.optim.Optimizer:
-    """The optimizer that configurations call Muon."""
-    return Muon(sharded=sharded).build(network, learning_rate)
+    """Muon, as configurations set it."""
+    return MuonSettings(sharded=sharded).build(network, learning_rate)
 
 
 class Training:

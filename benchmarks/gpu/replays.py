@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors import safe_open
@@ -18,8 +19,8 @@ from elf_lightning.metrics.scoring_model import counted_targets, token_nll
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import Draws, ELFObjective
 from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
-from elf_lightning.sampling import Sampler, SamplingSettings, integrate, make_solver
-from elf_lightning.sampling.decode import decode_tokens
+from elf_lightning.sampling import Sampler, SamplingSettings, Step
+from elf_lightning.sampling.decode import shift_left
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
 """Results with the recorded values."""
@@ -96,31 +97,27 @@ def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float
         yield grads[name], recorded
 
 
-@torch.no_grad()
 def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
-    """The whole trajectory and its tokens."""
-    said, times = run.settings, run["in/t_steps"].tolist()
+    """The whole trajectory and its tokens, from the recorded noise."""
+    recorded, start = run.settings, run["in/z0"]
     settings = SamplingSettings(
-        solver="sde" if said["method"] == "sde" else "ode", times=times, gamma=float(said["gamma"]),
-        guidance=float(said["self_cond_cfg_scale"]), cfg_scale=float(said["cfg_scale"]),
+        solver="sde" if recorded["method"] == "sde" else "ode", times=run["in/t_steps"].tolist(),
+        gamma=float(recorded["gamma"]), guidance=float(recorded["self_cond_cfg_scale"]),
+        cfg_scale=float(recorded["cfg_scale"]),
     )  # fmt: skip
-    path = RectifiedPath(float(said["noise_scale"]), float(said["t_eps"]))
-    start = run["in/z0"]
-    nothing = torch.zeros_like(start)
-    mask = run.get("in/cond_seq_mask", nothing[..., 0]).bool()
+    path = RectifiedPath(float(recorded["noise_scale"]), float(recorded["t_eps"]))
+    mask = run.get("in/cond_seq_mask", torch.zeros_like(start[..., 0])).bool()
     ids = torch.zeros_like(mask, dtype=torch.int64)
-    prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", nothing))
-    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt, None, times)
-    noise = iter(path.noise_scale * run.get("in/unit_noise", nothing))
-    visited: list[tuple[Tensor, Tensor]] = []
-    z = integrate(
-        field, field.clamp(start), times, make_solver(settings), lambda: next(noise),
-        lambda number, t, z: visited.append((z, field.x_hat)),
-    )  # fmt: skip
-    yield torch.stack([z for z, _ in visited]), run["out/z_trajectory"]
-    yield torch.stack([x_hat for _, x_hat in visited]), run["out/x_trajectory"]
-    yield z, run["out/z_final"]
-    yield decode_tokens(network, z, settings, [torch.Generator()] * len(z)), run["out/tokens"]
+    prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", torch.zeros_like(start)))
+    sampler = Sampler(network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled)
+    noise = iter([start, *(path.noise_scale * run.get("in/unit_noise", start[:0]))])
+    steps: list[Step] = []
+    with patch("elf_lightning.sampling.sampler.sequence_noise", lambda *_: lambda: next(noise)):
+        result = sampler.sample(prompt, 0, on_step=steps.append)
+    yield torch.stack([step.latents for step in steps]), run["out/z_trajectory"]
+    yield torch.stack([step.estimate for step in steps]), run["out/x_trajectory"]
+    yield result.latents, run["out/z_final"]
+    yield result.tokens, shift_left(run["out/tokens"], mask.sum(dim=1), pad_id=0)
 
 
 def muon_steps(run: Recording, clipping: str) -> Pairs:

@@ -23,8 +23,8 @@ def test_the_peak_counts_what_lives_at_a_time() -> None:
 
 
 def near(measured: int, estimated: dict[str, int]) -> bool:
-    """Gradients take the place of activations, so that the estimate tends to lie above."""
-    return 0.9 < sum(estimated.values()) / measured < 1.4
+    """Gradients take the place of activations, and norms that are not fused, as on a CPU, keep more."""
+    return 0.8 < sum(estimated.values()) / measured < 1.4
 
 
 def test_the_estimate_is_near_what_a_step_needs() -> None:
