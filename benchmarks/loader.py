@@ -16,12 +16,16 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from rich.table import Table
+from tokenizers import Tokenizer, models
+from transformers import BertConfig, PreTrainedTokenizerFast
 
 from benchmarks.batches import RandomBatches
 from benchmarks.measure import Budget, Function, Rounds, Spread, alternate, new_table, run
@@ -36,10 +40,6 @@ STATUS = Path("/proc/self/status")
 
 def save_corpus(folder: Path, size: Size, sequences: int) -> None:
     """A data set of random sequences, and the folder of a model with that vocabulary and latent size."""
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import BertConfig, PreTrainedTokenizerFast
-
     special = {"pad_token": "[PAD]", "eos_token": "[EOS]", "unk_token": "[UNK]"}
     tokens = [*special.values(), *(f"token{number}" for number in range(size.vocab_size - len(special)))]
     words = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, "[UNK]"))
@@ -48,7 +48,7 @@ def save_corpus(folder: Path, size: Size, sequences: int) -> None:
     BertConfig(vocab_size=len(tokens), hidden_size=size.latent_size).save_pretrained(folder / "model")
     shape = (sequences, size.max_length)
     ids = np.random.default_rng(0).integers(len(special), len(tokens), shape, np.int32)
-    Dataset.from_dict({"input_ids": ids}).save_to_disk(folder / "rows")
+    datasets.Dataset.from_dict({"input_ids": ids}).save_to_disk(folder / "rows")
 
 
 def train_loader(folder: Path, size: Size, workers: int = 0, cache_latents: bool = False) -> Iterable[Any]:
@@ -99,11 +99,13 @@ def speed_table(rounds: Rounds, tokens: dict[str, int]) -> tuple[Table, dict[str
     """One line for each function, and the same as numbers."""
     table, records = new_table("Loader and training", "", "tokens/s", "times training"), {}
     for name, seconds in rounds.seconds.items():
-        rate = Spread.of([tokens[name] / one for one in seconds])
-        more = tokens[name] / tokens[TRAINING]
-        ratio = Spread.of([more * a / b for a, b in zip(rounds.seconds[TRAINING], seconds, strict=True)])
-        table.add_row(name, f"{rate.median:,.0f}", str(ratio))
-        records[name] = {"tokens_per_second": vars(rate), "times_training": vars(ratio)}
+        rates = [tokens[name] / one for one in seconds]
+        ratios = [a * b / tokens[TRAINING] for a, b in zip(rates, rounds.seconds[TRAINING], strict=True)]
+        table.add_row(name, f"{median(rates):,.0f}", str(Spread.of(ratios)))
+        records[name] = {
+            "tokens_per_second": vars(Spread.of(rates)),
+            "times_training": vars(Spread.of(ratios)),
+        }
     return table, records
 
 
@@ -130,22 +132,15 @@ def memory(size: Size, sequences: int) -> dict[str, int]:
 
 def measure(options: argparse.Namespace, _: Budget) -> tuple[list[object], dict[str, Any]]:
     """Speed and memory."""
-    from datasets import disable_progress_bars
-
-    disable_progress_bars()
-    size = SIZES[options.size]
-    table, records = speed_table(
-        *speed(size, options.sequences, options.rounds, torch.device(options.device))
-    )
-    measured = memory(size, options.sequences)
+    datasets.disable_progress_bars()
+    size, sequences = SIZES[options.size], options.sequences
+    table, records = speed_table(*speed(size, sequences, options.rounds, torch.device(options.device)))
+    measured = memory(size, sequences)
     lines = [f"memory of an epoch, {name}: {number / 1e6:,.0f} MB" for name, number in measured.items()]
     return [table, *lines], {"speed": records, "memory_bytes": measured}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    run(measure, __doc__, sequences=8000)
-
+main = partial(run, measure, __doc__, sequences=8000)
 
 if __name__ == "__main__":
     main()

@@ -209,7 +209,20 @@ def run(
     given = parser.parse_args()
     budget = Budget(given.minutes)
     tables, results = measure(given, budget)
-    report([*tables, budget], results | {"left_out": budget.left_out}, given)
+    device, console = torch.device(given.device), Console()
+    environment = {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    for table in (*tables, budget):
+        console.print(table if isinstance(table, Table) else str(table))
+    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        written = vars(given) | environment | results | {"left_out": budget.left_out}
+        given.json.write_text(json.dumps(written, indent=2, default=str) + "\n")
     raise SystemExit(0 if results.get("passed", True) else 1)
 
 
@@ -218,21 +231,3 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not positive")
     return number
-
-
-def report(tables: Sequence[object], results: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Print the tables and the environment; write the results with it to `options.json`, if given."""
-    device, console = torch.device(options.device), Console()
-    environment = {
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    for table in tables:
-        console.print(table if isinstance(table, Table) else str(table))
-    console.print(", ".join(f"{name} {value}" for name, value in environment.items()))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        written = vars(options) | environment | results
-        options.json.write_text(json.dumps(written, indent=2, default=str) + "\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -84,10 +85,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     return [table], {"bytes": record}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    run(measure, __doc__, size="elf-b", batch_size=2, precision=("float32", "bf16"))
-
+main = partial(run, measure, __doc__, size="elf-b", batch_size=2, precision=("float32", "bf16"))
 
 if __name__ == "__main__":
     main()

@@ -137,9 +137,7 @@ def measure_kind(
 ) -> tuple[list[Table], dict[str, Any]]:
     """All groups of one kind of sampling."""
     flops, steps, device = counted(size, kind, options.steps), options.steps, torch.device(options.device)
-    title = (
-        f"Sampling {kind}: {options.size}, {size.batch_size} sequences of {size.max_length}, {steps} steps"
-    )
+    title = f"{kind}: {options.size}, {size.batch_size} sequences of {size.max_length}, {steps} steps"
     tables, record = [new_table(title, "FLOPs", "GFLOPs", "times ours")], dict[str, Any](flops=flops)
     for name in (BASELINE, ONE_HEAD, OURS):
         tables[0].add_row(name, f"{flops[name] / 1e9:,.1f}", f"{flops[name] / flops[OURS]:.2f}")
@@ -148,10 +146,8 @@ def measure_kind(
     peak = measured_peak(device, torch.bfloat16 if options.bf16 else torch.float32)
     case = Case.of(size, kind, steps, options.device)
     for name, samplers in groups(case, options.compile, device.type == "cuda").items():
-        compiles = name != "eager"
-        if not budget.allows(
-            f"{kind}, {name}", COMPILING_SECONDS * compiles, skip=compiles and options.eager_only
-        ):
+        compiles, skip = name != "eager", name != "eager" and options.eager_only
+        if not budget.allows(f"{kind}, {name}", COMPILING_SECONDS * compiles, skip):
             continue
         try:
             rounds, differing = measure_group(name, samplers, options)
@@ -179,11 +175,9 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
     return tables, {"batch_size": size.batch_size, "peak_gib": memory, **records}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    options = {"batch_size": int, "steps": 16, "kind": ("both", *KINDS)}
-    run(measure, __doc__, **options, compile=False, eager_only=False, bf16=False, flops_only=False)
-
+OPTIONS = {"batch_size": int, "steps": 16, "kind": ("both", *KINDS)}
+SWITCHES = dict.fromkeys(("compile", "eager_only", "bf16", "flops_only"), False)
+main = partial(run, measure, __doc__, **OPTIONS, **SWITCHES)
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -69,10 +70,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     return [table], {"lines": lines}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    run(measure, __doc__, checkpoint="runs/quickstart", num=32, reference_steps=2048)
-
+main = partial(run, measure, __doc__, checkpoint="runs/quickstart", num=32, reference_steps=2048)
 
 if __name__ == "__main__":
     main()

@@ -44,10 +44,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     return [table], {"startup": rounds.record(TORCH)}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    run(measure, __doc__, rounds=9)
-
+main = partial(run, measure, __doc__, rounds=9)
 
 if __name__ == "__main__":
     main()

@@ -32,9 +32,8 @@ from benchmarks.measure import (
     ratio_table,
     run,
 )
-from benchmarks.parts import timed_parts
 from benchmarks.sizes import SIZES, Size
-from benchmarks.training import BaselineTraining, Training, our_optimizer
+from benchmarks.training import BaselineTraining, Training, our_optimizer, timed_parts
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import training_step_flops
 
@@ -127,11 +126,8 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[object], dict[
     return [*tables, table], {**record, "batch_size": size.batch_size, "flops": flops}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    only, precision = ("step", "optimizer", "flops"), ("float32", "bf16")
-    run(measure, __doc__, batch_size=int, compile=False, precision=precision, only=only)
-
+ONLY, PRECISION = ("step", "optimizer", "flops"), ("float32", "bf16")
+main = partial(run, measure, __doc__, batch_size=int, compile=False, precision=PRECISION, only=ONLY)
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ float32 over 200 steps at the same draws. Ends with status 1 otherwise.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,8 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[object], 
     return [errors_table(results), f"passed: {results['passed']}"], results
 
 
-def main() -> None:
-    """Measure, print and write."""
-    options = {"golden_dir": FOLDER, "steps": 200, "batch_size": 8, "eager_only": False}
-    run(measure, __doc__, "elf-b", "cuda", 1, 3, **options)
-
+OPTIONS = {"golden_dir": FOLDER, "steps": 200, "batch_size": 8, "eager_only": False}
+main = partial(run, measure, __doc__, "elf-b", "cuda", 1, 3, **OPTIONS)
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ import argparse
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,10 +24,9 @@ from rich.table import Table
 
 from benchmarks.batches import RandomBatches, encoded, random_encoder
 from benchmarks.measure import Budget, measured_peak, new_table, run, timed
-from benchmarks.parts import timed_parts
 from benchmarks.sizes import SIZES
 from benchmarks.train_step import our_step_flops
-from benchmarks.training import BaselineTraining, Training, mixed_precision
+from benchmarks.training import BaselineTraining, Training, mixed_precision, timed_parts
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.network.peaks import device_peak
 
@@ -181,11 +181,8 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[object], 
     return [speed_table(found), parts_table(found), product], {"measured_peak_flops": peak, "cases": found}
 
 
-def main() -> None:
-    """Measure, print and write."""
-    table = ("main", "more")
-    run(measure, __doc__, "elf-b", "cuda", 5, 7, table=table, batch_size=int, eager_only=False)
-
+TABLE = ("main", "more")
+main = partial(run, measure, __doc__, "elf-b", "cuda", 5, 7, table=TABLE, batch_size=int, eager_only=False)
 
 if __name__ == "__main__":
     main()

@@ -52,7 +52,7 @@ def test_all_kinds_are_measured(
     written = run_measured(main, "--steps", "2", "--batch-size", "2")
     shown = capsys.readouterr().out
     for kind in KINDS:
-        assert f"Sampling {kind}" in shown
+        assert f"{kind}: tiny, 2 sequences" in shown
         assert written[kind]["eager"][OURS]["times_baseline"]["median"] > 0
         assert written[kind]["eager"]["differences"][OURS]["tokens"] == 0
 

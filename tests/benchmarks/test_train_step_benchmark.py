@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.measure import Rounds
-from benchmarks.parts import BACKWARD, BOTH, ENCODE, FORWARD, HEAD
 from benchmarks.sizes import SIZES
 from benchmarks.train_step import main
-from benchmarks.training import Training
+from benchmarks.training import BACKWARD, BOTH, ENCODE, FORWARD, HEAD, Training
 
-from benchmarks import parts, train_step
+from benchmarks import train_step, training
 from elf_lightning.network.flops import training_step_flops
 
 Measured = Callable[..., dict[str, Any]]
@@ -46,12 +45,12 @@ def test_flops_alone_need_no_steps(run_measured: Measured) -> None:
 
 def test_the_backward_pass_is_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     both = Rounds({ENCODE: [9.0, 9.0], FORWARD: [1.0, 2.0], BOTH: [4.0, 6.0], HEAD: [5.0, 5.0]})
-    monkeypatch.setattr(parts, "parts", lambda *_: {})
-    monkeypatch.setattr(parts, "alternate", lambda *_: both)
+    monkeypatch.setattr(training, "parts", lambda *_: {})
+    monkeypatch.setattr(training, "alternate", lambda *_: both)
     tiny = SIZES["tiny"]
-    training = Training(tiny.network(), tiny.objective)
+    ours = Training(tiny.network(), tiny.objective)
     batch = train_step.RandomBatches(tiny, torch.device("cpu"))(2)
-    found = parts.timed_parts(training, batch, None, rounds=2).seconds  # type: ignore[arg-type]
+    found = training.timed_parts(ours, batch, None, rounds=2).seconds  # type: ignore[arg-type]
     assert list(found.items()) == [
         (ENCODE, [9.0, 9.0]), (FORWARD, [1.0, 2.0]), (BACKWARD, [3.0, 4.0]), (HEAD, [5.0, 5.0])
     ]  # fmt: skip
