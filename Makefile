@@ -55,13 +55,12 @@ test-slow: install ## the checks that take longer
 bench: install ## speed, as ratios measured in one run
 	$(BIN)/python -m benchmarks.train_step --size quickstart --rounds 15 --json benchmarks/results/train-step-quickstart.json
 	$(BIN)/python -m benchmarks.fast_paths --size quickstart --json benchmarks/results/fast-paths-quickstart.json
-	$(BIN)/python -m benchmarks.flops --json benchmarks/results/flops.json
-	$(BIN)/python -m benchmarks.optimizer --size quickstart --rounds 15 --json benchmarks/results/optimizer-quickstart.json
-	$(BIN)/python -m benchmarks.optimizer --size elf-b --json benchmarks/results/optimizer-elf-b.json
+	$(BIN)/python -m benchmarks.train_step --only optimizer --size quickstart --rounds 15 --json benchmarks/results/optimizer-quickstart.json
+	$(BIN)/python -m benchmarks.train_step --only optimizer --size elf-b --json benchmarks/results/optimizer-elf-b.json
 	$(BIN)/python -m benchmarks.sample --size quickstart --json benchmarks/results/sample-quickstart.json
 	$(BIN)/python -m benchmarks.loader --size quickstart --json benchmarks/results/loader-quickstart.json
 	$(BIN)/python -m benchmarks.startup --json benchmarks/results/startup.json
-	$(BIN)/python -m benchmarks.memory --size elf-b --batch 2 --json benchmarks/results/memory-elf-b.json
+	$(BIN)/python -m benchmarks.memory --size elf-b --batch-size 2 --json benchmarks/results/memory-elf-b.json
 
 lint: install ## check style and layers
 	$(BIN)/ruff check .

@@ -1,92 +1,112 @@
-"""Tokens that the loader gives a second, beside those that training takes; memory at 1 and 10 times the data.
+"""Tokens per second of the loader and of training; memory of an epoch at 1 and 10 times the data.
 
     python -m benchmarks.loader --size quickstart --json loader.json
 
-The rows are random ids, prepared as any corpus is. Training steps are those of the size's network on rows
-whose latents are cached, as the quickstart has them. Memory is `RssAnon` of /proc/self/status, so without
-pages that are mapped from files, at its highest during an epoch in a process of its own.
+The sequences are random ids, prepared as any corpus; training takes cached latents, as the quickstart does.
+Memory is the largest `RssAnon` of /proc/self/status, so without mapped files, in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import datasets
 import numpy as np
 import torch
 from rich.table import Table
+from tokenizers import Tokenizer, models
+from transformers import BertConfig, PreTrainedTokenizerFast
 
-from benchmarks.rounds import Rounds, Spread, alternate, arguments, report
+from benchmarks.batches import RandomBatches
+from benchmarks.measure import Budget, Function, Rounds, Spread, alternate, new_table, run
 from benchmarks.sizes import SIZES, Size
-from benchmarks.train_step import ProductTraining
+from benchmarks.training import Training
 from elf_lightning.data import ELFDataModule, SavedDataset
 from elf_lightning.encoders import TokenTableEncoder
 
 TRAINING = "training"
 STATUS = Path("/proc/self/status")
-GROWTH = 10
-"""How many times the data memory is measured at, besides once."""
 
 
-def save_corpus(folder: Path, size: Size, rows: int) -> None:
-    """A data set of random rows, and a model's folder that knows the pieces and the size of their latents."""
-    from datasets import Dataset
-    from tokenizers import Tokenizer, models
-    from transformers import BertConfig, PreTrainedTokenizerFast
-
+def save_corpus(folder: Path, size: Size, sequences: int) -> None:
+    """A data set of random sequences, and the folder of a model with that vocabulary and latent size."""
     special = {"pad_token": "[PAD]", "eos_token": "[EOS]", "unk_token": "[UNK]"}
-    pieces = [*special.values(), *(f"piece{number}" for number in range(size.vocabulary_size - len(special)))]
-    words = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate(pieces)}, "[UNK]"))
+    tokens = [*special.values(), *(f"token{number}" for number in range(size.vocab_size - len(special)))]
+    words = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, "[UNK]"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **special)  # type: ignore[no-untyped-call]
     tokenizer.save_pretrained(folder / "model")
-    BertConfig(vocab_size=len(pieces), hidden_size=size.latent_size).save_pretrained(folder / "model")
-    ids = np.random.default_rng(0).integers(len(special), len(pieces), (rows, size.max_length), np.int32)
-    Dataset.from_dict({"input_ids": ids}).save_to_disk(folder / "rows")
+    BertConfig(vocab_size=len(tokens), hidden_size=size.latent_size).save_pretrained(folder / "model")
+    shape = (sequences, size.max_length)
+    ids = np.random.default_rng(0).integers(len(special), len(tokens), shape, np.int32)
+    datasets.Dataset.from_dict({"input_ids": ids}).save_to_disk(folder / "rows")
 
 
-def data_module(folder: Path, size: Size, workers: int = 0, cache_latents: bool = False) -> ELFDataModule:
-    """Over the rows of `folder`, prepared."""
-    encoder = TokenTableEncoder(str(folder / "model"), latent_size=size.latent_size)
+def train_loader(folder: Path, size: Size, workers: int = 0, cache_latents: bool = False) -> Iterable[Any]:
+    """Over the sequences of `folder`, prepared."""
     data = ELFDataModule(
-        SavedDataset(str(folder / "rows")), encoder, size.max_length, batch_size=size.batch_size,
-        num_workers=workers, cache_latents=cache_latents, cache_dir=str(folder / "cache"),
-        latent_mean=0.0, latent_std=1.0,
+        SavedDataset(str(folder / "rows")),
+        TokenTableEncoder(str(folder / "model"), latent_size=size.latent_size),
+        size.max_length, batch_size=size.batch_size, num_workers=workers, cache_latents=cache_latents,
+        cache_dir=str(folder / "cache"), latent_mean=0.0, latent_std=1.0,
     )  # fmt: skip
     data.prepare_data()
-    return data
+    return data.train_dataloader()
 
 
-def training_step(size: Size, device: torch.device) -> Callable[[], int]:
-    """Makes a step on random latents; returns the tokens that it took."""
-    training = ProductTraining(size, device)
-
-    def step() -> int:
-        training()
-        return training.batch.input_ids.numel()
-
-    return step
+@contextmanager
+def corpus(size: Size, sequences: int) -> Iterator[Path]:
+    """The folder of a prepared corpus, as long as it is needed."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save_corpus(folder, size, sequences)
+        train_loader(folder, size)
+        yield folder
 
 
 def tokens_read(loader: Iterable[Any]) -> int:
-    """Reads an epoch."""
+    """Reads an epoch; returns its number of tokens."""
     return sum(batch.input_ids.numel() for batch in loader)
 
 
-def reading(folder: Path, size: Size) -> dict[str, Callable[[], int]]:
-    """Ways to read an epoch of the rows in `folder`, with and without cached latents."""
-    ways: dict[str, Callable[[], int]] = {}
-    for name, cached in {"tokens": False, "tokens and cached latents": True}.items():
-        for workers in (0, 2):
-            loader = data_module(folder, size, workers, cached).train_dataloader()
-            ways[f"{name}, {workers} workers"] = lambda loader=loader: tokens_read(loader)  # type: ignore[misc]
-    return ways
+def speed(size: Size, sequences: int, rounds: int, device: torch.device) -> tuple[Rounds, dict[str, int]]:
+    """Times of a training step and of reading an epoch in several ways, and the tokens of each."""
+    training, batch = (
+        Training(size.network(device), size.objective),
+        RandomBatches(size, device)(size.batch_size),
+    )
+    functions: dict[str, Function] = {TRAINING: lambda: training(batch)}
+    tokens = {TRAINING: batch.input_ids.numel()}
+    with corpus(size, sequences) as folder:
+        for name, cached in {"tokens": False, "tokens and cached latents": True}.items():
+            for workers in (0, 2):
+                loader = train_loader(folder, size, workers, cached)
+                functions[f"{name}, {workers} workers"] = partial(tokens_read, loader)
+                tokens[f"{name}, {workers} workers"] = tokens_read(loader)
+        return alternate(functions, rounds, device), tokens
+
+
+def speed_table(rounds: Rounds, tokens: dict[str, int]) -> tuple[Table, dict[str, Any]]:
+    """One line for each function, and the same as numbers."""
+    table, records = new_table("Loader and training", "", "tokens/s", "times training"), {}
+    for name, seconds in rounds.seconds.items():
+        rates = [tokens[name] / one for one in seconds]
+        ratios = [a * b / tokens[TRAINING] for a, b in zip(rates, rounds.seconds[TRAINING], strict=True)]
+        table.add_row(name, f"{median(rates):,.0f}", str(Spread.of(ratios)))
+        records[name] = {
+            "tokens_per_second": vars(Spread.of(rates)),
+            "times_training": vars(Spread.of(ratios)),
+        }
+    return table, records
 
 
 def anonymous_bytes() -> int:
@@ -97,80 +117,30 @@ def anonymous_bytes() -> int:
 
 
 def epoch_memory(folder: Path, size: Size) -> int:
-    """The most that reading an epoch takes, looked at now and then."""
-    loader = data_module(folder, size).train_dataloader()
-    return max(anonymous_bytes() for number, _ in enumerate(loader) if number % 10 == 0)
+    """Largest `anonymous_bytes` while reading an epoch, sampled every ten batches."""
+    return max(anonymous_bytes() for number, _ in enumerate(train_loader(folder, size)) if number % 10 == 0)
 
 
-@contextmanager
-def corpus(size: Size, rows: int) -> Iterator[Path]:
-    """The folder of a prepared corpus, as long as it is needed."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        save_corpus(folder, size, rows)
-        data_module(folder, size)
-        yield folder
-
-
-def memory(size: Size, rows: int) -> dict[str, int]:
-    """Bytes at once and `GROWTH` times the rows; nothing where the system does not tell."""
+def memory(size: Size, sequences: int) -> dict[str, int]:
+    """Bytes at 1 and 10 times the data; nothing where there is no /proc."""
     measured: dict[str, int] = {}
-    for times in (1, GROWTH) if STATUS.exists() else ():
-        with corpus(size, times * rows) as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
-            measured[f"{times * rows:,} rows"] = process.submit(epoch_memory, folder, size).result()
+    for number in (sequences, 10 * sequences) if STATUS.exists() else ():
+        with corpus(size, number) as folder, ProcessPoolExecutor(1, get_context("spawn")) as process:
+            measured[f"{number:,} sequences"] = process.submit(epoch_memory, folder, size).result()
     return measured
 
 
-def speed(size: Size, rows: int, rounds: int, device: torch.device) -> tuple[Rounds, dict[str, int]]:
-    """Seconds of all ways, training the first, and the tokens of each."""
-    with corpus(size, rows) as folder:
-        ways = {TRAINING: training_step(size, device), **reading(folder, size)}
-        tokens = {name: way() for name, way in ways.items()}
-        return alternate(ways, rounds, device), tokens
+def measure(options: argparse.Namespace, _: Budget) -> tuple[list[object], dict[str, Any]]:
+    """Speed and memory."""
+    datasets.disable_progress_bars()
+    size, sequences = SIZES[options.size], options.sequences
+    table, records = speed_table(*speed(size, sequences, options.rounds, torch.device(options.device)))
+    measured = memory(size, sequences)
+    lines = [f"memory of an epoch, {name}: {number / 1e6:,.0f} MB" for name, number in measured.items()]
+    return [table, *lines], {"speed": records, "memory_bytes": measured}
 
 
-def speed_table(rounds: Rounds, tokens: dict[str, int]) -> tuple[Table, dict[str, Any]]:
-    """One line for each way, and the same as numbers."""
-    table, records = Table("", title="Loader against training, threads as below"), {}
-    for heading in ("tokens/s", "times training"):
-        table.add_column(heading, justify="right")
-    for way, seconds in rounds.seconds.items():
-        rate = Spread.of([tokens[way] / one for one in seconds])
-        share = tokens[way] / tokens[TRAINING]
-        ratio = Spread.of([share * a / b for a, b in zip(rounds.seconds[TRAINING], seconds, strict=True)])
-        table.add_row(way, f"{rate.median:,.0f}", str(ratio))
-        records[way] = {"tokens_per_second": vars(rate), "times_training": vars(ratio)}
-    return table, records
-
-
-def memory_table(measured: dict[str, int]) -> Table:
-    """Memory, and how much more it is than at first."""
-    table = Table("", "MB", "more", title="Anonymous memory of an epoch, no workers")
-    first = next(iter(measured.values()))
-    for name, size in measured.items():
-        table.add_row(name, f"{size / 1e6:,.0f}", f"{size / first - 1:+.1%}")
-    return table
-
-
-def options_of(words: list[str] | None = None) -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, default=8000, help="of the corpus, once (default: 8000)")
-    return parser.parse_args(words)
-
-
-def main() -> None:
-    """Measures, prints and writes what the command line asks for."""
-    from datasets import disable_progress_bars
-
-    disable_progress_bars()
-    options = options_of()
-    size = SIZES[options.size]
-    table, records = speed_table(*speed(size, options.rows, options.rounds, torch.device(options.device)))
-    measured = memory(size, options.rows)
-    tables = [table, *([memory_table(measured)] if measured else [])]
-    report(tables, {"size": options.size, "speed": records, "memory": measured}, options)
-
+main = partial(run, measure, __doc__, sequences=8000)
 
 if __name__ == "__main__":
     main()

@@ -1,10 +1,11 @@
-"""Sampling steps, with and without classifier-free guidance, against the obvious way to make them.
+"""Sampling with and without classifier-free guidance, ours and the baseline.
 
     python -m benchmarks.sample --size quickstart --device cpu --compile --json sample.json
+    python -m benchmarks.sample --size elf-b --flops-only
+    python -m benchmarks.sample --size elf-b --device cuda --kind sde --steps 32 --compile --bf16
 
-All ways start from the same noise and must end in the same latents. The plain way asks for both heads at
-every step; beside it stands the same with the token head at the end alone. `bound` is what the ratio would be
-if nothing but matrix products took time, from the FLOPs of each way by formula.
+Both start from the same noise and must end in the same latents. The baseline computes both heads at every
+step, `one head` the token head at the end alone. `--flops-only` counts FLOPs and samples nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.peak import measured_peak
-from benchmarks.plain_network import both_heads
-from benchmarks.plain_sampling import one_head, plain_flops, plain_sample
-from benchmarks.rounds import Rounds, alternate, arguments, report
+from benchmarks.baseline.network import both_heads, latent_head_only
+from benchmarks.baseline.sampling import Forward, baseline_sample, baseline_sampling_flops
+from benchmarks.measure import Budget, Rounds, alternate, measured_peak, new_table, ratio_table, run
 from benchmarks.sizes import SIZES, Size
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.flow import LogitNormal, RectifiedPath
@@ -31,147 +31,153 @@ from elf_lightning.network.flops import sampling_flops
 from elf_lightning.sampling import Sampler, SamplingSettings, time_grid
 from elf_lightning.sampling.noise import sequence_noise
 
-PLAIN, ONE_HEAD, SAMPLER, COMPILED = "plain", "plain, one head", "sampler", "sampler, compiled"
-Way = Callable[[], tuple[Tensor, Tensor]]
+BASELINE, ONE_HEAD, OURS = "baseline", "baseline, one head", "ours"
+COMPILED, GRAPHS = "ours, compiled", "ours, compiled, CUDA graphs"
+COMPILING_SECONDS = 45.0
+"""What compiling and a few rounds take, about."""
+Sample = Callable[[], tuple[Tensor, Tensor]]
 """Samples once: latents (B, S, C) and tokens (B, S)."""
 KINDS = {
-    "without CFG": SamplingSettings(solver="sde", guidance=3.0),
-    "with CFG": SamplingSettings(solver="ode", guidance=1.0, cfg_scale=2.0),
+    "sde": SamplingSettings(solver="sde", guidance=3.0),
+    "ode with CFG": SamplingSettings(solver="ode", guidance=1.0, cfg_scale=2.0),
 }
-"""As published for text alone, and for text that answers to a condition, which here is half of the row."""
+"""The published settings for unconditional text and for text-to-text, whose condition is half a sequence."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows to sample in one batch, and how.
+    """A batch of sequences to sample from a network with random weights."""
 
-    Attributes:
-        network: what to sample from.
-        prompt: the rows.
-        settings: how many steps, and of which kind.
-    """
-
+    size: Size
+    settings: SamplingSettings
     network: ELFNetwork
     prompt: LatentPromptBatch
-    settings: SamplingSettings
 
     @classmethod
-    def of(cls, size: Size, kind: str, rows: int, steps: int, device: str) -> Case:
-        """A network of random weights, and rows whose first half is given if there is CFG."""
+    def of(cls, size: Size, kind: str, steps: int, device: str) -> Case:
+        """A random network and `size.batch_size` sequences."""
         settings = replace(KINDS[kind], steps=steps, grid="uniform")
-        network = size.network(device).eval()
         given = size.max_length // 2 if settings.cfg_scale != 1 else 0
-        mask = (torch.arange(size.max_length) < given).expand(rows, -1)
+        mask = (torch.arange(size.max_length) < given).expand(size.batch_size, -1)
         generator = torch.Generator().manual_seed(1)
-        latents = torch.randn(rows, size.max_length, size.latent_size, generator=generator) * mask[..., None]
-        ids = torch.zeros(rows, size.max_length, dtype=torch.int64)
-        return cls(network, LatentPromptBatch(torch.arange(rows), ids, mask, latents).to(device), settings)
+        latents = torch.randn(*mask.shape, size.latent_size, generator=generator) * mask[..., None]
+        prompt = LatentPromptBatch(torch.arange(len(mask)), torch.zeros(mask.shape).long(), mask, latents)
+        return cls(size, settings, size.network(device).eval(), prompt.to(device))
 
-    def plain(self, forward: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Latents and tokens of `plain_sample`, from the noise that the sampler starts from."""
+    def baseline(self, forward: Forward) -> tuple[Tensor, Tensor]:
+        """Latents and tokens of the baseline, from the noise that ours starts from."""
         path, latents = RectifiedPath(), self.prompt.latents
         noise = sequence_noise(0, self.prompt.index, latents.shape[1:], path.noise_scale, latents.device)
         times = time_grid(self.settings, LogitNormal(), 0)
-        return plain_sample(self.network, path, self.settings, self.prompt, times, noise, forward)
+        return baseline_sample(self.network, path, self.settings, self.prompt, times, noise, forward)
 
-    def sampled(self, compile: bool) -> tuple[Tensor, Tensor]:
-        """Latents and tokens of the product."""
-        sampler = Sampler(
-            self.network, RectifiedPath(), self.settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compile
-        )
-        result = sampler.sample(self.prompt, 0)
+    def ours(self, compile: bool) -> tuple[Tensor, Tensor]:
+        """Latents and tokens of our sampler."""
+        model = (self.network, RectifiedPath(), self.settings, LogitNormal())
+        result = Sampler(*model, eos_id=-1, pad_id=0, compile=compile).sample(self.prompt, 0)
         return result.latents, result.tokens
 
-    def ways(self, compile: bool) -> dict[str, Way]:
-        """All ways to sample, the baseline first."""
-        ways: dict[str, Way] = {
-            PLAIN: partial(self.plain, both_heads),
-            ONE_HEAD: partial(self.plain, one_head),
-            SAMPLER: partial(self.sampled, False),
-        }
-        return ways | ({COMPILED: partial(self.sampled, True)} if compile else {})
-
-    def flops(self, way: str) -> int:
-        """FLOPs of the whole run, by formula."""
-        passes = 2 if self.settings.cfg_scale != 1 else 1
-        rows, length = self.prompt.condition_mask.shape
-        if way in (PLAIN, ONE_HEAD):
-            return plain_flops(self.network, rows, length, self.settings.steps, passes, way == PLAIN)
-        return sampling_flops(self.network, rows, length, self.settings.steps, passes)
+    def samplers(self) -> dict[str, Sample]:
+        """Those that are not compiled, the baseline first."""
+        one_head = partial(self.baseline, latent_head_only)
+        return {
+            BASELINE: partial(self.baseline, both_heads), ONE_HEAD: one_head, OURS: partial(self.ours, False)
+        }  # fmt: skip
 
 
-def differences(ways: dict[str, Way], exact: bool) -> dict[str, dict[str, float]]:
-    """How far each way ends from the first one: largest difference of latents, and share of other tokens.
+def counted(size: Size, kind: str, steps: int) -> dict[str, int]:
+    """FLOPs of sampling a batch."""
+    passes = 1 if KINDS[kind].cfg_scale == 1 else 2
+    ours = sampling_flops(size.network("meta"), size.batch_size, size.max_length, steps, passes)
+    baseline = partial(baseline_sampling_flops, size, size.batch_size, steps, passes)
+    flops = {BASELINE: baseline(both_heads), ONE_HEAD: baseline(latent_head_only)}
+    return flops | dict.fromkeys((OURS, COMPILED, GRAPHS), ours)
+
+
+def differences(samplers: dict[str, Sample], exact: bool) -> dict[str, dict[str, float]]:
+    """How far each ends from the first: largest difference of latents, and fraction of other tokens.
 
     Raises:
         AssertionError: if they should be the same and differ by more than rounding.
     """
-    (_, baseline), *others = ways.items()
-    latents, tokens = baseline()
-    differing = {}
-    for name, way in others:
-        found, chosen = way()
+    (_, first), *others = samplers.items()
+    latents, tokens = first()
+    found = {}
+    for name, sampler in others:
+        ended, chosen = sampler()
         if exact:
-            torch.testing.assert_close(found, latents, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(ended, latents, atol=1e-3, rtol=1e-3)
             torch.testing.assert_close(chosen, tokens)
-        differing[name] = {
-            "latents": (found - latents).abs().max().item(),
-            "tokens": (chosen != tokens).float().mean().item(),
-        }
-    return differing
+        apart = (ended - latents).abs().max().item()
+        found[name] = {"latents": apart, "tokens": (chosen != tokens).float().mean().item()}
+    return found
 
 
-def case_table(title: str, case: Case, rounds: Rounds, peak: float) -> Table:
-    """One line for each way; `peak` in FLOPs a second."""
-    table = Table("", title=title)
-    for heading in ("ms a step", "tokens/s", "times plain", "bound", "of the peak"):
-        table.add_column(heading, justify="right")
-    rows, length = case.prompt.condition_mask.shape
-    for way in rounds.seconds:
-        seconds, flops = rounds.time(way).median, case.flops(way)
-        table.add_row(
-            way,
-            f"{1e3 * seconds / case.settings.steps:.2f}",
-            f"{rows * length / seconds:,.0f}",
-            str(rounds.ratio(way, PLAIN)),
-            f"{case.flops(PLAIN) / flops:.2f}",
-            f"{flops / seconds / peak:.1%}",
-        )
-    return table
+def groups(case: Case, compile: bool, cuda: bool) -> dict[str, dict[str, Sample]]:
+    """Samplers that are measured together, always beside the baseline; each group compiles anew."""
+    samplers = case.samplers()
+    pair = {BASELINE: samplers[BASELINE]}
+    compiled = [COMPILED, GRAPHS][: compile + (compile and cuda)]
+    return {"eager": samplers} | {name: pair | {name: partial(case.ours, True)} for name in compiled}
 
 
-def measure(options: argparse.Namespace) -> tuple[list[Table | str], dict[str, Any]]:
-    """Tables and records of all kinds of sampling."""
-    size, records = SIZES[options.size], {}
-    tables: list[Table | str] = []
-    rows = options.rows or size.batch_size
-    peak = measured_peak(options.device, torch.bfloat16 if options.bf16 else torch.float32)
-    for kind in KINDS:
-        case = Case.of(size, kind, rows, options.steps, options.device)
-        ways = case.ways(options.compile)
-        differing = differences(ways, exact=not options.bf16)
-        rounds = alternate(ways, options.rounds, options.device)
-        title = f"Sampling {kind}: {options.size}, {rows} rows of {size.max_length}, {options.steps} steps"
-        tables.append(case_table(title, case, rounds, peak))
-        flops = {way: case.flops(way) for way in ways}
-        records[kind] = {**rounds.record(PLAIN), "flops": flops, "differences": differing}
-    tables.append(f"peak measured: {peak / 1e9:,.0f} GFLOP/s")
-    return tables, {"rows": rows, "peak": peak, "steps": options.steps, "bf16": options.bf16, **records}
+def measure_group(
+    name: str, samplers: dict[str, Sample], options: argparse.Namespace
+) -> tuple[Rounds, dict[str, Any]]:
+    """Times of a group, and the differences of what is sampled."""
+    torch.compiler.reset()
+    graphs = torch._inductor.config.patch({"triton.cudagraphs": name == GRAPHS})
+    with graphs, torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bf16):
+        found = differences(samplers, exact=not options.bf16)
+        return alternate(samplers, options.rounds, options.device), found
 
 
-def main() -> None:
-    """Measures, prints and writes what the command line asks for."""
-    parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, help="texts in the batch (default: the size's batch)")
-    parser.add_argument("--steps", type=int, default=16, help="solver steps before decoding (default: 16)")
-    parser.add_argument("--compile", action="store_true", help="measure the compiled sampler too")
-    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    options = parser.parse_args()
-    mixed = torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bf16)
-    with mixed:
-        tables, records = measure(options)
-    report(tables, {"size": options.size, **records}, options)
+def measure_kind(
+    kind: str, size: Size, options: argparse.Namespace, budget: Budget
+) -> tuple[list[Table], dict[str, Any]]:
+    """All groups of one kind of sampling."""
+    flops, steps, device = counted(size, kind, options.steps), options.steps, torch.device(options.device)
+    title = f"{kind}: {options.size}, {size.batch_size} sequences of {size.max_length}, {steps} steps"
+    tables, record = [new_table(title, "FLOPs", "GFLOPs", "times ours")], dict[str, Any](flops=flops)
+    for name in (BASELINE, ONE_HEAD, OURS):
+        tables[0].add_row(name, f"{flops[name] / 1e9:,.1f}", f"{flops[name] / flops[OURS]:.2f}")
+    if options.flops_only:
+        return tables, record
+    peak = measured_peak(device, torch.bfloat16 if options.bf16 else torch.float32)
+    case = Case.of(size, kind, steps, options.device)
+    for name, samplers in groups(case, options.compile, device.type == "cuda").items():
+        compiles, skip = name != "eager", name != "eager" and options.eager_only
+        if not budget.allows(f"{kind}, {name}", COMPILING_SECONDS * compiles, skip):
+            continue
+        try:
+            rounds, differing = measure_group(name, samplers, options)
+        except RuntimeError as error:  # of the compiler: the other groups can still run
+            budget.left_out.append(f"{kind}, {name}: {str(error).splitlines()[0]}")
+            continue
+        record[name] = rounds.record(BASELINE) | {"differences": differing}
+        table = ratio_table(f"{title}; ms a step", rounds, BASELINE, flops, peak, steps)
+        speeds = {one: size.batch_size / rounds.median(one) for one in samplers}
+        table.caption = ", ".join(f"{one}: {speed:.2f} texts/s" for one, speed in speeds.items())
+        tables.append(table)
+    return tables, record
 
+
+def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], dict[str, Any]]:
+    """All kinds of sampling, or the one that is asked for."""
+    size, cuda = SIZES[options.size], torch.device(options.device).type == "cuda"
+    size = replace(size, batch_size=options.batch_size or size.batch_size)
+    torch.set_float32_matmul_precision("high" if options.bf16 else "highest")
+    tables, records = list[Table](), dict[str, Any]()
+    for kind in KINDS if options.kind == "both" else [options.kind]:
+        found, records[kind] = measure_kind(kind, size, options, budget)
+        tables += found
+    memory = torch.cuda.max_memory_allocated(options.device) / 2**30 if cuda else None
+    return tables, {"batch_size": size.batch_size, "peak_gib": memory, **records}
+
+
+OPTIONS = {"batch_size": int, "steps": 16, "kind": ("both", *KINDS)}
+SWITCHES = dict.fromkeys(("compile", "eager_only", "bf16", "flops_only"), False)
+main = partial(run, measure, __doc__, **OPTIONS, **SWITCHES)
 
 if __name__ == "__main__":
     main()

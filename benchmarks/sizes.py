@@ -12,21 +12,11 @@ from elf_lightning.objectives import ELFObjective
 
 @dataclass(frozen=True)
 class Size:
-    """A network and the batches it is trained on.
+    """A network, the batches it is trained on, and its objective."""
 
-    Attributes:
-        shape: width, depth and the like.
-        latent_size: C.
-        vocabulary_size: V.
-        max_length: S, positions of a row.
-        batch_size: rows of a micro-batch.
-        encoder_layers: of the encoder that makes the latents.
-        objective: what is trained; stateless.
-    """
-
-    shape: NetworkConfig
+    config: NetworkConfig
     latent_size: int
-    vocabulary_size: int
+    vocab_size: int
     max_length: int
     batch_size: int
     encoder_layers: int = 6
@@ -35,44 +25,37 @@ class Size:
     def network(self, device: torch.device | str = "cpu", seed: int = 0) -> ELFNetwork:
         """A network of this size; equal seeds give equal weights.
 
-        The latent head, which starts at zero, is given other values: what is behind it would have no
-        gradient.
+        The latent head starts at zero, and then nothing behind it would have a gradient: it is given other
+        values. On the device `meta` the network has shapes and no weights.
         """
-        generator = torch.Generator().manual_seed(seed)
-        network = ELFNetwork(
-            self.shape, self.latent_size, self.vocabulary_size, self.max_length, generator=generator
-        )
+        kind = torch.device(device).type
+        generator = None if kind == "meta" else torch.Generator().manual_seed(seed)
+        with torch.device("meta" if kind == "meta" else "cpu"):
+            network = ELFNetwork(self.config, self.latent_size, self.vocab_size, self.max_length, generator)
         torch.nn.init.normal_(network.latent_head.linear.weight, std=0.02, generator=generator)
-        return network.to(device)
+        return network if kind in ("cpu", "meta") else network.to(device)
 
 
 def _published(preset: str, batch_size: int) -> Size:
-    """A published size with T5-small's latents and pieces."""
-    return Size(
-        PRESETS[preset], latent_size=512, vocabulary_size=32_100, max_length=1024, batch_size=batch_size
-    )
+    """A published size with the latents and the vocabulary of T5-small."""
+    return Size(PRESETS[preset], 512, vocab_size=32_100, max_length=1024, batch_size=batch_size)
 
 
 SIZES = {
     "tiny": Size(
         NetworkConfig(hidden_size=32, depth=2, num_heads=2, bottleneck_size=16),
         latent_size=24,
-        vocabulary_size=200,
+        vocab_size=200,
         max_length=16,
         batch_size=8,
         encoder_layers=1,
     ),
     "quickstart": Size(
         NetworkConfig(
-            hidden_size=128,
-            depth=4,
-            num_heads=4,
-            num_time_tokens=2,
-            num_guidance_tokens=2,
-            num_mode_tokens=2,
+            hidden_size=128, depth=4, num_heads=4, num_time_tokens=2, num_guidance_tokens=2, num_mode_tokens=2
         ),
         latent_size=384,
-        vocabulary_size=7_713,
+        vocab_size=7_713,
         max_length=64,
         batch_size=32,
         encoder_layers=4,
@@ -82,4 +65,4 @@ SIZES = {
     "elf-m": _published("elf-m", 32),
     "elf-l": _published("elf-l", 16),
 }
-"""`quickstart` is that of `conf/quickstart.yaml`, with as many pieces as its corpus has."""
+"""`quickstart` is `conf/quickstart.yaml`, with the size of its corpus's vocabulary."""

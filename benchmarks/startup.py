@@ -1,9 +1,8 @@
-"""How long commands take to say the first thing, beside the import of torch, which all real work waits for.
+"""Time until commands say something, beside the import of torch, which all real work waits for.
 
     python -m benchmarks.startup --rounds 9 --json startup.json
 
-Each is run as a process of its own, in turn with the others. The last line is what no training command can be
-faster than: Lightning and its command line parser, imported.
+Each is a process of its own. Importing Lightning and its parser is a lower bound for training commands.
 """
 
 from __future__ import annotations
@@ -14,24 +13,22 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks.rounds import Rounds, alternate, report, rounds_table
+from rich.table import Table
+
+from benchmarks.measure import Budget, alternate, ratio_table, run
 
 TORCH = "import torch"
-_BIN = Path(sys.executable).parent
-COMMANDS: dict[str, Sequence[str | Path]] = {
-    TORCH: (sys.executable, "-c", "import torch"),
-    "import elf_lightning": (sys.executable, "-c", "import elf_lightning"),
-    "from elf_lightning import ELF": (sys.executable, "-c", "from elf_lightning import ELF"),
-    "elf --help": (_BIN / "elf", "--help"),
-    "elf sample --help": (_BIN / "elf", "sample", "--help"),
-    "lightning fit --help": (_BIN / "lightning", "fit", "--help"),
-    "import lightning.pytorch.cli": (sys.executable, "-c", "import lightning.pytorch.cli"),
+_IMPORTS = (TORCH, "import elf_lightning", "from elf_lightning import ELF", "import lightning.pytorch.cli")
+_COMMANDS = ("elf --help", "elf sample --help", "lightning fit --help")
+COMMANDS: dict[str, list[str]] = {line: [sys.executable, "-c", line] for line in _IMPORTS} | {
+    line: [str(Path(sys.executable).parent / line.split()[0]), *line.split()[1:]] for line in _COMMANDS
 }
 
 
-def run(command: Sequence[str | Path]) -> None:
-    """Runs a command to its end.
+def execute(command: Sequence[str]) -> None:
+    """Run a command to its end.
 
     Raises:
         subprocess.CalledProcessError: if it fails.
@@ -39,24 +36,15 @@ def run(command: Sequence[str | Path]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def measure(rounds: int) -> Rounds:
+def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[str, Any]]:
     """All commands in turn, after one round that fills the caches."""
-    return alternate({name: partial(run, command) for name, command in COMMANDS.items()}, rounds)
+    functions = {name: partial(execute, command) for name, command in COMMANDS.items()}
+    rounds = alternate(functions, options.rounds)
+    table = ratio_table("Start-up; above 1 is faster than importing torch", rounds, TORCH)
+    return [table], {"startup": rounds.record(TORCH)}
 
 
-def main() -> None:
-    """Measures, prints and writes what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=9, help="times that each command is run (default: 9)")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    options = parser.parse_args()
-    rounds = measure(options.rounds)
-    options.device = "cpu"
-    table = rounds_table("Start-up; `times` above 1 is faster than importing torch", rounds, TORCH)
-    report([table], {"startup": rounds.record(TORCH)}, options)
-
+main = partial(run, measure, __doc__, rounds=9)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Measurements that need a GPU, each as one script. README.md beside this file says how to run them."""
+"""Measurements on GPUs; README.md beside this file says how to run them."""
 
 from importlib.util import find_spec
 
@@ -8,25 +8,31 @@ NEEDED = {
     "transformers": "transformers",
     "rich": "rich",
     "muon": "muon-optimizer",
+    "lazy_loader": "lazy_loader",
     "elf_lightning": "elf-lightning (PYTHONPATH=src)",
 }
-"""What all scripts import: module -> package."""
+"""What all scripts import, by module."""
+COMMANDS_NEED = {
+    "lightning": "lightning",
+    "jsonargparse": "jsonargparse",
+    "docstring_parser": "docstring-parser",
+    "datasets": "datasets",
+    "torchmetrics": "torchmetrics",
+}
+"""What the commands of the package need besides, for `run` and `ranks`."""
 
 
 def require(needed: dict[str, str]) -> None:
-    """End with one line that names all packages that are not there.
-
-    Args:
-        needed: module -> package.
+    """Name all packages that are missing, of those `needed` by module.
 
     Raises:
-        SystemExit: if there is any.
+        SystemExit: in one line, if there are any.
     """
     missing = sorted(package for module, package in needed.items() if find_spec(module) is None)
     if missing:
         raise SystemExit(
-            f"not installed: {', '.join(missing)}; pure-Python ones can be carried along, "
-            "see benchmarks/gpu/README.md"
+            f"not installed: {', '.join(missing)}; carry them along with "
+            f"`python -m benchmarks.gpu.pack --packages {' '.join(missing)}` (benchmarks/gpu/README.md)"
         )
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu.ranks` has the ranks of a run do."""
+"""A callback for the runs of `benchmarks.gpu.ranks`."""
 
 from __future__ import annotations
 
@@ -6,32 +6,26 @@ import hashlib
 import json
 import os
 import signal
-from typing import Any
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elf_lightning.batch import TokenBatch
 
 
-class RowRecord(Callback):
-    """Writes down which rows each step trains on; the last rank may be killed before one.
-
-    Args:
-        path: beginning of the files' names; each rank has its own.
-        kill_at: the step before which the last rank is killed; None lets it live.
-    """
+class SequenceRecord(Callback):
+    """Records which sequences each step trains on, in `PATH-RANK.jsonl`; kills the last rank at `kill_at`."""
 
     def __init__(self, path: str, kill_at: int | None = None) -> None:
-        self.path = path
-        self.kill_at = kill_at
+        self.path, self.kill_at = path, kill_at
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
-    ) -> Any:
-        """Add a line."""
+    ) -> None:
+        """Add a line to the rank's file."""
         rank, step = trainer.global_rank, trainer.global_step
         digest = hashlib.sha256(batch.input_ids.cpu().numpy().tobytes()).hexdigest()
-        with open(f"{self.path}-{rank}.jsonl", "a") as file:  # noqa: PTH123 - a name's beginning, no folder
-            file.write(json.dumps({"step": step, "rows": digest}) + "\n")
+        with Path(f"{self.path}-{rank}.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "sequences": digest}) + "\n")
         if step == self.kill_at and rank == trainer.world_size - 1:
             os.kill(os.getpid(), signal.SIGKILL)

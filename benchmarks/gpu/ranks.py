@@ -1,13 +1,13 @@
-"""What several processes of the product owe their user: its own commands, under torchrun, on a small model.
+"""The promises to a user of several GPUs: the package's own commands under torchrun, on a small model.
 
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.ranks --ranks 2 --json ranks.json
 
+- A killed rank ends the job within a time limit, with a message that says so.
+- The run then resumes with the sequences, the order and the weights of a run that was never stopped.
 - `test` on all ranks gives the texts and metrics of a single one.
-- A rank that is killed in mid-run ends the job within a limit, with a message that says so.
-- The run then resumes with the rows, in the order, and to the weights of a run that was never stopped.
 
-Model, scoring model and text are made up on the spot. Needs Lightning, jsonargparse, docstring-parser and datasets;
-README.md beside this file says how to carry them along. Ends with status 1 where a promise is not kept.
+Encoder, scoring model and text are made up. Needs what the commands need (README.md). Ends with status 1
+where a promise is not kept.
 """
 
 from __future__ import annotations
@@ -27,17 +27,10 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from benchmarks.gpu import require
+from benchmarks.gpu import COMMANDS_NEED, require
 from benchmarks.gpu.scaling import ENVIRONMENT, torchrun
-from benchmarks.rounds import report
+from benchmarks.measure import Budget, run
 
-NEEDED = {
-    "lightning": "lightning",
-    "jsonargparse": "jsonargparse",
-    "docstring_parser": "docstring-parser",
-    "datasets": "datasets",
-    "torchmetrics": "torchmetrics",
-}
 WORDS = [f"{start}{end}" for start in "bdgklmnprst" for end in ("a", "el", "o", "ur")]
 STEPS, KILLED_AT, SAVED_EVERY = 6, 5, 2
 LIMIT_SECONDS = 300.0
@@ -47,113 +40,90 @@ KILLED = re.compile(r"(?i)sig(nal )?(kill|9)|code -9|exitcode\s*: -9")
 
 @dataclass(frozen=True)
 class World:
-    """A folder with an encoder, a scoring model and a text, all made up.
-
-    Attributes:
-        folder: theirs, and that of the runs.
-        accelerator: `gpu` or `cpu`, as the Trainer calls it.
-    """
+    """A folder with a made-up encoder, scoring model and text; `accelerator` is `gpu` or `cpu`."""
 
     folder: Path
     accelerator: str
 
-    @classmethod
-    def made(cls, folder: Path, accelerator: str) -> World:
-        """Write it."""
+    def __post_init__(self) -> None:
         from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5EncoderModel
 
         torch.manual_seed(0)
-        size = save_words(folder / "encoder")
-        encoder = T5Config(vocab_size=size, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
-        T5EncoderModel(encoder).save_pretrained(folder / "encoder")
-        size = save_words(folder / "scoring_model")
-        scoring_model = GPT2Config(vocab_size=size, n_positions=64, n_embd=16, n_layer=1, n_head=2)
-        GPT2LMHeadModel(scoring_model).save_pretrained(folder / "scoring_model")
+        encoder, scoring_model = self.folder / "encoder", self.folder / "scoring_model"
+        size = {"vocab_size": save_words(encoder)}
+        t5 = T5Config(**size, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+        T5EncoderModel(t5).save_pretrained(encoder)
+        save_words(scoring_model)
+        gpt2 = GPT2Config(**size, n_positions=64, n_embd=16, n_layer=1, n_head=2)
+        GPT2LMHeadModel(gpt2).save_pretrained(scoring_model)
         drawn = random.Random(0)
         lines = ["".join(f"{word} " for word in drawn.choices(WORDS, k=7)) for _ in range(80)]
-        (folder / "lines.txt").write_text("\n".join(lines))
-        return cls(folder, accelerator)
+        (self.folder / "lines.txt").write_text("\n".join(lines))
 
-    def settings(self, name: str, ranks: int, **more: Any) -> dict[str, Any]:
-        """Of a run, by dotted name."""
-        source = {"path": str(self.folder / "lines.txt"), "document": "line", "validation_fraction": 0.2}
-        hooks = {"path": str(self.folder / name), "kill_at": more.pop("kill_at", None)}
-        return {
-            "trainer.default_root_dir": str(self.folder / name),
-            "trainer.accelerator": self.accelerator,
-            "trainer.devices": ranks,
-            "trainer.strategy": "ddp" if ranks > 1 else "auto",
-            "trainer.max_steps": STEPS,
-            "trainer.check_val_every_n_epoch": None,
-            "trainer.val_check_interval": SAVED_EVERY,
-            "trainer.enable_progress_bar": False,
-            "trainer.logger": False,
-            "trainer.callbacks": [
+    def config(self, name: str, ranks: int, kill_at: int | None = None) -> dict[str, Any]:
+        """The configuration of a run."""
+        folder = str(self.folder)
+        source = {"path": f"{folder}/lines.txt", "document": "line", "validation_fraction": 0.2}
+        record = {"path": f"{folder}/{name}", "kill_at": kill_at}
+        encoder = {"name_or_path": f"{folder}/encoder"}
+        trainer = {
+            "default_root_dir": f"{folder}/{name}", "accelerator": self.accelerator, "devices": ranks,
+            "strategy": "ddp" if ranks > 1 else "auto", "max_steps": STEPS, "check_val_every_n_epoch": None,
+            "val_check_interval": SAVED_EVERY, "enable_progress_bar": False, "logger": False,
+            "callbacks": [
                 {"class_path": "elf_lightning.callbacks.EMA"},
-                {"class_path": "benchmarks.gpu.rank_hooks.RowRecord", "init_args": hooks},
+                {"class_path": "benchmarks.gpu.rank_hooks.SequenceRecord", "init_args": record},
             ],
-            "data.source": {"class_path": "TextFiles", "init_args": source},
-            "data.encoder": {
-                "class_path": "PretrainedEncoder",
-                "init_args": {"name_or_path": str(self.folder / "encoder")},
-            },
-            "data.max_length": 8,
-            "data.batch_size": 4,
-            "data.global_batch_size": 4 * ranks,
-            "data.cache_dir": str(self.folder / "cache"),
-            "model.network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
-            "model.optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
-            "model.sampling.steps": 4,
-            "model.evaluation": {
-                "num_samples": 5,
-                "seeds": [0],
-                "scoring_model": {"name": str(self.folder / "scoring_model"), "context_length": 32},
-            },
-            **more,
+        }  # fmt: skip
+        data = {
+            "source": {"class_path": "TextFiles", "init_args": source},
+            "encoder": {"class_path": "PretrainedEncoder", "init_args": encoder},
+            "max_length": 8, "batch_size": 4, "global_batch_size": 4 * ranks, "cache_dir": f"{folder}/cache",
+        }  # fmt: skip
+        scoring_model = {"name": f"{folder}/scoring_model", "context_length": 32}
+        model = {
+            "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
+            "optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
+            "sampling": {"steps": 4},
+            "evaluation": {"num_samples": 5, "seeds": [0], "scoring_model": scoring_model},
         }
+        return {"trainer": trainer, "data": data, "model": model}
 
-    def command(self, command: str, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-        """Run a command of the product; its output is in `stdout`."""
-        file = self.folder / "settings.json"
-        nested: dict[str, Any] = {}
-        for name, value in settings.items():
-            *groups, last = name.split(".")
-            place = nested
-            for group in groups:
-                place = place.setdefault(group, {})
-            place[last] = value
-        file.write_text(json.dumps(nested))
+    def command(
+        self, command: str, name: str, ranks: int, checkpoint: Path | None = None, kill_at: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the package on a run's configuration; its output is in `stdout`."""
+        file = self.folder / "config.json"
+        file.write_text(json.dumps(self.config(name, ranks, kill_at)))
+        words = ["--config", str(file), *([] if checkpoint is None else ["--ckpt_path", str(checkpoint)])]
         return subprocess.run(
-            torchrun(settings["trainer.devices"], "elf_lightning", command, "--config", str(file)),
+            torchrun(ranks, "elf_lightning", command, *words),
             env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=LIMIT_SECONDS, check=False,
         )  # fmt: skip
 
-    def done(self, command: str, settings: dict[str, Any]) -> None:
+    def done(self, command: str, name: str, ranks: int, checkpoint: Path | None = None) -> None:
         """Run a command that must succeed.
 
         Raises:
-            SystemExit: with the end of its output, if it does not.
+            SystemExit: with the end of its output, if it fails.
         """
-        ended = self.command(command, settings)
+        ended = self.command(command, name, ranks, checkpoint)
         if ended.returncode:
             raise SystemExit(f"{command} ended with {ended.returncode}:\n{ended.stdout[-3000:]}")
 
     def checkpoint(self, name: str) -> Path:
-        """The newest of a run."""
+        """The newest checkpoint of a run."""
         return self.folder / name / "checkpoints" / "last.ckpt"
 
-    def rows(self, name: str, ranks: int) -> dict[tuple[int, int], str]:
-        """What each rank trained on, (rank, step) -> digest of the rows; the last time counts."""
-        found: dict[tuple[int, int], str] = {}
-        for rank in range(ranks):
-            lines = (self.folder / f"{name}-{rank}.jsonl").read_text().splitlines()
-            found |= {(rank, line["step"]): line["rows"] for line in map(json.loads, lines)}
-        return found
+    def lines(self, file: str) -> list[dict[str, Any]]:
+        """The lines of a file of results."""
+        return [json.loads(line) for line in (self.folder / file).read_text().splitlines()]
 
-    def lines(self, name: str, file: str) -> list[dict[str, Any]]:
-        """The rows of a file of results."""
-        return [json.loads(line) for line in (self.folder / name / file).read_text().splitlines()]
+    def sequences(self, name: str, ranks: int) -> dict[tuple[int, int], str]:
+        """Digest of the sequences of each (rank, step); of a repeated step, the last."""
+        lines = [(rank, line) for rank in range(ranks) for line in self.lines(f"{name}-{rank}.jsonl")]
+        return {(rank, line["step"]): line["sequences"] for rank, line in lines}
 
 
 def save_words(folder: Path) -> int:
@@ -161,86 +131,79 @@ def save_words(folder: Path) -> int:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = {piece: number for number, piece in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    known = {token: number for number, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
     words = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
-    tokenizer.save_pretrained(folder)
+    ).save_pretrained(folder)
     return len(known)
 
 
 def killed(world: World, ranks: int) -> dict[str, Any]:
-    """A run of which the last rank is killed in mid-run, and how it ended."""
-    ended = world.command("fit", world.settings("killed", ranks, kill_at=KILLED_AT))
-    at = (world.folder / f"killed-{ranks - 1}.jsonl").stat().st_mtime
-    told = [line.strip() for line in ended.stdout.splitlines() if KILLED.search(line)]
+    """How a run ends whose last rank is killed."""
+    ended = world.command("fit", "killed", ranks, kill_at=KILLED_AT)
+    record = world.folder / f"killed-{ranks - 1}.jsonl"
+    if not record.is_file():
+        raise SystemExit(f"fit ended with {ended.returncode} before the first step:\n{ended.stdout[-3000:]}")
+    messages = [line.strip() for line in ended.stdout.splitlines() if KILLED.search(line)]
     return {
         "status": ended.returncode,
-        "seconds_until_the_end": time.time() - at,
-        "message": told[0] if told else ended.stdout[-500:],
-        "kept": ended.returncode != 0 and bool(told),
+        "seconds_until_the_end": time.time() - record.stat().st_mtime,
+        "message": messages[0] if messages else ended.stdout[-500:],
+        "kept": ended.returncode != 0 and bool(messages),
     }
 
 
 def resumed(world: World, ranks: int) -> dict[str, Any]:
-    """The killed run, gone on with, beside one that was never stopped."""
-    world.done("fit", world.settings("whole", ranks))
-    world.done("fit", world.settings("killed", ranks, ckpt_path=str(world.checkpoint("killed"))))
-    names = ("state_dict", "current_model_state")
+    """The killed run after resuming, beside one that was never stopped."""
+    world.done("fit", "whole", ranks)
+    world.done("fit", "killed", ranks, world.checkpoint("killed"))
     whole, again = (
         torch.load(world.checkpoint(name), weights_only=True, map_location="cpu")
         for name in ("whole", "killed")
     )
     differences = [
         (again[name][key] - value).abs().max().item()
-        for name in names
+        for name in ("state_dict", "current_model_state")
         for key, value in whole[name].items()
         if value.is_floating_point()
     ]
-    same_rows = world.rows("whole", ranks) == world.rows("killed", ranks)
-    same_step = whole["global_step"] == again["global_step"] == STEPS
+    same_sequences = world.sequences("whole", ranks) == world.sequences("killed", ranks)
     return {
-        "same_rows_in_order": same_rows,
+        "same_sequences_in_order": same_sequences,
         "largest_difference_of_weights": max(differences),
-        "kept": same_rows and same_step,
+        "kept": same_sequences and whole["global_step"] == again["global_step"] == STEPS,
     }
 
 
 def evaluated(world: World, ranks: int) -> dict[str, Any]:
-    """`test` on one rank and on all."""
-    checkpoint = {"ckpt_path": str(world.checkpoint("whole"))}
+    """`test` on one rank and on all ranks."""
     for name, number in (("one", 1), ("all", ranks)):
-        world.done("test", world.settings(name, number, **checkpoint))
-    one, every = (world.lines(name, "metrics.jsonl")[0]["metrics"] for name in ("one", "all"))
-    texts = [[row["text"] for row in world.lines(name, "samples.jsonl")] for name in ("one", "all")]
+        world.done("test", name, number, world.checkpoint("whole"))
+    one, every = (world.lines(f"{name}/metrics.jsonl")[0]["metrics"] for name in ("one", "all"))
+    texts = [[line["text"] for line in world.lines(f"{name}/samples.jsonl")] for name in ("one", "all")]
     apart = {name: abs(every[name]["mean"] - value["mean"]) for name, value in one.items()}
     same = all(apart[name] <= 1e-5 * (1 + abs(value["mean"])) for name, value in one.items())
     return {"same_texts": texts[0] == texts[1], "differences": apart, "kept": same and texts[0] == texts[1]}
 
 
-def main() -> None:
-    """Try all promises, and report."""
-    require(NEEDED)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--device", default="cuda", help="cuda or cpu")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
-    options = parser.parse_args()
-    table = Table("promise", "kept", title=f"{options.ranks} ranks")
-    results: dict[str, Any] = {}
+def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[str, Any]]:
+    """All promises."""
+    table, results = Table("promise", "kept", title=f"{options.ranks} ranks"), dict[str, Any]()
     with TemporaryDirectory() as folder:
-        world = World.made(Path(folder), "cpu" if options.device == "cpu" else "gpu")
+        world = World(Path(folder), "cpu" if options.device == "cpu" else "gpu")
         for promise in (killed, resumed, evaluated):
-            result = promise(world, options.ranks)
-            results[promise.__name__] = result
-            print(f"{promise.__name__}: {json.dumps(result)}", flush=True)
-            table.add_row(promise.__name__, str(result["kept"]))
-    report([table], results, options)
-    raise SystemExit(0 if all(result["kept"] for result in results.values()) else 1)
+            results[promise.__name__] = found = promise(world, options.ranks)
+            print(f"{promise.__name__}: {json.dumps(found)}", flush=True)
+            table.add_row(promise.__name__, str(found["kept"]))
+    return [table], {**results, "passed": all(found["kept"] for found in results.values())}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    require(COMMANDS_NEED)
+    run(measure, __doc__, "tiny", "cuda", ranks=2)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""The recorded golden values, computed again on any device, and how far from them the results are."""
+"""Golden values computed again on any device, and their errors."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors import safe_open
@@ -17,37 +19,20 @@ from elf_lightning.metrics.scoring_model import counted_targets, token_nll
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import Draws, ELFObjective
 from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
-from elf_lightning.sampling import Sampler, SamplingSettings, integrate
-from elf_lightning.sampling.decode import decode_tokens
+from elf_lightning.sampling import Sampler, SamplingSettings, Step
+from elf_lightning.sampling.decode import shift_left
 
 Pairs = Iterator[tuple[Tensor, Tensor]]
-"""Results beside recorded values."""
-SHAPE_NAMES = {
-    "bottleneck_size": "bottleneck_dim",
-    "num_guidance_tokens": "num_self_cond_cfg_tokens",
-    "num_mode_tokens": "num_model_mode_tokens",
-}
-"""Our names of sizes -> the recorded ones, where they differ."""
-DRAW_NAMES = {
-    "guidance": "self_cond_cfg_scale",
-    "decode_mix": "decoder_lambda",
-    "decode_noise": "decoder_noise_unit",
-    "t": "t",
-    "noise": "noise",
-}
-"""Our names of draws -> the recorded ones."""
+"""Results with the recorded values."""
+SIZE_NAMES = {"bottleneck_size": "bottleneck_dim", "num_mode_tokens": "num_model_mode_tokens"}
+SIZE_NAMES |= {"num_guidance_tokens": "num_self_cond_cfg_tokens"}
+DRAW_NAMES = {"guidance": "self_cond_cfg_scale", "decode_mix": "decoder_lambda", "t": "t", "noise": "noise"}
+DRAW_NAMES |= {"decode_noise": "decoder_noise_unit"}
+"""Our names of sizes and draws, and the recorded ones."""
 
 
 class Recording(dict[str, Tensor]):
-    """One golden file on a device.
-
-    Args:
-        path: the file.
-        device: where its arrays go.
-
-    Attributes:
-        settings: what it was recorded under.
-    """
+    """The arrays of one golden file on a device, and the `settings` with which it was recorded."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
         with safe_open(path, "pt", device=str(device)) as file:
@@ -64,10 +49,9 @@ def recorded_network(folder: Path, device: torch.device) -> ELFNetwork:
     """The network of the recordings, with its weights."""
     sizes = json.loads((folder / "config.json").read_text())["network"]
     shared = ("hidden_size", "depth", "num_heads", "mlp_ratio", "num_time_tokens")
-    shape = NetworkConfig(
-        **{name: sizes[name] for name in shared}, **{ours: sizes[name] for ours, name in SHAPE_NAMES.items()}
-    )
-    network = ELFNetwork(shape, sizes["text_encoder_dim"], sizes["vocab_size"], sizes["max_length"])
+    renamed = {ours: sizes[name] for ours, name in SIZE_NAMES.items()}
+    config = NetworkConfig(**{name: sizes[name] for name in shared}, **renamed)
+    network = ELFNetwork(config, sizes["text_encoder_dim"], sizes["vocab_size"], sizes["max_length"])
     weights = Recording(folder / "network.safetensors", device).group("params")
     network.load_state_dict(from_official(weights))
     return network.to(device)
@@ -75,7 +59,7 @@ def recorded_network(folder: Path, device: torch.device) -> ELFNetwork:
 
 @torch.no_grad()
 def network_outputs(run: Recording, network: ELFNetwork) -> Pairs:
-    """Both heads in every mode, with and without a mask, and past the self-conditioning layer."""
+    """Both heads in every mode, with and without a mask, and without the self-conditioning layer."""
     z, self_cond = run["x"].chunk(2, dim=-1)
     gate, times, guidance = run["decoder_gate"], run["t"], run["self_cond_cfg_scale"]
     gates = {"denoise": torch.zeros_like(gate), "decode": torch.ones_like(gate)}
@@ -90,18 +74,18 @@ def network_outputs(run: Recording, network: ELFNetwork) -> Pairs:
 
 
 def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float, all_count: bool) -> Pairs:
-    """Losses and every gradient of a step; rows go into mode order first."""
+    """Losses and every gradient of a step, after sorting the sequences by mode."""
     decode = run["draw/decoder_rows"].bool()
     self_cond = run["draw/use_self_cond"].bool() & ~decode
     order = (2 - self_cond.int() - 2 * decode.int()).argsort(stable=True)
-    rows = {name: value[order] for name, value in run.items() if value.shape[:1] == order.shape}
-    condition, attention = rows["in/cond_seq_mask"].bool(), rows["in/attention_mask"].bool()
-    counting = (torch.ones_like(attention) if all_count else attention) & ~condition
+    sorted_run = {name: value[order] for name, value in run.items() if value.shape[:1] == order.shape}
+    condition, attention = sorted_run["in/cond_seq_mask"].bool(), sorted_run["in/attention_mask"].bool()
+    loss_mask = (torch.ones_like(attention) if all_count else attention) & ~condition
     batch = LatentBatch(
-        rows["in/input_ids"], attention, condition, counting,
-        rows["in/label_drop_mask"].bool(), rows["out/x0_before_label_drop"],
+        sorted_run["in/input_ids"], attention, condition, loss_mask,
+        sorted_run["in/label_drop_mask"].bool(), sorted_run["out/x0_before_label_drop"],
     )  # fmt: skip
-    drawn = {ours: rows[f"draw/{name}"] for ours, name in DRAW_NAMES.items()}
+    drawn = {ours: sorted_run[f"draw/{name}"] for ours, name in DRAW_NAMES.items()}
     draws = Draws(**drawn, num_decode=int(decode.sum()), num_self_cond=int(self_cond.sum()))
     network.zero_grad()
     losses = ELFObjective(decode_noise_scale=decode_noise_scale)(network, batch, draws)
@@ -113,31 +97,27 @@ def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float
         yield grads[name], recorded
 
 
-@torch.no_grad()
 def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
-    """The whole trajectory, and its tokens."""
-    said, times = run.settings, run["in/t_steps"].tolist()
+    """The whole trajectory and its tokens, from the recorded noise."""
+    recorded, start = run.settings, run["in/z0"]
     settings = SamplingSettings(
-        solver="sde" if said["method"] == "sde" else "ode", times=times, gamma=float(said["gamma"]),
-        guidance=float(said["self_cond_cfg_scale"]), cfg_scale=float(said["cfg_scale"]),
+        solver="sde" if recorded["method"] == "sde" else "ode", times=run["in/t_steps"].tolist(),
+        gamma=float(recorded["gamma"]), guidance=float(recorded["self_cond_cfg_scale"]),
+        cfg_scale=float(recorded["cfg_scale"]),
     )  # fmt: skip
-    path = RectifiedPath(float(said["noise_scale"]), float(said["t_eps"]))
-    start = run["in/z0"]
-    nothing = torch.zeros_like(start)
-    mask = run.get("in/cond_seq_mask", nothing[..., 0]).bool()
+    path = RectifiedPath(float(recorded["noise_scale"]), float(recorded["t_eps"]))
+    mask = run.get("in/cond_seq_mask", torch.zeros_like(start[..., 0])).bool()
     ids = torch.zeros_like(mask, dtype=torch.int64)
-    prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", nothing))
-    field = Sampler(network, path, settings, LogitNormal(), eos_id=1, pad_id=0)._field(prompt)
-    noise = iter(path.noise_scale * run.get("in/unit_noise", nothing))
-    way: list[tuple[Tensor, Tensor]] = []
-    z = integrate(
-        field, field.clamp(start), times, settings.build_solver(), lambda: next(noise),
-        lambda number, t, z: way.append((z, field.x_hat)),
-    )  # fmt: skip
-    yield torch.stack([z for z, _ in way]), run["out/z_trajectory"]
-    yield torch.stack([x_hat for _, x_hat in way]), run["out/x_trajectory"]
-    yield z, run["out/z_final"]
-    yield decode_tokens(network, z, settings, [torch.Generator()] * len(z)), run["out/tokens"]
+    prompt = LatentPromptBatch(ids[:, 0], ids, mask, run.get("in/cond_seq", torch.zeros_like(start)))
+    sampler = Sampler(network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled)
+    noise = iter([start, *(path.noise_scale * run.get("in/unit_noise", start[:0]))])
+    steps: list[Step] = []
+    with patch("elf_lightning.sampling.sampler.sequence_noise", lambda *_: lambda: next(noise)):
+        result = sampler.sample(prompt, 0, on_step=steps.append)
+    yield torch.stack([step.latents for step in steps]), run["out/z_trajectory"]
+    yield torch.stack([step.estimate for step in steps]), run["out/x_trajectory"]
+    yield result.latents, run["out/z_final"]
+    yield result.tokens, shift_left(run["out/tokens"], mask.sum(dim=1), pad_id=0)
 
 
 def muon_steps(run: Recording, clipping: str) -> Pairs:
@@ -159,7 +139,7 @@ def muon_steps(run: Recording, clipping: str) -> Pairs:
 
 
 def generative_perplexity(run: Recording) -> Pairs:
-    """Token likelihoods, which of them count, and the corpus's perplexity."""
+    """Token likelihoods, the tokens that count, and the perplexity of the corpus."""
     ids = run["input_ids"]
     nll = token_nll(run["logits"], ids)
     counted = counted_targets(ids, run["attention_mask"], int(run.settings["eos_token_id"]))
@@ -169,22 +149,22 @@ def generative_perplexity(run: Recording) -> Pairs:
 
 
 def replays(network: ELFNetwork, compiled: bool = False) -> dict[str, Callable[[Recording], Pairs]]:
-    """What each golden file is replayed by; arithmetic alone, so `collate` has none."""
+    """The replay of each golden file; `collate` has none, since it computes nothing on a device."""
     samplings = ("sample_ode", "sample_sde", "sample_cond_cfg", "sample_cond_sde")
     return {
         "network": lambda run: network_outputs(run, network),
         "train_uncond": lambda run: training_step(run, network, 5.0, all_count=False),
         "train_cond": lambda run: training_step(run, network, 1.0, all_count=True),
         **{stem: lambda run: sampling_run(run, network, compiled) for stem in samplings},
-        "muon_optax": lambda run: (pair for way in ("clip", "noclip") for pair in muon_steps(run, way)),
+        "muon_optax": lambda run: itertools.chain(muon_steps(run, "clip"), muon_steps(run, "noclip")),
         "generative_perplexity": generative_perplexity,
     }
 
 
-def error(pairs: Pairs) -> float:
+def max_error(pairs: Pairs) -> float:
     """The largest `|result - recorded| / (1 + |recorded|)`; infinite where whole numbers differ.
 
-    Shapes must be equal, and not a number is infinitely wrong.
+    Infinite for other shapes and for NaN as well.
     """
     worst = 0.0
     for result, recorded in pairs:

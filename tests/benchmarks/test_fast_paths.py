@@ -1,38 +1,47 @@
-"""Every fast path, alone, comes to what the plain way does."""
+"""Every fast path gives what stands in its place without it."""
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
-from benchmarks.fast_paths import FastPath, fast_paths
+from benchmarks.fast_paths import OURS, WITHOUT, main, stepping
 from benchmarks.sizes import SIZES
+from torch import Tensor
+from torch.testing import assert_close
 
-from benchmarks import fast_paths as benchmark
+from benchmarks import fast_paths
 
-PATHS = list(fast_paths(SIZES["tiny"], torch.device("cpu")))
-
-
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
-def test_both_ways_agree(path: FastPath) -> None:
-    path.check()
+CPU = torch.device("cpu")
 
 
-def test_a_difference_is_seen() -> None:
+def stepped(name: str) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Loss, weights and averages after two steps."""
+    training, step = stepping(SIZES["tiny"], CPU, name)
+    step()
+    return step(), list(training.network.parameters()), training.averages
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_steps_end_in_the_same_weights_without_it(name: str) -> None:
+    assert_close(stepped(name), stepped(OURS), rtol=1e-3, atol=1e-5)
+
+
+def test_a_replacement_that_differs_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = patch.object(fast_paths.attention, "rotate", lambda x, rotary: 2 * x)
+    monkeypatch.setitem(WITHOUT, "double", double)
     with pytest.raises(AssertionError):
-        FastPath("two and three", lambda: torch.tensor(2.0), lambda: torch.tensor(3.0)).check()
+        assert_close(stepped("double"), stepped(OURS), rtol=1e-3, atol=1e-5)
 
 
-def test_the_benchmark_writes_what_it_prints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_whole_steps_are_compared(
+    run_measured: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "fast_paths.json"
-    monkeypatch.setattr(sys, "argv", f"fast_paths --size tiny --rounds 2 --json {file}".split())
-    benchmark.main()
-    written = json.loads(file.read_text())["paths"]
-    assert list(written) == [path.name for path in PATHS]
-    assert all(way["fast"]["times_plain"]["median"] > 0 for way in written.values())
-    assert "RMS norm" in capsys.readouterr().out
+    steps = run_measured(main)["steps"]
+    assert list(steps) == [OURS, *WITHOUT]
+    assert steps[OURS]["percent_longer"] == {"median": 0, "low": 0, "high": 0}
+    assert all(len(one["seconds"]) == 2 for one in steps.values())
+    assert "without rotation" in capsys.readouterr().out

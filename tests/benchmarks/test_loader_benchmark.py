@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from benchmarks.loader import (
     STATUS,
     TRAINING,
     corpus,
-    data_module,
     epoch_memory,
+    main,
     speed_table,
     tokens_read,
-    training_step,
+    train_loader,
 )
-from benchmarks.rounds import Rounds
+from benchmarks.measure import Rounds
 from benchmarks.sizes import SIZES
 
 TINY = SIZES["tiny"]
@@ -33,9 +34,9 @@ def test_rates_and_their_ratio_to_training() -> None:
 
 
 def test_an_epoch_is_read_whole_with_and_without_latents() -> None:
-    with corpus(TINY, rows=100) as folder:
+    with corpus(TINY, sequences=100) as folder:
         for cached in (False, True):
-            loader = data_module(folder, TINY, cache_latents=cached).train_dataloader()
+            loader = train_loader(folder, TINY, cache_latents=cached)
             assert tokens_read(loader) == len(loader) * TINY.batch_size * TINY.max_length
             assert hasattr(next(iter(loader)), "latents") == cached
         if STATUS.exists():
@@ -57,7 +58,7 @@ assert anonymous_bytes() - before > size / 2
 """In a process of its own: in this one, earlier tests may have left memory to use again."""
 
 
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux tells")
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux has /proc")
 def test_mapped_files_are_no_anonymous_memory(tmp_path: Path) -> None:
     size, file = 50_000_000, tmp_path / "zeros"
     file.write_bytes(bytes(size))
@@ -67,6 +68,12 @@ def test_mapped_files_are_no_anonymous_memory(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_training_step_says_how_many_tokens_it_took() -> None:
-    step = training_step(TINY, torch.device("cpu"))
-    assert step() == step() == TINY.batch_size * TINY.max_length
+def test_loading_and_training_are_compared(run_measured: Callable[..., dict[str, Any]]) -> None:
+    written = run_measured(main, "--sequences", "80")
+    assert set(written["speed"]) == {
+        TRAINING, "tokens, 0 workers", "tokens, 2 workers",
+        "tokens and cached latents, 0 workers", "tokens and cached latents, 2 workers",
+    }  # fmt: skip
+    assert all(one["tokens_per_second"]["median"] > 0 for one in written["speed"].values())
+    if STATUS.exists():
+        assert list(written["memory_bytes"]) == ["80 sequences", "800 sequences"]

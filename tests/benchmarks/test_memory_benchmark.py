@@ -1,4 +1,4 @@
-"""The measured peak, and the formula's distance from it."""
+"""The measured peak, and how far the estimate is from it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.memory import PeakBytes, compare
+from benchmarks.memory import compare, peak_bytes
 from benchmarks.sizes import SIZES
 
 
 def test_the_peak_counts_what_lives_at_a_time() -> None:
-    given = torch.zeros(1000)
-    with PeakBytes() as peak:
+    given = torch.zeros(100_000)
+
+    def compute() -> None:
         kept = given + 1
         for _ in range(3):
             (kept * 2).add_(1)
-        kept.view(10, 100)
-    assert peak.peak == 8000
-    assert peak.live == 4000
+        kept.view(10, 10_000)
+
+    assert peak_bytes(compute, torch.device("cpu")) == pytest.approx(800_000, rel=0.01)
 
 
-def near(measured: int, formula: dict[str, int]) -> bool:
-    """Gradients take the place of activations, so that the formula tends to lie above."""
-    return 0.9 < sum(formula.values()) / measured < 1.4
+def near(measured: int, estimated: dict[str, int]) -> bool:
+    """Gradients take the place of activations, and norms that are not fused, as on a CPU, keep more."""
+    return 0.8 < sum(estimated.values()) / measured < 1.4
 
 
-def test_the_formula_is_near_what_a_step_needs() -> None:
+def test_the_estimate_is_near_what_a_step_needs() -> None:
     size = SIZES["quickstart"]
     peaks = []
     for checkpointing in (False, True):
-        shape = replace(size.shape, depth=8, gradient_checkpointing=checkpointing)
-        measured, formula = compare(replace(size, shape=shape), torch.device("cpu"), mixed=False)
-        assert near(measured, formula)
+        config = replace(size.config, depth=8, gradient_checkpointing=checkpointing)
+        measured, estimated = compare(replace(size, config=config), torch.device("cpu"), mixed=False)
+        assert near(measured, estimated)
         peaks.append(measured)
     assert peaks[1] < 0.7 * peaks[0]
 

@@ -1,4 +1,4 @@
-"""The sizes are those of the product."""
+"""The sizes are those of the configurations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def test_quickstart_is_that_of_the_configuration() -> None:
     settings, size = yaml.safe_load((CONF / "quickstart.yaml").read_text()), SIZES["quickstart"]
-    assert NetworkConfig(**settings["model"]["network"]) == size.shape
+    assert NetworkConfig(**settings["model"]["network"]) == size.config
     assert ELFObjective(**settings["model"]["objective"]) == size.objective
     assert settings["data"]["max_length"] == size.max_length
     assert settings["data"]["batch_size"] == size.batch_size

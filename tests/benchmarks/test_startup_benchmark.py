@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.startup import COMMANDS, TORCH
@@ -20,17 +21,17 @@ def test_all_commands_are_there() -> None:
 
 def test_a_command_that_fails_is_no_fast_command() -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        startup.run((sys.executable, "-c", "raise SystemExit(3)"))
+        startup.execute((sys.executable, "-c", "raise SystemExit(3)"))
 
 
 def test_times_are_printed_and_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_measured: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        startup, "COMMANDS", {TORCH: (sys.executable, "-c", ""), "elf --version": COMMANDS["elf --help"]}
+        startup, "COMMANDS", {TORCH: (sys.executable, "-c", ""), "elf --version": (sys.executable, "-c", "")}
     )
-    file = tmp_path / "startup.json"
-    monkeypatch.setattr(sys, "argv", ["startup", "--rounds", "1", "--json", str(file)])
-    startup.main()
+    written = run_measured(startup.main)
     assert "elf --version" in capsys.readouterr().out
-    assert json.loads(file.read_text())["startup"]["elf --version"]["times_import torch"]["median"] > 0
+    assert written["startup"]["elf --version"]["times_import torch"]["median"] > 0

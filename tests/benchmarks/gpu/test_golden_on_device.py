@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.golden import TOLERANCE, compared, main, passed
-from benchmarks.gpu.replays import Recording, error, recorded_network, replays
+from benchmarks.gpu.replays import Recording, max_error, recorded_network, replays
 from torch import Tensor
 
 CPU = torch.device("cpu")
 
 
 def test_golden_files_replay_and_precisions_agree(
-    golden_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_dir: Path, run_measured: Callable[..., dict[str, Any]]
 ) -> None:
-    words = ["--device", "cpu", "--size", "tiny", "--eager-only", "--steps", "8"]
-    result = tmp_path / "golden.json"
-    monkeypatch.setattr(
-        sys, "argv", ["golden", *words, "--golden-dir", str(golden_dir), "--json", str(result)]
-    )
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 0
-    written = json.loads(result.read_text())
+    written = run_measured(main, "--eager-only", "--steps", "8", "--golden-dir", str(golden_dir))
     assert written["passed"]
     assert len(written["eager"]) == 9
     assert max(written["eager"].values()) < 5e-5
@@ -42,7 +33,7 @@ def test_golden_errors_of_other_weights_are_seen(stem: str, golden_dir: Path) ->
     with torch.no_grad():
         network.blocks[1].mlp.out.bias += 0.01
     run = Recording(golden_dir / f"{stem}.safetensors", CPU)
-    assert error(replays(network)[stem](run)) > TOLERANCE
+    assert max_error(replays(network)[stem](run)) > TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -56,7 +47,7 @@ def test_golden_errors_of_other_weights_are_seen(stem: str, golden_dir: Path) ->
     ],
 )
 def test_error(result: Tensor, recorded: Tensor, expected: float) -> None:
-    assert error(iter([(result, recorded)])) == pytest.approx(expected)
+    assert max_error(iter([(result, recorded)])) == pytest.approx(expected)
 
 
 def test_losses_that_differ_by_more_are_seen() -> None:
@@ -65,10 +56,3 @@ def test_losses_that_differ_by_more_are_seen() -> None:
     assert passed(results)
     results["mixed"] = compared(exact, 1.02 * exact)
     assert not passed(results)
-
-
-def test_what_there_is_no_time_for_is_told() -> None:
-    spent = Budget(minutes=0)
-    assert not spent.allows("the rest")
-    assert spent.told() == "left out: the rest: no time"
-    assert Budget(minutes=1).told() == "left out: nothing"

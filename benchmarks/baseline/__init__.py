@@ -1,0 +1,1 @@
+"""Straightforward implementations of the same mathematics: what ours is measured against and must equal."""
