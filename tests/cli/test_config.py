@@ -50,14 +50,14 @@ def test_a_name_serves_as_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         main([*words, "--print_config"])
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["name"] == "elf_105m"
-    assert config["data"]["source"]["init_args"]["path"] == "EdinburghNLP/xsum"
-    assert config["model"]["evaluation"]["sweep"]["steps"] == [16, 32, 64]
+    assert config["data"]["init_args"]["source"]["init_args"]["path"] == "EdinburghNLP/xsum"
+    assert config["model"]["init_args"]["evaluation"]["sweep"]["steps"] == [16, 32, 64]
 
 
 def test_a_name_whose_file_has_parts_finds_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--config", "elf_105m_xsum", "--print_config"])
-    assert yaml.safe_load(capsys.readouterr().out)["data"]["max_length"] == 1088
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["max_length"] == 1088
 
 
 def test_what_is_a_file_or_yaml_stays(tmp_path: Path) -> None:

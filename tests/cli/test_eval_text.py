@@ -132,10 +132,10 @@ def test_references_give_bleu_and_rouge(
             "a.jsonl",
             [{"text": "a"}, "no"],
             [],
-            "line 2 is no JSON object with a text under 'text'; see --field",
+            "line 2 is not a JSON object with a text under 'text'; see --field",
         ),
-        ("a.jsonl", [{"output": "a"}], [], "line 1 is no JSON object with a text under 'text'"),
-        ("a.jsonl", [["text"]], [], "line 1 is no JSON object"),
+        ("a.jsonl", [{"output": "a"}], [], "line 1 is not a JSON object with a text under 'text'"),
+        ("a.jsonl", [["text"]], [], "line 1 is not a JSON object"),
         ("a.txt", ["a", "b"], ["--references", "one.txt"], "a.txt: 2 hypotheses for 1 references"),
         (
             "a.txt",

@@ -35,7 +35,10 @@ def test_it_tokenises_and_does_not_train(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prepare", *options]) == 0
-    assert "train      26 rows of at most 8 tokens" in capsys.readouterr().out
+    assert (
+        "train      26 sequences of at most 8 tokens\n           mean 8.0 tokens, 0.00% padding"
+        in capsys.readouterr().out
+    )
     assert list((tmp_path / "cache").glob("rows-*"))
     assert not list((tmp_path / "cache").glob("latents-*"))
     assert not (tmp_path / "run").exists()

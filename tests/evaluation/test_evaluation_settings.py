@@ -54,12 +54,19 @@ CHANGES: dict[str, Any] = {
     "temperature": 0.5,
     "top_k": 9,
     "repetition_control": 2.0,
+    "solver_options": {"max_growth": 1.5},
+    "gamma_end": 0.5,
+    "gamma_power": 2.0,
+    "grid_per_batch": True,
+    "early_exit_margin": 0.5,
+    "early_exit_fraction": 0.9,
 }
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(SamplingSettings)])
 def test_every_setting_shows_in_the_name(name: str) -> None:
-    plain = SamplingSettings(temperature=1.0)
+    solver = "multistep" if name == "solver_options" else "sde"
+    plain = SamplingSettings(temperature=1.0, solver=solver, gamma_end=0.2)
     assert setting_name(plain) != setting_name(replace(plain, **{name: CHANGES[name]}))
 
 
@@ -75,13 +82,13 @@ def test_names_are_short_where_nothing_is_unusual() -> None:
         ({"batch_size": 0}, "evaluation.batch_size is 0; it must be at least 1"),
         ({"seeds": []}, "evaluation.seeds is []; give one or more different seeds"),
         ({"seeds": [1, 1]}, "evaluation.seeds is [1, 1]; give one or more different seeds"),
-        ({"sweep": {"guidence": [1]}}, "'guidence' is no setting that can be swept; those are steps, solver"),
-        ({"sweep": {"times": [1]}}, "'times' is no setting that can be swept"),
+        ({"sweep": {"guidence": [1]}}, "'guidence' cannot be swept; choose from steps, solver"),
+        ({"sweep": {"times": [1]}}, "'times' cannot be swept"),
         ({"sweep": {"steps": []}}, "evaluation.sweep.steps has no values"),
         ({"sweep": {"steps": [32.5]}}, "evaluation.sweep.steps has the value 32.5; give values of type int"),
         ({"sweep": {"gamma": ["x"]}}, "evaluation.sweep.gamma has the value 'x'; give values of type float"),
         ({"sweep": {"solver": [1]}}, "evaluation.sweep.solver has the value 1; give names"),
-        ({"sweep": {"solver": ["euler"]}}, "sampling.solver is 'euler'"),
+        ({"sweep": {"solver": ["rk45"]}}, "sampling.solver is 'rk45'"),
         ({"sweep": {"steps": [0]}}, "sampling.steps is 0"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ def test_texts_are_the_held_out_documents(small: Any, data: ELFDataModule) -> No
 
 def test_a_text_ends_at_its_first_eos(small: Any, tmp_path: Path, tiny_t5: str) -> None:
     data = small.make_data(tmp_path, tiny_t5)
-    data.preparation = type(data.preparation)(
-        **{**vars(data.preparation), "packing": "pack", "cache_dir": tmp_path / "packed"}
-    )
+    packing = replace(data.preparation.tokenize, packing="pack")
+    data.preparation = replace(data.preparation, tokenize=packing, cache_dir=tmp_path / "packed")
     data.preparation.run()
     # Documents of 11 words and EOS, in rows of 12: every row ends one, and there the text ends.
     first = ReferenceTexts(data).targets([0])

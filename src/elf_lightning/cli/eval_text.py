@@ -102,7 +102,10 @@ def _suite(options: argparse.Namespace) -> MetricSuite:
     if options.references is not None:
         return MetricSuite.text_to_text(device)
     settings = ScoringModelSettings(
-        options.scoring_model, options.scoring_dtype, options.context_length, options.batch_size
+        options.scoring_model,
+        options.scoring_model_dtype,
+        options.context_length,
+        options.batch_size,
     )
     return MetricSuite.unconditional(settings.load(), device)
 

@@ -14,7 +14,7 @@ KEYS = {
     "streamed_validation_rows": "streamed_validation_examples",
 }
 """Old name of a setting -> its name now."""
-OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-dtype"}
+OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-model-dtype"}
 """Old option of `elf eval-text` -> its name now."""
 CLASSES = {
     "Muon": "MuonSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -172,6 +173,20 @@ def make_class_names_known() -> None:
             getattr(room, name)
 
 
+@contextmanager
+def _settings_after_help(words: Sequence[str]) -> Iterator[None]:
+    """After the help of a command, list the settings of the default model and data, which it leaves out."""
+    try:
+        yield
+    except SystemExit:
+        if {"-h", "--help"} & {*words}:
+            parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
+            parser.add_class_arguments(training.ELFModule, "model", skip={*SIZES_FROM_DATA})
+            parser.add_class_arguments(data.ELFDataModule, "data")
+            print(f"\n{parser.format_help()}")
+        raise
+
+
 def _component(class_path: str, **init_args: Any) -> Namespace:
     """A class with its arguments, as the parser writes it."""
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
@@ -252,7 +267,7 @@ def run_trainer(
     """
     quiet_lightning()
     make_class_names_known()
-    with one_line_errors(), arithmetic_of_a_command():
+    with one_line_errors(), arithmetic_of_a_command(), _settings_after_help(arguments):
         ELFCLI(
             arguments[0],
             model_class=LightningModule,
