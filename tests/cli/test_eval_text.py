@@ -67,7 +67,7 @@ def test_text_and_json_lines_have_the_same_scores_as_the_suite(
         assert row["scoring_model"] == tiny_scoring_model
         assert row["num_samples"] == 3
         assert {name: value["mean"] for name, value in row["metrics"].items()} == pytest.approx(right)
-    assert f"scoring_model: {tiny_scoring_model}"[:60] in capsys.readouterr().out
+    assert f"scoring model: {tiny_scoring_model}"[:60] in capsys.readouterr().out
 
 
 def test_samples_of_an_evaluation_are_scored_by_configuration(

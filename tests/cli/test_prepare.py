@@ -39,7 +39,7 @@ def test_it_tokenises_and_does_not_train(
         "train      26 sequences of at most 8 tokens\n           mean 8.0 tokens, 0.00% padding"
         in capsys.readouterr().out
     )
-    assert list((tmp_path / "cache").glob("rows-*"))
+    assert list((tmp_path / "cache").glob("tokens-*"))
     assert not list((tmp_path / "cache").glob("latents-*"))
     assert not (tmp_path / "run").exists()
 
