@@ -1,4 +1,4 @@
-# Everything a person does here, by name. `make help` lists it.
+# `make help` lists the targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -21,14 +21,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-embedded.txt
 	touch $@
 
-install: $(VENV)/.installed ## make .venv with every version pinned
+install: $(VENV)/.installed ## create .venv with every version pinned
 
-install-oldest: ## make VENV=… at the lower version bounds, with uv (UV_OPTIONS="--torch-backend cpu")
+install-oldest: ## create VENV=… at the lower version bounds, with uv (UV_OPTIONS="--torch-backend cpu")
 	uv venv --quiet --clear --python 3.11 $(VENV)
 	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct $(UV_OPTIONS) --editable '.[dev]'
 	uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements-embedded.txt
 
-quickstart: install ## install, train on the embedded corpus, sample, evaluate (MINUTES=60 trains longer)
+quickstart: install ## install, train on the embedded corpus, sample and evaluate (MINUTES=60 trains longer)
 	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)
 	$(BIN)/elf sample --checkpoint runs/quickstart --num 8
 	$(BIN)/elf eval --checkpoint runs/quickstart
@@ -39,20 +39,20 @@ fit: install ## train CONF=conf/….yaml into runs/NAME
 sample: install ## print samples from CKPT=… (default: the newest checkpoint of NAME)
 	$(BIN)/elf sample --checkpoint $(or $(CKPT),runs/$(NAME))
 
-eval: install ## score and report the newest checkpoint (or CKPT=…; CONF=conf/eval/….yaml changes how)
+eval: install ## score the newest checkpoint, or CKPT=…, and write its report (CONF=conf/eval/….yaml adds settings)
 	$(BIN)/elf eval $(if $(CKPT),--checkpoint $(CKPT)) $(if $(filter-out file,$(origin CONF)),--config $(CONF))
 
-test: install ## everything that proves it, in minutes
+test: install ## check style, types and layers, and run all fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m 'not slow'
 
-test-slow: install ## the checks that take longer
+test-slow: install ## run the slow tests
 	$(BIN)/pytest -m slow
 
-bench: install ## speed, as ratios measured in one run
+bench: install ## measure speed and memory, as ratios within one run
 	$(BIN)/python -m benchmarks.train_step --size quickstart --rounds 15 --json benchmarks/results/train-step-quickstart.json
 	$(BIN)/python -m benchmarks.fast_paths --size quickstart --json benchmarks/results/fast-paths-quickstart.json
 	$(BIN)/python -m benchmarks.train_step --only optimizer --size quickstart --rounds 15 --json benchmarks/results/optimizer-quickstart.json
@@ -70,14 +70,14 @@ lint: install ## check style and layers
 type: install ## check types
 	$(BIN)/mypy
 
-format: install ## put the code into its form
+format: install ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-build: install ## make the source package and the wheel in dist/
+build: install ## build the source package and the wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
-clean: ## remove what is built or cached here; runs stay
+clean: ## remove build outputs and caches; keep runs
 	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
