@@ -176,6 +176,11 @@ class Preparation:
         from datasets import Dataset, concatenate_datasets
 
         files = sorted((self.folder / split).glob("tokens*.arrow"))
+        if not files:
+            raise UserError(
+                f"the {split} split is not prepared in '{self.folder}'; call prepare_data() first, or run "
+                "`elf prepare`"
+            )
         return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
 
     def kept_ids(self, special: set[int]) -> list[int]:
