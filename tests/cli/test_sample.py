@@ -67,11 +67,20 @@ def test_every_setting_is_an_option_and_has_an_effect(sample: Sample, run_folder
         "temperature": 0.7,
         "top_k": 5,
         "repetition_control": 0.0,
+        "gamma_end": 0.3,
+        "gamma_power": 2.0,
+        "early_exit_margin": 0.1,
+        "early_exit_fraction": 0.5,
     }
     given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     assert sample("--num=4", *given) == model.generate(num=4, **settings)
     assert sample("--num=4", "--times", "0", "0.3", "1") == model.generate(num=4, times=[0.0, 0.3, 1.0])
-    assert {*settings, "times"} == {field.name for field in fields(SamplingSettings)}
+    assert sample("--num=4", "--grid-per-batch") == model.generate(num=4, grid_per_batch=True)
+    own = {"solver": "multistep", "solver_options": {"max_growth": 1.5}}
+    options = ["--solver", "multistep", "--solver-options", '{"max_growth": 1.5}']
+    assert sample("--num=4", *options) == model.generate(num=4, **own)
+    other = {"times", "grid_per_batch", "solver_options"}
+    assert {*settings, *other} == {field.name for field in fields(SamplingSettings)}
 
 
 @pytest.fixture
@@ -109,7 +118,7 @@ def test_nothing_is_compiled_without_a_compiler(
     monkeypatch.setenv("CXX", "no-such-compiler")
     line = complaint("--compile")
     assert line.startswith("compile=True (--compile) needs a C++ compiler on a CPU")
-    assert "no 'no-such-compiler'" in line
+    assert "'no-such-compiler' was not found" in line
 
 
 def test_last_weights_give_other_texts(sample: Sample) -> None:
@@ -284,20 +293,20 @@ def test_help_is_quick() -> None:
 def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
     assert "steps is 0; it must be at least 1" in complaint("--steps", "0")
     assert "--steps: invalid int value: 'many'" in complaint("--steps", "many")
-    assert "--solver: invalid choice: 'rk45' (choose from" in complaint("--solver", "rk45")
+    assert "sampling.solver is 'rk45'; known are ode, euler, sde" in complaint("--solver", "rk45")
     assert "--grid: invalid choice" in complaint("--grid", "cosine")
     assert "sampling.times is [0.0, 0.5]; give rising times" in complaint("--times", "0", "0.5")
     assert "sampling.guidance is -1.0" in complaint("--guidance=-1")
     assert "set a temperature above 0" in complaint("--top-k", "3")
     given = ("--repetition-control", "2", "--repetition-texts", "5")
     assert "from 5 trajectories is noise; use at least 6" in complaint(*given)
-    assert "--num: 0 is too few" in complaint("--num", "0")
-    assert "--batch-size: 0 is too few" in complaint("--batch-size", "0")
+    assert "--num: 0 is too small" in complaint("--num", "0")
+    assert "--batch-size: 0 is too small" in complaint("--batch-size", "0")
     assert "unrecognized arguments: --setps 3; `elf sample --help` lists" in complaint("--setps", "3")
     assert "not allowed with argument --prompt" in complaint("--prompt", "god", "--infill", "_")
     assert "--output: " in complaint("--output", str(tmp_path))
     both = ("--output", str(tmp_path / "a"), "--trajectory", str(tmp_path / "b" / ".." / "a"))
-    assert "would overwrite each other" in complaint(*both)
+    assert "overwrite each other" in complaint(*both)
     assert "device 'quantum' cannot be used" in complaint("--device", "quantum")
     (tmp_path / "file").touch()
     assert "a.html' cannot be written; choose another" in complaint(
@@ -317,24 +326,24 @@ def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     file = tmp_path / "prompts.txt"
     assert "cannot be read: No such file" in complaint("--prompt-file", str(file))
     file.write_text("")
-    assert "is empty; write a prompt on each line" in complaint("--prompt-file", str(file))
+    assert "is empty; give a file with one text per line" in complaint("--prompt-file", str(file))
     file.write_text("god\n\nlight\n")
     assert "line 2 is empty" in complaint("--prompt-file", str(file))
     file.write_bytes(b"\xff\xfe\xff")
-    assert "not text in UTF-8" in complaint("--prompt-file", str(file))
+    assert "not UTF-8 text" in complaint("--prompt-file", str(file))
 
 
 def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
     whole = Path(run_folder) / "checkpoints" / "last.ckpt"
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(whole.read_bytes()[:1000])
-    assert "damaged, truncated or no checkpoint" in complaint(checkpoint=cut)
+    assert "damaged, truncated or not a checkpoint" in complaint(checkpoint=cut)
     cut.write_bytes(b"")
     assert "the file is empty" in complaint(checkpoint=cut)
     (tmp_path / "nothing").mkdir()
-    assert "holds no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
+    assert "contains no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
     assert "does not exist; give a file" in complaint(checkpoint=tmp_path / "missing.ckpt")
-    assert "could not be had from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
+    assert "could not be downloaded from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
     torch.save({"weights": torch.zeros(2)}, cut)
     assert "neither elf_lightning nor the official code wrote it" in complaint(checkpoint=cut)
 
