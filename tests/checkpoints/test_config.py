@@ -34,7 +34,7 @@ def network(max_length: int = 8, latent_size: int = 4, **changes: Any) -> ELFNet
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 32}, {"num_heads": 4}, {"latent_size": 6}])
 def test_another_network_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=f"holds another network: .*{next(iter(changes))}"):
+    with pytest.raises(UserError, match=f"contains another network: .*{next(iter(changes))}"):
         CONFIG.check_network(network(**changes))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from elf_lightning.cli import main, trainer
+from elf_lightning.cli import trainer
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.errors import UserError
 
@@ -35,18 +35,15 @@ def test_denormals_are_flushed_for_a_command_alone(before: bool) -> None:
     assert denormals_are_flushed() is before
 
 
-def test_a_command_has_its_own_arithmetic(
-    write_config: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_has_its_own_arithmetic(write_config: Callable[..., str]) -> None:
     seen: list[tuple[bool, str]] = []
 
     class Watched(Trainer):
         def fit(self, model: LightningModule, *args: Any, **kwargs: Any) -> None:
             seen.append((denormals_are_flushed(), torch.get_float32_matmul_precision()))
 
-    monkeypatch.setattr(trainer, "Trainer", Watched)
-    assert main(["fit", "--config", write_config(), "--float32_matmul_precision", "high"]) == 0
-    assert main(["fit", "--config", write_config()]) == 0
+    trainer.run(["fit", "--config", write_config(), "--float32_matmul_precision", "high"], Watched)
+    trainer.run(["fit", "--config", write_config()], Watched)
     assert seen == [(True, "high"), (True, "highest")]
     assert not denormals_are_flushed()
     assert torch.get_float32_matmul_precision() == "highest"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from elf_lightning.cli import main
-from elf_lightning.cli.config import shipped, with_files
+from elf_lightning.cli.config import resolved_arguments, shipped
 from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -29,14 +29,14 @@ def test_every_file_has_a_name_and_the_runs_come_first() -> None:
     assert ["/" in name for name in names] == sorted("/" in name for name in names)
 
 
-def test_list_tells_what_each_is_and_where(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_purpose_and_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "list"]) == 0
     *lines, blank, where = capsys.readouterr().out.splitlines()
     assert not blank
     assert re.fullmatch(r"elf_105m  +ELF of 105M parameters on OpenWebText.*24\.1.*", lines[0])
     assert [line.split()[0] for line in lines] == list(shipped())
     assert all(len(line.split()) > 4 for line in lines)
-    assert where == f"Each is a file, NAME.yaml, in {ROOT / 'conf'}"
+    assert where == f"The files are {ROOT / 'conf'}/NAME.yaml"
 
 
 def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +44,7 @@ def test_show_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (ROOT / "conf/eval/frontier.yaml").read_text()
 
 
-def test_a_name_serves_as_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_can_be_used_like_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["fit", "--config=elf_105m", "--data", "data/xsum", "--config", "eval/frontier"]
     with pytest.raises(SystemExit):
         main([*words, "--print_config"])
@@ -54,26 +54,35 @@ def test_a_name_serves_as_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert config["model"]["init_args"]["evaluation"]["sweep"]["steps"] == [16, 32, 64]
 
 
-def test_a_name_whose_file_has_parts_finds_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shipped_configuration_finds_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "--config", "elf_105m_xsum", "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["max_length"] == 1088
 
 
-def test_what_is_a_file_or_yaml_stays(tmp_path: Path) -> None:
+def test_files_yaml_and_class_names_are_left_as_they_are(tmp_path: Path) -> None:
     Path("quickstart").write_text("name: mine")
-    words = ["fit", "--config", "quickstart", "--data", '{"batch_size": 4}', "--config"]
-    assert with_files(words) == words
-    assert with_files(["--name", "quickstart_text2text"]) == ["--name", "quickstart_text2text"]
+    words = [
+        "fit",
+        "--config",
+        "quickstart",
+        "--data",
+        '{"batch_size": 4}',
+        "--data",
+        "my_data.Mine",
+        "--config",
+    ]
+    assert resolved_arguments(words) == words
+    assert resolved_arguments(["--name", "quickstart_text2text"]) == ["--name", "quickstart_text2text"]
 
 
 @pytest.mark.parametrize("words", [["--config", "elf_106m"], ["--config=conf/elf_106m.yaml"]])
-def test_a_wrong_name_is_told_with_the_right_ones(
+def test_an_unknown_name_is_reported_with_the_known_ones(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r"elf plan: --config \S*elf_106m\S*: there is no such file, and no configuration", line)
+    assert re.match(r"elf plan: --config \S*elf_106m\S*: neither a file nor a shipped configuration", line)
     assert all(name in line for name in shipped())
     assert main(["config", "show", "elf_106m"]) == 2
     assert "quickstart_text2text" in capsys.readouterr().err
@@ -83,9 +92,9 @@ def test_an_action_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config"]) == 2
     assert capsys.readouterr().err.startswith("elf config: the following arguments are required: ACTION")
     with pytest.raises(UserError):
-        with_files(["--data", "nothing"])
+        resolved_arguments(["--data", "nothing"])
 
 
-def test_the_remedy_names_what_the_requirements_do() -> None:
+def test_the_install_command_matches_the_requirements_file() -> None:
     lines = (ROOT / "requirements-embedded.txt").read_text().splitlines()
     assert INSTALL_EMBEDDED.split()[3:] == [line for line in lines if not line.startswith("#")]

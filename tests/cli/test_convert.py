@@ -59,9 +59,7 @@ def test_official_file_in_a_folder_is_named_by_its_step(run_folder: str, tmp_pat
     assert [path.name for path in (tmp_path / "official").iterdir()] == ["checkpoint_10"]
 
 
-def test_conversion_there_and_back_keeps_every_bit(
-    run_folder: str, tmp_path: Path, bundle: ModelBundle
-) -> None:
+def test_a_round_trip_keeps_every_bit(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
     first, hub, second = tmp_path / "checkpoint_1", tmp_path / "hub", tmp_path / "checkpoint_2"
     assert main(["convert", run_folder, str(hub), "--format", "hub"]) == 0
     assert main(["convert", str(hub), str(first), "--format", "official"]) == 0
@@ -96,7 +94,7 @@ def test_failure_leaves_no_output(complaint: Complaint, save_run: Callable[..., 
 
 
 @pytest.mark.parametrize("form", ["hub", "official"])
-def test_output_that_cannot_be_written(
+def test_unwritable_output_is_reported(
     complaint: Complaint, run_folder: str, tmp_path: Path, form: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -105,24 +103,24 @@ def test_output_that_cannot_be_written(
 
 
 def test_nothing_is_overwritten(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    there.write_text("precious")
+    existing = tmp_path / "existing"
+    existing.write_text("precious")
     for form in ("official", "hub"):
-        assert "is there already" in complaint(run_folder, there, "--format", form)
-    assert there.read_text() == "precious"
-    assert "is there already" in complaint(run_folder, run_folder, "--format", "hub")
+        assert "already exists" in complaint(run_folder, existing, "--format", form)
+    assert existing.read_text() == "precious"
+    assert "already exists" in complaint(run_folder, run_folder, "--format", "hub")
     folder = tmp_path / "folder"
     folder.mkdir()
     assert main(["convert", run_folder, str(folder), "--format", "official"]) == 0
-    assert "checkpoint_10' is there already" in complaint(run_folder, folder, "--format", "official")
+    assert "checkpoint_10' already exists" in complaint(run_folder, folder, "--format", "official")
 
 
 def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
     out = tmp_path / "out"
     assert "arguments are required: --format" in complaint(run_folder, out)
     assert "--format: invalid choice: 'onnx'" in complaint(run_folder, out, "--format", "onnx")
-    assert "no place for it" in complaint(run_folder, out, "--format=official", "--measure-repetition")
-    assert "published checkpoints alone" in complaint(run_folder, out, "--format=hub", "--max-length", "9")
+    assert "cannot store it" in complaint(run_folder, out, "--format=official", "--measure-repetition")
+    assert "only for published checkpoints" in complaint(run_folder, out, "--format=hub", "--max-length", "9")
     assert "does not exist" in complaint(tmp_path / "no.ckpt", out, "--format", "hub")
     damaged = tmp_path / "damaged.ckpt"
     damaged.write_bytes(b"not a checkpoint")

@@ -17,7 +17,7 @@ TEXTS = ["let there be light", "there was light and there was night", "darkness 
 
 @pytest.fixture
 def score(tiny_scoring_model: str, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """Runs the command on files and gives what it writes."""
+    """Runs the command on files and returns the scores that it writes."""
 
     def run(*words: str | Path) -> list[dict[str, Any]]:
         output = tmp_path / "scores.jsonl"
@@ -39,7 +39,7 @@ def score(tiny_scoring_model: str, tmp_path: Path) -> Callable[..., list[dict[st
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, list[Any]], Path]:
-    """Writes a file, a line for each item: JSON unless it is text."""
+    """Writes a file with one item per line: JSON unless it is text."""
 
     def make(name: str, lines: list[Any]) -> Path:
         path = tmp_path / name
@@ -85,7 +85,7 @@ def test_samples_of_an_evaluation_are_scored_by_configuration(
     ]
 
 
-def test_files_of_one_name_have_rows_of_their_own(
+def test_files_of_the_same_name_have_separate_rows(
     score: Callable[..., Any], write: Callable[..., Path], tmp_path: Path
 ) -> None:
     for run in ("one", "other"):
@@ -123,7 +123,7 @@ def test_references_give_bleu_and_rouge(
 
 
 @pytest.mark.parametrize(
-    ("name", "lines", "options", "said"),
+    ("name", "lines", "options", "expected"),
     [
         ("none.txt", None, [], "none.txt cannot be read: No such file"),
         ("empty.txt", [], [], "empty.txt is empty"),
@@ -151,7 +151,7 @@ def test_bad_input_is_reported_in_one_line(
     name: str,
     lines: list[Any] | None,
     options: list[str],
-    said: str,
+    expected: str,
     write: Callable[..., Path],
     tmp_path: Path,
     tiny_scoring_model: str,
@@ -165,4 +165,4 @@ def test_bad_input_is_reported_in_one_line(
     own = ["--scoring-model", tiny_scoring_model, "--context-length", "32", "--device", "cpu"]
     assert main(["eval-text", name, *own, *options]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("elf eval-text: ")]
-    assert said in line
+    assert expected in line

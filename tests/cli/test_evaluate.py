@@ -52,7 +52,7 @@ def rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("runs", name).read_text().splitlines()]
 
 
-def test_the_newest_checkpoint_is_evaluated_as_it_was_trained(
+def test_the_newest_checkpoint_is_evaluated_with_its_own_configuration(
     train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("older")
@@ -76,12 +76,12 @@ def test_the_newest_checkpoint_is_evaluated_as_it_was_trained(
     ]
 
 
-def test_without_a_name_runs_without_configuration_are_passed_over(
+def test_runs_with_a_configuration_take_precedence(
     train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("mine")
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
-    # As a notebook leaves it: newer, a Trainer's checkpoint alone.
+    # A newer checkpoint without configuration, as from a notebook.
     Path("runs/notebook").mkdir()
     shutil.copy(saved, "runs/notebook/model.ckpt")
     capsys.readouterr()
@@ -89,12 +89,12 @@ def test_without_a_name_runs_without_configuration_are_passed_over(
     assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
     assert Path("runs/mine/report.html").is_file()
 
-    # Named, it is evaluated with the configuration that is given.
+    # Given explicitly, it is evaluated with the given configuration.
     assert main(["eval", "--checkpoint", "runs/notebook", "--config=config.yaml"]) == 0
     assert len(rows("notebook/samples.jsonl")) == 8
 
 
-def test_a_checkpoint_that_lies_with_the_runs_has_no_configuration(
+def test_a_checkpoint_in_runs_itself_has_no_configuration(
     train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("mine")
@@ -109,17 +109,17 @@ def test_a_checkpoint_that_lies_with_the_runs_has_no_configuration(
     assert "the scoring model 'nobody/nothing' cannot be loaded" in capsys.readouterr().err
 
 
-def test_without_a_checkpoint_it_says_what_to_run(
+def test_without_any_checkpoint_the_message_names_the_command_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["eval"]) == 2
     assert capsys.readouterr().err == (
-        "elf eval: there is no checkpoint under runs/ yet; train one first with `make quickstart`\n"
+        "elf eval: there is no checkpoint under runs/; train a model first with `make quickstart`\n"
     )
     Path("runs/mine").mkdir(parents=True)
     assert main(["eval", "--checkpoint", "runs/mine"]) == 2
-    assert "folder 'runs/mine' holds no checkpoint" in capsys.readouterr().err
+    assert "folder 'runs/mine' contains no checkpoint" in capsys.readouterr().err
 
 
 def test_an_empty_checkpoint_is_refused(

@@ -32,7 +32,7 @@ def test_a_run_that_ends_between_validations_keeps_its_last_step(write_config: C
     assert [path.name for path in Path("runs/tiny/checkpoints").glob("step*")] == ["step-5.ckpt"]
 
 
-def test_goes_on_from_a_last_step_as_if_it_had_not_ended(write_config: Callable[..., str]) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(write_config: Callable[..., str]) -> None:
     config = write_config(trainer__max_steps=8)
     main(["fit", "--config", config])
     straight = torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)
@@ -64,10 +64,10 @@ def test_trains_validates_checkpoints_resumes_and_predicts(write_config: Callabl
 
     assert main(["validate", "--config", config, "--ckpt_path", checkpoint]) == 0
     assert main(["predict", "--config", config, "--ckpt_path", checkpoint]) == 0
-    rows = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
-    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
-    assert all(set(row) == {"index", "seed", "text", "tokens"} for row in rows)
-    assert any(row["text"] for row in rows)
+    records = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
+    assert [row["index"] for row in records] == [0, 1, 2, 3, 4]
+    assert all(set(row) == {"index", "seed", "text", "tokens"} for row in records)
+    assert any(row["text"] for row in records)
 
 
 def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> None:
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> N
     assert losses[0] == losses[1]
 
 
-def test_seeds_that_are_not_given_are_the_runs(write_config: Callable[..., str]) -> None:
+def test_missing_seeds_are_those_of_the_run(write_config: Callable[..., str]) -> None:
     config = write_config(trainer__max_steps=1)
     assert main(["fit", "--config", config, "--seed_everything", "7", "--data.seed", "3"]) == 0
     (saved,) = Path("runs/tiny").rglob("config.yaml")
@@ -99,7 +99,7 @@ def test_losses_fall(write_config: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "told"),
+    ("changes", "options", "expected"),
     [
         ({"model__networc": {"depth": 2}}, [], "networc"),
         ({"trainer__max_stepz": 3}, [], "max_stepz"),
@@ -115,10 +115,10 @@ def test_losses_fall(write_config: Callable[..., str]) -> None:
         ({"model__sampling": {"steps": 0}}, [], "steps"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     changes: dict[str, Any],
     options: list[str],
-    told: str,
+    expected: str,
     write_config: Callable[..., str],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -127,11 +127,11 @@ def test_bad_input_is_told_in_one_line(
     assert main(["fit", "--config", config, *options]) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("elf fit: ")]
     assert len(lines) == 1
-    assert told in lines[0]
+    assert expected in lines[0]
     assert len(lines[0]) < 400
 
 
-def test_rows_beyond_the_encoders_limit_are_told(
+def test_sequences_longer_than_the_encoders_limit_are_refused(
     write_config: Callable[..., str], tiny_bert: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     encoder = {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_bert}}
@@ -140,7 +140,7 @@ def test_rows_beyond_the_encoders_limit_are_told(
     assert "data.max_length 33 is beyond the limit" in capfd.readouterr().err
 
 
-def test_a_missing_configuration_is_told(
+def test_a_missing_configuration_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -149,7 +149,7 @@ def test_a_missing_configuration_is_told(
     assert "nowhere.yaml" in line
 
 
-def test_a_checkpoint_of_another_network_is_told(
+def test_a_checkpoint_of_another_network_is_refused(
     write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", write_config(trainer__max_steps=1, trainer__val_check_interval=1)]) == 0
@@ -164,7 +164,7 @@ SHORT = {"trainer__max_steps": 1, "trainer__val_check_interval": 1}
 
 
 def refusal(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
-    """The one line with which the command refuses."""
+    """The line with which the command refuses."""
     capfd.readouterr()
     assert main(words) == 2
     (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith(f"elf {words[0]}: "))
@@ -172,21 +172,23 @@ def refusal(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("command", ["fit", "validate"])
-def test_a_checkpoint_of_other_data_is_told(
+def test_a_checkpoint_of_other_data_is_refused(
     command: str, write_config: Callable[..., str], tiny_t5: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", write_config(**SHORT)]) == 0
     cut = {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": tiny_t5, "layer": 2}}
-    for changes, told in (
+    for changes, expected in (
         ({"data__encoder": cut}, "encoder layer None (here 2)"),
         ({"data__pad_mode": "eos"}, "data.pad_mode"),
         ({"data__latent_mean": 3.0, "data__latent_std": 1.0}, "data.latent_mean"),
     ):
         config = write_config(**SHORT, **changes)
-        assert told in refusal([command, "--config", config, "--ckpt_path", LAST], capfd)
+        assert expected in refusal([command, "--config", config, "--ckpt_path", LAST], capfd)
 
 
-def test_what_changes_no_weights_may_change(write_config: Callable[..., str], tiny_t5: str) -> None:
+def test_settings_that_do_not_affect_weights_may_change(
+    write_config: Callable[..., str], tiny_t5: str
+) -> None:
     assert main(["fit", "--config", write_config(**SHORT)]) == 0
     moved = Path("moved") / Path(tiny_t5).name
     shutil.copytree(tiny_t5, moved)
@@ -198,7 +200,7 @@ def test_what_changes_no_weights_may_change(write_config: Callable[..., str], ti
 
 
 @pytest.mark.parametrize("command", ["fit", "validate"])
-def test_damaged_checkpoints_are_told(
+def test_damaged_checkpoints_are_refused(
     command: str, write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = write_config(**SHORT)
@@ -206,7 +208,7 @@ def test_damaged_checkpoints_are_told(
     whole = Path(LAST).read_bytes()
     torch.save({"params": {}}, "foreign.ckpt")
     foreign = Path("foreign.ckpt").read_bytes()
-    for content, told in (
+    for content, expected in (
         (b"", "empty"),
         (b"a text\n", "damaged"),
         (whole[: len(whole) // 2], "damaged"),
@@ -215,10 +217,10 @@ def test_damaged_checkpoints_are_told(
         Path("given.ckpt").write_bytes(content)
         line = refusal([command, "--config", config, "--ckpt_path", "given.ckpt"], capfd)
         assert "--ckpt_path given.ckpt" in line
-        assert told in line
+        assert expected in line
 
 
-def test_weights_alone_are_no_run_to_go_on_with(
+def test_a_checkpoint_without_optimizer_state_cannot_be_resumed(
     write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = write_config(**SHORT)
@@ -246,21 +248,24 @@ def test_random_weights_are_refused(
     assert "--ckpt_path" in refusal([command, "--config", write_config()], capfd)
 
 
-def test_weights_to_begin_with_can_be_validated(write_config: Callable[..., str]) -> None:
+def test_weights_from_init_from_can_be_validated(write_config: Callable[..., str]) -> None:
     config = write_config(**SHORT)
     assert main(["fit", "--config", config]) == 0
     assert main(["validate", "--config", config, "--model.init_from", "runs/tiny"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"trainer__precision": "bf16-true"}, "trainer.precision bf16-true"),
         ({"trainer__precision": 64}, "trainer.precision 64-true"),
         ({"trainer__val_check_interval": 1000}, "trainer.val_check_interval 1000 is more than the"),
     ],
 )
-def test_settings_of_the_trainer_that_cannot_be_are_told(
-    changes: dict[str, Any], told: str, write_config: Callable[..., str], capfd: pytest.CaptureFixture[str]
+def test_impossible_trainer_settings_are_refused(
+    changes: dict[str, Any],
+    expected: str,
+    write_config: Callable[..., str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert told in refusal(["fit", "--config", write_config(**changes)], capfd)
+    assert expected in refusal(["fit", "--config", write_config(**changes)], capfd)

@@ -1,4 +1,4 @@
-"""What `elf fit` and `elf plan` say."""
+"""The output of `elf fit` and `elf plan`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def config(tmp_path: Path, tiny_run: Callable[..., dict[str, Any]], monkeypatch:
 
 
 def output(*words: str) -> tuple[str, str]:
-    """Standard output and error of the command in a process of its own."""
+    """Standard output and error of the command in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "elf_lightning", *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -51,7 +51,7 @@ def output(*words: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_fit_says_what_it_does_and_nothing_else(config: str) -> None:
+def test_fit_prints_the_plan_and_its_progress_and_nothing_else(config: str) -> None:
     out, err = output("fit", "--config", config)
     first_words = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
     assert first_words[:7] == ["network", "data", "batch", "steps", "rate", "compute", "memory"]
@@ -67,7 +67,7 @@ def test_fit_says_what_it_does_and_nothing_else(config: str) -> None:
     assert len(rows) >= 2
 
 
-def test_a_resumed_run_prints_the_settings_in_force_and_where_it_goes_on(
+def test_a_resumed_run_prints_its_settings_and_position(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", config]) == 0
@@ -75,7 +75,7 @@ def test_a_resumed_run_prints_the_settings_in_force_and_where_it_goes_on(
     more = ["--trainer.max_steps", "6", "--ckpt_path", "runs/run/checkpoints/last.ckpt"]
     assert main(["fit", "--config", config, *more]) == 0
     out = capsys.readouterr().out
-    assert "settings in force" in out
+    assert "settings that differ from the defaults" in out
     assert "max_steps: 6" in out
     assert "resumed  at step 4, epoch 0, batch 4, from runs/run/checkpoints/last.ckpt" in out
 
@@ -94,14 +94,14 @@ def test_plan_trains_and_embeds_nothing(
     assert not Path("runs").exists()
 
 
-def test_a_plan_of_settings_that_cannot_be_is_one_line(
+def test_impossible_settings_of_a_plan_are_reported_in_one_line(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", "--config", config, "--model.schedule.warmup_steps", "9"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("elf plan: warmup_steps=9: a warm-up of 9")
 
 
-def test_weights_to_begin_with(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_from_starts_from_weights(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", config]) == 0
     assert main(["fit", "--config", config, "--name", "tuned", "--model.init_from", "runs/run"]) == 0
     wider = ["--model.network.hidden_size", "32", "--model.init_from", "runs/run"]
@@ -109,7 +109,9 @@ def test_weights_to_begin_with(config: str, capsys: pytest.CaptureFixture[str]) 
     assert "elf fit: model.init_from runs/run: " in capsys.readouterr().err
 
 
-def test_a_run_that_breaks_down_ends_with_one_line(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_not_finite_is_reported_in_one_line(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     huge = ["--model.optimizer", "AdamWSettings", "--model.optimizer.base_learning_rate", "1e35"]
     assert main(["fit", "--config", config, *huge]) == 2
     error = capsys.readouterr().err.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The door: help, versions and unknown words."""
+"""Help, version and unknown commands."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
-    [("plan", "Rows that are not prepared yet are prepared first"), ("prepare", "with --embed, write")],
+    ("command", "expected"),
+    [("plan", "the corpus is downloaded and tokenised first"), ("prepare", "with --embed, write")],
 )
-def test_commands_in_place_of_fit_say_what_they_do(
-    command: str, told: str, capsys: pytest.CaptureFixture[str]
+def test_plan_and_prepare_describe_themselves(
+    command: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert told in " ".join(capsys.readouterr().out.split())
+    assert expected in " ".join(capsys.readouterr().out.split())
 
 
-def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "\n  fit " in capsys.readouterr().err
 
 
-def test_unknown_words_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fot"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("elf: ")
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     listing = subprocess.Popen(
         [sys.executable, "-m", "elf_lightning", "config", "list"],
         stdout=subprocess.PIPE,

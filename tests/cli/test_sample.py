@@ -300,13 +300,13 @@ def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     assert "set a temperature above 0" in complaint("--top-k", "3")
     given = ("--repetition-control", "2", "--repetition-texts", "5")
     assert "from 5 trajectories is noise; use at least 6" in complaint(*given)
-    assert "--num: 0 is too few" in complaint("--num", "0")
-    assert "--batch-size: 0 is too few" in complaint("--batch-size", "0")
+    assert "--num: 0 is too small" in complaint("--num", "0")
+    assert "--batch-size: 0 is too small" in complaint("--batch-size", "0")
     assert "unrecognized arguments: --setps 3; `elf sample --help` lists" in complaint("--setps", "3")
     assert "not allowed with argument --prompt" in complaint("--prompt", "god", "--infill", "_")
     assert "--output: " in complaint("--output", str(tmp_path))
     both = ("--output", str(tmp_path / "a"), "--trajectory", str(tmp_path / "b" / ".." / "a"))
-    assert "would overwrite each other" in complaint(*both)
+    assert "overwrite each other" in complaint(*both)
     assert "device 'quantum' cannot be used" in complaint("--device", "quantum")
     (tmp_path / "file").touch()
     assert "a.html' cannot be written; choose another" in complaint(
@@ -326,24 +326,24 @@ def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     file = tmp_path / "prompts.txt"
     assert "cannot be read: No such file" in complaint("--prompt-file", str(file))
     file.write_text("")
-    assert "is empty; give a file with a text on each line" in complaint("--prompt-file", str(file))
+    assert "is empty; give a file with one text per line" in complaint("--prompt-file", str(file))
     file.write_text("god\n\nlight\n")
     assert "line 2 is empty" in complaint("--prompt-file", str(file))
     file.write_bytes(b"\xff\xfe\xff")
-    assert "not text in UTF-8" in complaint("--prompt-file", str(file))
+    assert "not UTF-8 text" in complaint("--prompt-file", str(file))
 
 
 def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, tmp_path: Path) -> None:
     whole = Path(run_folder) / "checkpoints" / "last.ckpt"
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(whole.read_bytes()[:1000])
-    assert "damaged, truncated or no checkpoint" in complaint(checkpoint=cut)
+    assert "damaged, truncated or not a checkpoint" in complaint(checkpoint=cut)
     cut.write_bytes(b"")
     assert "the file is empty" in complaint(checkpoint=cut)
     (tmp_path / "nothing").mkdir()
-    assert "holds no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
+    assert "contains no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
     assert "does not exist; give a file" in complaint(checkpoint=tmp_path / "missing.ckpt")
-    assert "could not be had from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
+    assert "could not be downloaded from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
     torch.save({"weights": torch.zeros(2)}, cut)
     assert "neither elf_lightning nor the official code wrote it" in complaint(checkpoint=cut)
 

@@ -1,4 +1,4 @@
-"""What a command does not need is not imported: start-up is waiting."""
+"""Commands import only what they need, for a fast start."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from elf_lightning.cli.trainer import ELFCLI
 
 HEAVY = {"torch", "numpy", "lightning", "torchmetrics", "transformers", "datasets", "huggingface_hub"}
 FOR_TEXTS = {"datasets", "pyarrow", "pandas", "sacrebleu", "rouge_score", "mauve", "gguf", "tensorboard"}
-"""Lightning imports torchmetrics, and that transformers; these it leaves to us."""
+"""Not imported by Lightning itself, which imports torchmetrics and through it transformers."""
 FOR_TRAINING = {"lightning", "lightning_fabric", "pytorch_lightning", "torchmetrics"} | FOR_TEXTS
 
 
 def loaded_by(code: str) -> set[str]:
-    """Top-level modules there are when the code is through."""
+    """Top-level modules loaded after running the code."""
     code = f"import sys\n{code}\nprint('\\nMODULES', *sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     return {name.split(".")[0] for name in shown.rpartition("\nMODULES ")[2].split()}
 
 
 def loaded(words: list[str]) -> set[str]:
-    """Top-level modules there are when `elf` has shown what it was asked for."""
+    """Top-level modules loaded after running `elf`."""
     return loaded_by(
         f"from elf_lightning.cli import main\ntry:\n    status = main({words})\n"
         "except SystemExit as end:\n    status = end.code\nassert status == 0"
@@ -32,17 +32,17 @@ def loaded(words: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["sample", "--help"], ["eval-text", "--help"]])
-def test_help_is_light(words: list[str]) -> None:
+def test_help_imports_no_heavy_package(words: list[str]) -> None:
     modules = loaded(words)
     assert "elf_lightning" in modules
     assert not HEAVY & modules
 
 
-def test_importing_the_package_is_light() -> None:
+def test_the_package_imports_no_heavy_package() -> None:
     assert not HEAVY & loaded_by("import elf_lightning")
 
 
-def test_sampling_needs_nothing_of_training(run_folder: str) -> None:
+def test_sampling_imports_nothing_for_training(run_folder: str) -> None:
     texts = ["--prompt", "god said", "--device", "cpu"]
     modules = loaded(["sample", "--checkpoint", run_folder, *texts])
     assert {"torch", "transformers"} <= modules
@@ -55,13 +55,13 @@ def test_sampling_needs_nothing_of_training(run_folder: str) -> None:
     assert not FOR_TRAINING & modules
 
 
-def test_settings_are_listed_without_what_texts_and_metrics_need() -> None:
+def test_listing_settings_imports_nothing_for_texts_and_metrics() -> None:
     modules = loaded(["fit", "--help"])
     assert "lightning" in modules
     assert not FOR_TEXTS & modules
 
 
-def test_only_the_command_that_runs_has_its_settings_described(
+def test_settings_are_added_for_the_given_command_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     described = []

@@ -67,24 +67,24 @@ def test_pieces_join_as_the_tokenizer_does(
     make_codec: MakeCodec, words: list[str], decoder: object, expected: list[str]
 ) -> None:
     codec = make_codec(words, decoder)
-    assert codec.pieces([2, 3, 4]) == expected
-    assert "".join(codec.pieces([2, 3, 4])) == codec.decode(torch.tensor([[2, 3, 4]]))[0]
+    assert codec.token_texts([2, 3, 4]) == expected
+    assert "".join(codec.token_texts([2, 3, 4])) == codec.decode(torch.tensor([[2, 3, 4]]))[0]
 
 
 def test_padding_and_eos_have_empty_pieces(make_codec: MakeCodec) -> None:
     codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
-    assert codec.pieces([2, PAD, 3, EOS, PAD]) == ["run", "", "ning", "", ""]
-    assert codec.pieces([PAD, 4]) == ["", "dog"]
+    assert codec.token_texts([2, PAD, 3, EOS, PAD]) == ["run", "", "ning", "", ""]
+    assert codec.token_texts([PAD, 4]) == ["", "dog"]
 
 
 def test_pieces_of_a_restricted_vocabulary(make_codec: MakeCodec) -> None:
     codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece(), kept_ids=[0, 1, 4, 2], unknown_id=3)
-    assert codec.pieces([3, 2]) == ["run", " dog"]
+    assert codec.token_texts([3, 2]) == ["run", " dog"]
 
 
 def test_a_letter_of_two_tokens_appears_with_the_second(make_codec: MakeCodec) -> None:
     codec = make_codec(["Ã", "¤", "b"], decoders.ByteLevel())
-    assert codec.pieces([4, 2, 3, 4]) == ["b", "", "ä", "b"]
+    assert codec.token_texts([4, 2, 3, 4]) == ["b", "", "ä", "b"]
 
 
 def test_decoded_texts_have_neither_padding_nor_eos(make_codec: MakeCodec) -> None:
@@ -171,7 +171,7 @@ def test_a_loaded_encoder_is_not_stored_nor_compared(tiny_t5: str) -> None:
 
 def test_a_missing_or_unknown_entry_is_named() -> None:
     values = codec_of("somewhere").to_dict()
-    with pytest.raises(UserError, match=r"no entry 'codec.latent_std'; is the file complete\?"):
+    with pytest.raises(UserError, match=r"no entry 'codec.latent_std'; use a complete copy"):
         TextCodec.from_dict({name: value for name, value in values.items() if name != "latent_std"})
     with pytest.raises(UserError, match=r"an entry 'codec.wings' that this version"):
         TextCodec.from_dict(values | {"wings": 2})

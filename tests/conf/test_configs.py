@@ -40,14 +40,14 @@ def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, A
 
 
 def parse_data(file: Path, *more: str) -> tuple[ArgumentParser, Any]:
-    """A parser for the DataModule alone, and what it makes of the file and other words."""
+    """A parser for the DataModule, and its result for the file and other arguments."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ELFDataModule, "data")
     return parser, parser.parse_args(["--data", str(file), *more])
 
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
-def test_every_run_is_understood(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_run_is_valid(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = print_config(capsys, "--config", str(file))
     assert config["name"] == file.stem
     assert any(callback["class_path"].endswith("EMA") for callback in config["trainer"]["callbacks"])
@@ -63,13 +63,13 @@ def test_every_data_set_fits_a_run(file: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("corpus", ["openwebtext", "openwebtext_raw"])
-@pytest.mark.parametrize(("name", "rows"), [("elf_105m", 64), ("elf_342m", 32), ("elf_652m", 16)])
-def test_a_corpus_leaves_a_size_the_rows_that_its_device_holds(
-    name: str, rows: int, corpus: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "batch_size"), [("elf_105m", 64), ("elf_342m", 32), ("elf_652m", 16)])
+def test_a_corpus_keeps_the_batch_size_per_device(
+    name: str, batch_size: int, corpus: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert print_config(capsys, "--config", name)["data"]["batch_size"] == rows
+    assert print_config(capsys, "--config", name)["data"]["batch_size"] == batch_size
     config = print_config(capsys, "--config", name, "--data", f"data/{corpus}")
-    assert config["data"]["batch_size"] == rows
+    assert config["data"]["batch_size"] == batch_size
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_without_the_hub_the_source_is_one_clear_line(file: Path, tiny_t5: str, 
     )
     data = parser.instantiate(config).data
     path = config.data.source.init_args.path
-    # The official pre-tokenised rows are expected in a folder here, not on the Hub.
-    told = (
+    # The official pre-tokenised sequences are expected in a folder here, not on the Hub.
+    expected = (
         "there is no such folder; give one written by save_to_disk, or a Hub id"
         if path.startswith("./")
         else "could not be reached.*point source.path at the local copy"
     )
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=expected) as error:
         data.prepare_data()
     assert path in str(error.value)
     assert "\n" not in str(error.value)

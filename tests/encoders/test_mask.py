@@ -20,18 +20,18 @@ def seen(mask: Tensor) -> list[str]:
     return ["".join("1" if allowed else "0" for allowed in row) for row in mask.tolist()]
 
 
-def test_condition_sees_itself_and_target_sees_all_that_is_valid() -> None:
+def test_condition_sees_itself_and_target_sees_every_valid_position() -> None:
     mask = encoder_mask(*masks("cct."))
     assert seen(mask[0]) == ["1100", "1100", "1110", "1110"]
 
 
-def test_a_dropped_rows_target_does_not_see_the_condition() -> None:
+def test_the_target_of_a_dropped_sequence_does_not_see_the_condition() -> None:
     mask = encoder_mask(*masks("cct.", "cct."), torch.tensor([True, False]))
     assert seen(mask[0]) == ["1100", "1100", "0010", "0010"]
     assert seen(mask[1]) == ["1100", "1100", "1110", "1110"]
 
 
-def test_unconditional_rows_see_every_valid_position() -> None:
+def test_unconditional_sequences_see_every_valid_position() -> None:
     mask = encoder_mask(*masks("ttt.", "t..."), torch.tensor([False, True]))
     assert seen(mask[0]) == ["1110"] * 4
     assert seen(mask[1]) == ["1000"] * 4

@@ -62,7 +62,7 @@ class TestMask:
         assert torch.equal(before[:, :3], after[:, :3])
         assert not torch.allclose(before[:, 3:7], after[:, 3:7], atol=1e-4)
 
-    def test_a_condition_token_never_changes_a_dropped_rows_target(
+    def test_a_condition_token_never_changes_a_dropped_target(
         self, model_folder: str, attention: str
     ) -> None:
         encoder = PretrainedEncoder(model_folder, attn_implementation=attention)
@@ -81,7 +81,7 @@ class TestMask:
         alone = encoder(ids[:, :7], encoder_mask(valid[:, :7], condition[:, :7]))
         torch.testing.assert_close(before[:, :7], alone, atol=1e-5, rtol=1e-4)
 
-    def test_without_a_mask_to_speak_of_it_is_the_model(self, model_folder: str, attention: str) -> None:
+    def test_with_a_full_mask_it_equals_the_model(self, model_folder: str, attention: str) -> None:
         encoder = PretrainedEncoder(model_folder, attn_implementation=attention)
         ids, _, _ = example()
         model = whole_encoder(model_folder)
@@ -111,35 +111,35 @@ def test_the_fastest_attention_is_taken(model_folder: str, attention: str) -> No
 
 
 @pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2", "nonsense"])
-def test_attention_that_takes_no_such_mask_is_refused(tiny_bert: str, attention: Any) -> None:
+def test_attention_without_masks_per_position_is_refused(tiny_bert: str, attention: Any) -> None:
     with pytest.raises(UserError, match=f"attn_implementation '{attention}' .* choose eager or sdpa"):
         PretrainedEncoder(tiny_bert, attn_implementation=attention)
 
 
-def test_attention_that_the_model_has_not_is_refused(tiny_t5gemma: str) -> None:
-    with pytest.raises(UserError, match=r"'sdpa' is none that transformers has for .* leave it out"):
+def test_attention_that_is_not_available_is_refused(tiny_t5gemma: str) -> None:
+    with pytest.raises(UserError, match=r"'sdpa' is not available for .* leave it out"):
         PretrainedEncoder(tiny_t5gemma, attn_implementation="sdpa").load()
 
 
-def test_a_model_that_makes_its_own_mask_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_builds_its_own_mask_is_refused(tmp_path: Path) -> None:
     config = DebertaV2Config(
         vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     DebertaV2Model(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="DebertaV2Model takes no mask for each position; choose one of"):
+    with pytest.raises(
+        UserError, match="DebertaV2Model does not apply a mask per position; choose a model of"
+    ):
         PretrainedEncoder(str(tmp_path)).load()
 
 
-def test_a_model_that_does_not_heed_the_mask_is_refused(
-    tiny_bert: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_ignores_the_mask_is_refused(tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elf_lightning.encoders.pretrained.additive_mask", lambda *_: None)
-    with pytest.raises(UserError, match="BertModel takes no mask for each position"):
+    with pytest.raises(UserError, match="BertModel does not apply a mask per position"):
         PretrainedEncoder(tiny_bert).load()
 
 
 @pytest.mark.parametrize("family", [XLMRobertaConfig, CamembertConfig, MPNetConfig])
-def test_positions_behind_the_pad_id_shorten_the_limit(tmp_path: Path, family: Any) -> None:
+def test_positions_after_the_pad_id_shorten_the_limit(tmp_path: Path, family: Any) -> None:
     family(max_position_embeddings=34, pad_token_id=1).save_pretrained(tmp_path)
     assert PretrainedEncoder(str(tmp_path)).max_length == 32
 
@@ -168,7 +168,7 @@ def test_blocks_above_the_layer_are_dropped(tiny_bert: str) -> None:
     assert sizes[1] - sizes[0] == sizes[2] - sizes[1] > 0
 
 
-def test_an_encoder_decoders_decoder_is_left_behind(tiny_t5: str) -> None:
+def test_the_decoder_of_an_encoder_decoder_is_dropped(tiny_t5: str) -> None:
     names = [name for name, _ in PretrainedEncoder(tiny_t5).load().named_parameters()]
     assert names
     assert not any("decoder" in name for name in names)
@@ -199,7 +199,7 @@ def test_the_limit_is_that_of_learned_positions(model_folder: str, limit: int | 
     assert PretrainedEncoder(model_folder).max_length == limit
 
 
-def test_identity_tells_layers_apart(tiny_bert: str) -> None:
+def test_identity_differs_between_layers(tiny_bert: str) -> None:
     assert PretrainedEncoder(tiny_bert, layer=1).identity() != PretrainedEncoder(tiny_bert).identity()
 
 

@@ -21,7 +21,7 @@ Evaluate = Callable[..., None]
 WAY = "SDE 2 steps, gamma 1.5, w 3"
 
 
-def test_every_text_once_and_every_number_beside_those_of_real_text(
+def test_each_text_is_generated_once_and_scored_beside_real_text(
     evaluate: Evaluate, read: Read, tiny_scoring_model: str
 ) -> None:
     evaluate(sweep={"guidance": [1, 3]})
@@ -79,7 +79,7 @@ def test_numbers_are_those_of_the_texts(evaluate: Evaluate, read: Read, tiny_sco
         assert value["half_width"] == pytest.approx(12.706 * spread / math.sqrt(2), abs=1e-12)
 
 
-def test_what_is_done_is_not_done_again(
+def test_saved_results_are_reused(
     evaluate: Evaluate, read: Read, folder: Path, sampled: list[tuple[int, int]]
 ) -> None:
     evaluate()
@@ -103,7 +103,7 @@ def _interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
-def test_a_killed_evaluation_goes_on(
+def test_a_killed_evaluation_is_resumed(
     kill: signal.Signals,
     evaluate: Evaluate,
     read: Read,
@@ -139,7 +139,9 @@ def test_a_killed_evaluation_goes_on(
     assert {name: read(name) for name in whole} == whole
 
 
-def test_another_model_begins_anew(evaluate: Evaluate, read: Read, sampled: list[tuple[int, int]]) -> None:
+def test_another_models_results_are_replaced(
+    evaluate: Evaluate, read: Read, sampled: list[tuple[int, int]]
+) -> None:
     evaluate()
     first = read("samples.jsonl")
     sampled.clear()
@@ -163,22 +165,22 @@ def test_text_to_text_is_measured_against_references(
     for row in numbers.values():
         assert row["metrics"].keys() == {"bleu", "bleu_default", "rouge1", "rouge2", "rougeL"}
         assert row["scoring_model"] is None
-    # Of the same words in another order every word is right, and few pairs are.
+    # With the same words in another order, all unigrams match and few bigrams.
     assert numbers["shuffled"]["metrics"]["rouge1"]["mean"] == pytest.approx(1)
     assert numbers["shuffled"]["metrics"]["rouge2"]["mean"] < 0.6
     assert 20 < numbers["copied"]["metrics"]["bleu"]["mean"] < 80
 
 
-@pytest.mark.parametrize("way", [SamplingSettings(steps=1), SamplingSettings(steps=2, temperature=1.0)])
-def test_empty_samples_are_told(
-    evaluate: Evaluate, way: SamplingSettings, data: ELFDataModule, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("settings", [SamplingSettings(steps=1), SamplingSettings(steps=2, temperature=1.0)])
+def test_empty_samples_are_reported(
+    evaluate: Evaluate, settings: SamplingSettings, data: ELFDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("elf_lightning.codec.TextCodec.decode", lambda self, ids: [""] * len(ids))
     with pytest.raises(UserError, match=r"^SDE \d steps, .*: GenerativePerplexity: all 5 samples are empty"):
-        evaluate(settings=[way])
+        evaluate(settings=[settings])
 
 
-def test_a_scoring_model_that_is_not_there_is_told_before_the_work(
+def test_a_missing_scoring_model_is_reported_before_sampling(
     small: Any, data: ELFDataModule, folder: Path, tmp_path: Path, sampled: list[tuple[int, int]]
 ) -> None:
     model = small.make_model(data, str(tmp_path / "nobody"))
@@ -187,15 +189,13 @@ def test_a_scoring_model_that_is_not_there_is_told_before_the_work(
     assert sampled == []
 
 
-def test_a_file_of_something_else_is_told(evaluate: Evaluate, folder: Path) -> None:
+def test_a_damaged_results_file_is_reported(evaluate: Evaluate, folder: Path) -> None:
     folder.mkdir()
     (folder / "samples.jsonl").write_text('{"text": "of somebody else"}\nno JSON\n')
-    with pytest.raises(UserError, match=r"line 2 of .*samples.jsonl is no JSON object; move the file away"):
+    with pytest.raises(UserError, match=r"line 2 of .*samples.jsonl is not a JSON object; move it away"):
         evaluate()
 
 
-def test_a_model_without_training_is_told(evaluate: Evaluate) -> None:
-    with pytest.warns(
-        UserWarning, match="the model has not been trained; give a checkpoint with --ckpt_path"
-    ):
+def test_an_untrained_model_is_a_warning(evaluate: Evaluate) -> None:
+    with pytest.warns(UserWarning, match="the model is not trained; give a checkpoint with --ckpt_path"):
         evaluate()

@@ -15,11 +15,11 @@ from elf_lightning.sampling import SamplingSettings
 OWN = SamplingSettings(steps=9)
 
 
-def test_without_a_word_the_models_own_settings_are_measured() -> None:
+def test_the_default_is_the_models_own_settings() -> None:
     assert list(EvaluationSettings().configurations(OWN).values()) == [OWN]
 
 
-def test_a_sweep_is_every_combination_in_every_setting() -> None:
+def test_a_sweep_tries_all_combinations_in_each_setting() -> None:
     settings = EvaluationSettings(
         settings=[SamplingSettings(solver="ode"), SamplingSettings(temperature=1.0)],
         sweep={"guidance": [1, 2.5], "steps": [4, 8]},
@@ -31,7 +31,7 @@ def test_a_sweep_is_every_combination_in_every_setting() -> None:
     }
 
 
-def test_what_makes_no_difference_is_measured_once() -> None:
+def test_equal_configurations_are_evaluated_once() -> None:
     found = EvaluationSettings(sweep={"solver": ["ode", "sde"], "gamma": [0.5, 1.5]}).configurations(OWN)
     assert [one.solver for one in found.values()] == ["ode", "sde", "sde"]
 
@@ -46,7 +46,13 @@ def test_steps_in_a_sweep_replace_explicit_times() -> None:
 CHANGES: dict[str, Any] = {
     "steps": 33,
     "solver": "heun",
+    "solver_options": {"max_growth": 1.5},
     "gamma": 0.5,
+    "gamma_end": 0.5,
+    "gamma_power": 2.0,
+    "grid_per_batch": True,
+    "early_exit_margin": 0.5,
+    "early_exit_fraction": 0.9,
     "grid": "uniform",
     "times": [0.0, 0.5, 1.0],
     "guidance": 1.25,
@@ -66,17 +72,17 @@ CHANGES: dict[str, Any] = {
 @pytest.mark.parametrize("name", [field.name for field in fields(SamplingSettings)])
 def test_every_setting_shows_in_the_name(name: str) -> None:
     solver = "multistep" if name == "solver_options" else "sde"
-    plain = SamplingSettings(temperature=1.0, solver=solver, gamma_end=0.2)
-    assert setting_name(plain) != setting_name(replace(plain, **{name: CHANGES[name]}))
+    settings = SamplingSettings(temperature=1.0, solver=solver, gamma_end=0.2)
+    assert setting_name(settings) != setting_name(replace(settings, **{name: CHANGES[name]}))
 
 
-def test_names_are_short_where_nothing_is_unusual() -> None:
+def test_names_omit_default_values() -> None:
     assert setting_name(SamplingSettings()) == "SDE 32 steps, gamma 1.5, w 3"
     assert setting_name(SamplingSettings.text_to_text()) == "ODE 64 steps, w 1, cfg scale 2"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"num_samples": 0}, "evaluation.num_samples is 0; it must be at least 1"),
         ({"batch_size": 0}, "evaluation.batch_size is 0; it must be at least 1"),
@@ -92,17 +98,17 @@ def test_names_are_short_where_nothing_is_unusual() -> None:
         ({"sweep": {"steps": [0]}}, "sampling.steps is 0"),
     ],
 )
-def test_what_cannot_be_evaluated_is_told(changes: dict[str, Any], told: str) -> None:
+def test_impossible_settings_are_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError) as error:
         EvaluationSettings(**changes)
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_evaluation_is_one(path: Path) -> None:
+def test_shipped_evaluations_are_valid(path: Path) -> None:
     settings = EvaluationSettings(**yaml.safe_load(path.read_text())["model"]["evaluation"])
     assert settings.configurations(SamplingSettings(solver="ode", temperature=0.5))
 

@@ -11,7 +11,7 @@ from elf_lightning.evaluation.identity import model_identity
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 
 
-def test_texts_are_the_held_out_documents(small: Any, data: ELFDataModule) -> None:
+def test_texts_are_the_validation_documents(small: Any, data: ELFDataModule) -> None:
     data.prepare_data()
     validation = ReferenceTexts(data)
     assert len(validation) == 10
@@ -24,7 +24,7 @@ def test_a_text_ends_at_its_first_eos(small: Any, tmp_path: Path, tiny_t5: str) 
     packing = replace(data.preparation.tokenize, packing="pack")
     data.preparation = replace(data.preparation, tokenize=packing, cache_dir=tmp_path / "packed")
     data.preparation.run()
-    # Documents of 11 words and EOS, in rows of 12: every row ends one, and there the text ends.
+    # Documents of 11 words and EOS in sequences of 12: each sequence contains an end.
     first = ReferenceTexts(data).targets([0])
     assert first == small.sentences(40)[30:31]
 
@@ -48,7 +48,7 @@ def test_shuffled_texts_have_the_same_words() -> None:
     assert shuffled(texts) == mixed
 
 
-def test_a_model_is_known_by_every_weight_and_word() -> None:
+def test_the_identity_depends_on_every_weight_and_setting() -> None:
     weights = {"a": torch.zeros(3), "b": torch.ones((), dtype=torch.bfloat16)}
     known = model_identity(weights, {"length": 8})
     assert known == model_identity(dict(reversed(weights.items())), {"length": 8})

@@ -17,14 +17,14 @@ def lines(tmp_path: Path) -> ResultsFile:
     return ResultsFile(tmp_path / "rows.jsonl")
 
 
-def test_what_is_written_is_read(lines: ResultsFile) -> None:
+def test_rows_are_read_as_written(lines: ResultsFile) -> None:
     assert lines.read() == []
     lines.replace(ROWS[:1])
     lines.append(ROWS[1:])
     assert lines.read() == ROWS
 
 
-def test_a_row_cut_off_at_any_byte_is_left_out(lines: ResultsFile) -> None:
+def test_a_row_truncated_at_any_byte_is_ignored(lines: ResultsFile) -> None:
     lines.replace(ROWS)
     whole = lines.path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -34,7 +34,7 @@ def test_a_row_cut_off_at_any_byte_is_left_out(lines: ResultsFile) -> None:
 
 
 @pytest.mark.parametrize("line", [b"no JSON", b"[]", b"\xff"])
-def test_another_line_that_is_no_row_is_told(lines: ResultsFile, line: bytes) -> None:
+def test_any_other_damaged_line_is_reported(lines: ResultsFile, line: bytes) -> None:
     lines.path.write_bytes(b'{"text": "a"}\n' + line + b"\n{}\n")
-    with pytest.raises(UserError, match=r"line 2 of .*rows.jsonl is no JSON object; move the file away"):
+    with pytest.raises(UserError, match=r"line 2 of .*rows.jsonl is not a JSON object; move it away"):
         lines.read()

@@ -14,7 +14,7 @@ import pytest
 from elf_lightning.data import ELFDataModule
 
 
-def test_two_ranks_give_the_texts_and_numbers_of_one(
+def test_two_ranks_give_the_same_texts_and_scores_as_one(
     evaluate: Callable[..., None],
     read: Callable[[str], list[dict[str, Any]]],
     data: ELFDataModule,

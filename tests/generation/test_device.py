@@ -25,7 +25,7 @@ def test_default_precision_is_bfloat16_on_gpus_that_compute_in_it(
 
 
 def test_unknown_precision() -> None:
-    with pytest.raises(UserError, match="precision '64-true' is not known; choose one of 32-true, bf16-mix"):
+    with pytest.raises(UserError, match="precision '64-true' is unknown; choose from 32-true, bf16-mix"):
         usable_precision("64-true", CPU)
 
 

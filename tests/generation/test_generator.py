@@ -194,7 +194,7 @@ def test_nothing_is_sampled_for_no_requests(
 
 def test_settings_that_control_repetition_are_refused_in_training(generator: TextGenerator) -> None:
     for settings in (None, replace(CONTROLLED, steps=2)):
-        with pytest.raises(UserError, match="direction of repetition changes while a model trains"):
+        with pytest.raises(UserError, match="direction of repetition changes during training"):
             generator.check(settings)
     generator.check(SamplingSettings())
 
@@ -270,10 +270,10 @@ def test_prediction_gives_the_texts_of_the_saved_model(
 def test_control_while_training_is_refused_before_the_first_step(
     make_module: Callable[..., ELFModule], data: ELFDataModule, trainer: Trainer
 ) -> None:
-    for callback in (SampleLogger(1), SampleLogger(1, settings=CONTROLLED)):
+    for callback in (SampleLogger(every_n_steps=1), SampleLogger(every_n_steps=1, settings=CONTROLLED)):
         module = make_module(CONTROLLED if callback.settings is None else SamplingSettings(steps=2))
         trainer.callbacks = [callback]  # type: ignore[attr-defined]
-        with pytest.raises(UserError, match="direction of repetition changes while a model trains"):
+        with pytest.raises(UserError, match="direction of repetition changes during training"):
             trainer.fit(module, datamodule=data)
         assert module.global_step == 0
 

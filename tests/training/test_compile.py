@@ -57,7 +57,7 @@ def test_runs_that_validate_and_sample_stay_compiled(fit: Callable[..., None], c
     assert counter.frame_count > torch._dynamo.config.recompile_limit, "there was something to see"
 
 
-def test_a_run_that_nothing_can_compile_does_not_begin(
+def test_a_missing_compiler_is_reported_before_training(
     command: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")

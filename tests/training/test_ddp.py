@@ -113,7 +113,7 @@ def test_two_processes_train_as_one_with_the_same_draws(mixing: str, fit: Callab
     torch.testing.assert_close(trained(mixing), one, atol=1e-5, rtol=1e-5)
 
 
-def test_ddp_searches_for_nothing_and_keeps_nothing_twice(mixing: str) -> None:
+def test_ddp_uses_the_shipped_settings(mixing: str) -> None:
     settings = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
     assert [report["ddp"] for report in reports(mixing)] == [settings, settings]
 
@@ -123,20 +123,20 @@ def test_ranks_draw_different_noise(mixing: str) -> None:
     assert len(noises) == len(set(noises)) == 10
 
 
-def test_whole_steps_decode_on_all_ranks_or_on_none(two_ranks: None) -> None:
+def test_with_mixing_steps_all_ranks_decode_or_none(two_ranks: None) -> None:
     first, second = ([rows for rows, _ in report["draws"]] for report in reports("steps"))
     assert first == second
     assert set(first) == {0, 4}
 
 
-def test_logged_losses_are_of_all_ranks(mixing: str) -> None:
+def test_logged_losses_are_averaged_over_ranks(mixing: str) -> None:
     first, second = (report["losses"] for report in reports(mixing))
     for (own, logged), (other, same) in zip(first, second, strict=True):
         assert own != other
         assert logged == same == pytest.approx((own + other) / 2)
 
 
-def test_validation_is_of_all_ranks(mixing: str) -> None:
+def test_validation_is_averaged_over_ranks(mixing: str) -> None:
     first, second = reports(mixing)
     assert first["logged"] == second["logged"]
     assert len(first["own"]) == 4
@@ -156,5 +156,5 @@ def test_two_processes_predict_as_one(two_ranks: None, command: Callable[..., li
     assert samples("one") == samples("five")
 
 
-def test_a_rank_without_rows_keeps_nobody_waiting(two_ranks: None) -> None:
+def test_a_rank_without_prompts_does_not_block_the_others(two_ranks: None) -> None:
     assert samples("single") == samples("five")[:1]

@@ -56,26 +56,26 @@ def test_validation_draws_are_fixed(data: ELFDataModule, tmp_path: Path) -> None
     assert {"val/loss", "val/denoise_loss", "val/decode_loss", "val/clean_decode_accuracy"} <= one[0].keys()
 
 
-def test_predicted_texts_come_back(data: ELFDataModule, tmp_path: Path) -> None:
+def test_predict_returns_records_and_is_deterministic(data: ELFDataModule, tmp_path: Path) -> None:
     model = module(data)
     run = trainer(tmp_path)
     run.fit(model, datamodule=data)
     batches = run.predict(model, datamodule=data)
     assert batches is not None
-    rows = [row for batch in batches for row in batch]
-    assert len(rows) == data.num_predict_samples
+    records = [record for batch in batches for record in batch]
+    assert len(records) == data.num_predict_samples
     again = trainer(tmp_path).predict(model, datamodule=data)
     assert again is not None
-    assert rows == [row for batch in again for row in batch]
+    assert records == [record for batch in again for record in batch]
 
 
-def test_nothing_of_a_prediction_stays(data: ELFDataModule, tmp_path: Path) -> None:
+def test_the_generator_is_deleted_after_predict(data: ELFDataModule, tmp_path: Path) -> None:
     model = module(data)
     trainer(tmp_path).predict(model, datamodule=data)
     assert not hasattr(model, "_generator")
 
 
-def test_every_parameter_moves(data: ELFDataModule, tmp_path: Path) -> None:
+def test_training_changes_every_parameter(data: ELFDataModule, tmp_path: Path) -> None:
     model = module(data)
     before: dict[str, Tensor] = {name: p.detach().clone() for name, p in model.network.named_parameters()}
     trainer(tmp_path, steps=6).fit(model, datamodule=data)

@@ -1,4 +1,4 @@
-"""Bad steps: noted without asking, told with their place, never saved, or left out."""
+"""Bad steps: detected without waiting, reported with their position, and never saved, or skipped."""
 
 from __future__ import annotations
 
@@ -75,26 +75,26 @@ def test_stops_and_names_the_first_bad_step_and_the_last_good_checkpoint(fault: 
     assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == [f"step={n}.ckpt" for n in range(1, 8)]
 
 
-def test_asks_only_now_and_then(tmp_path: Path) -> None:
+def test_checks_only_every_few_steps(tmp_path: Path) -> None:
     module = Faulty({3})
     with pytest.raises(UserError, match=r"step 3 .*no checkpoint was saved before it"):
         fit(module, tmp_path, enable_checkpointing=False, callbacks=[])
     assert len(module.weights) == 5
 
 
-def test_asks_only_at_the_end_where_nothing_is_logged(tmp_path: Path) -> None:
+def test_checks_only_at_the_end_without_logging(tmp_path: Path) -> None:
     module = Faulty({3})
     with pytest.raises(UserError, match="step 3 "):
         fit(module, tmp_path, enable_checkpointing=False, callbacks=[], log_every_n_steps=0)
     assert len(module.weights) == 12
 
 
-def test_a_bad_last_step_is_told_too(tmp_path: Path) -> None:
+def test_a_bad_last_step_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"step 11 \(epoch 0, batch 11\)"):
         fit(Faulty({11}), tmp_path, enable_checkpointing=False, callbacks=[])
 
 
-def test_weights_alone_are_not_saved_either(tmp_path: Path) -> None:
+def test_a_checkpoint_of_only_weights_is_not_saved_either(tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, every_n_train_steps=2, filename="{step}", save_weights_only=True)
     with pytest.raises(UserError, match="step 3 "):
         fit(Faulty({3}), tmp_path, callbacks=[saver])
@@ -106,7 +106,7 @@ def test_a_bad_micro_batch_is_named_by_its_own_number(tmp_path: Path) -> None:
         fit(Faulty({4}), tmp_path, accumulate_grad_batches=3)
 
 
-def test_skipped_steps_change_nothing_but_their_count(tmp_path: Path) -> None:
+def test_skipped_steps_change_only_their_count(tmp_path: Path) -> None:
     average = EMA(0.5)
     module = Faulty({2}, {5, 6}, non_finite="skip")
     trainer = fit(module, tmp_path, callbacks=[average])
@@ -123,7 +123,7 @@ def test_skipped_steps_change_nothing_but_their_count(tmp_path: Path) -> None:
     assert module.metrics[-1]["train/skipped_steps"] == 3
 
 
-def test_skipping_a_batch_is_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_skipped_batch_has_no_effect(tmp_path: Path) -> None:
     class Without(Faulty):
         def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
             return super().training_step(batch, batch_idx if batch_idx < 3 else batch_idx + 1)
@@ -150,7 +150,7 @@ def test_the_count_of_skipped_steps_is_resumed(tmp_path: Path) -> None:
 
 def test_gives_up_when_every_step_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elf_lightning.training.guard.MAX_CONSECUTIVE_SKIPS", 4)
-    with pytest.raises(UserError, match=r"4 steps in a row, up to step 5 \(epoch 0, batch 5\)"):
+    with pytest.raises(UserError, match=r"in 4 consecutive steps up to step 5 \(epoch 0, batch 5\)"):
         fit(Faulty(set(range(2, 12)), non_finite="skip"), tmp_path, callbacks=[])
 
 

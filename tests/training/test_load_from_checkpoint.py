@@ -148,12 +148,12 @@ def test_a_loaded_module_trains_on(checkpoint: Path, data: ELFDataModule, tmp_pa
 
 def test_a_checkpoint_without_a_tokenizer_is_refused(run_checkpoint: Path, tmp_path: Path) -> None:
     save_official(load_model(run_checkpoint), tmp_path / "checkpoint_2")
-    with pytest.raises(UserError, match=r"does not name its tokenizer and encoder; build .* `for_data`"):
+    with pytest.raises(UserError, match=r"does not name its tokenizer and encoder; create .* `for_data`"):
         ELFModule.load_from_checkpoint(tmp_path / "checkpoint_2")
 
 
 def test_another_network_is_refused_in_one_line(run_checkpoint: Path) -> None:
     wider = replace(NETWORK, hidden_size=32)
-    with pytest.raises(UserError, match=r"holds another network: hidden_size 16 \(here 32\)") as refused:
+    with pytest.raises(UserError, match=r"contains another network: hidden_size 16 \(here 32\)") as refused:
         ELFModule.load_from_checkpoint(run_checkpoint, network=wider)
     assert "\n" not in str(refused.value)

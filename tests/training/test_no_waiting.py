@@ -108,7 +108,7 @@ def train(tiny_t5: str, tmp_path: Path) -> Train:
     ("non_finite", "always", "when_logged"),
     [("stop", set(), {f"{GUARD}._check"}), ("skip", {f"{GUARD}._bad_on_any_rank"}, set())],
 )
-def test_only_steps_that_are_logged_wait(
+def test_only_logged_steps_synchronise(
     train: Train, non_finite: str, always: set[str], when_logged: set[str]
 ) -> None:
     with HostWaits() as waits:
@@ -119,14 +119,14 @@ def test_only_steps_that_are_logged_wait(
 
 
 @pytest.mark.parametrize("way", WAYS_TO_WAIT)
-def test_a_step_that_waits_is_seen(train: Train, way: str) -> None:
+def test_a_synchronising_step_is_detected(train: Train, way: str) -> None:
     with HostWaits() as waits:
         train([steps := Steps(waits), Asks(WAYS_TO_WAIT[way])], steps=4)
     assert steps.asking(3) == {f"{__file__}:Asks.on_train_batch_end"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_only_steps_that_are_logged_wait_on_a_gpu(train: Train) -> None:
+def test_only_logged_steps_synchronise_on_a_gpu(train: Train) -> None:
     try:
         train([NoSynchronisation()], device="gpu")
     finally:

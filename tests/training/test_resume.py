@@ -97,7 +97,7 @@ def final_state(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_stopped_and_resumed_is_never_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     name: str, fit: Callable[..., None], logged: Callable[..., set[tuple[float, ...]]]
 ) -> None:
     case, whole, parts = CASES[name], f"{name} whole", f"{name} parts"

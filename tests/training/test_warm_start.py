@@ -55,13 +55,13 @@ def save(bundle: ModelBundle, kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["lightning", "official", "hub"])
-def test_takes_the_weights_of_any_format(kind: str, bundle: ModelBundle, tmp_path: Path) -> None:
+def test_loads_weights_of_any_format(kind: str, bundle: ModelBundle, tmp_path: Path) -> None:
     module = started_from(save(bundle, kind, tmp_path / "model"))
     for name, value in module.network.state_dict().items():
         assert torch.equal(value, bundle.weights[name]), name
 
 
-def test_rows_may_be_of_another_length(bundle: ModelBundle, tmp_path: Path) -> None:
+def test_the_sequence_length_may_differ(bundle: ModelBundle, tmp_path: Path) -> None:
     module = started_from(save(bundle, "lightning", tmp_path / "model"), max_length=20)
     assert module.network.max_length == 20
 
@@ -74,7 +74,7 @@ def test_rows_may_be_of_another_length(bundle: ModelBundle, tmp_path: Path) -> N
         {"network": replace(SHAPE, self_conditioning=False)},
     ],
 )
-def test_another_network_is_one_line(other: dict[str, Any], bundle: ModelBundle, tmp_path: Path) -> None:
+def test_another_network_is_refused(other: dict[str, Any], bundle: ModelBundle, tmp_path: Path) -> None:
     path = save(bundle, "lightning", tmp_path / "model")
     with pytest.raises(
         UserError, match=r"^model.init_from .*: the weights do not fit the network: "
@@ -83,7 +83,7 @@ def test_another_network_is_one_line(other: dict[str, Any], bundle: ModelBundle,
     assert "\n" not in str(error.value)
 
 
-def test_no_checkpoint_is_one_line() -> None:
+def test_a_missing_checkpoint_is_reported_in_one_line() -> None:
     with pytest.raises(UserError, match=r"^model.init_from nowhere.ckpt: checkpoint 'nowhere.ckpt' does not"):
         started_from("nowhere.ckpt")
 
@@ -94,7 +94,7 @@ def test_another_vocabulary_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "told"),
+    ("ours", "expected"),
     [
         ({"latent_mean": [0.11, -0.2, *[0.0] * 4]}, False),
         ({"latent_mean": [0.1, -0.25, *[0.0] * 4]}, True),
@@ -104,7 +104,7 @@ def test_another_vocabulary_is_refused() -> None:
     ],
 )
 def test_another_normalisation_is_a_warning(
-    ours: dict[str, Any], told: bool, recwarn: pytest.WarningsRecorder
+    ours: dict[str, Any], expected: bool, recwarn: pytest.WarningsRecorder
 ) -> None:
     check_latents(CODEC, replace(CODEC, **ours))
-    assert [("normalised otherwise" in str(warning.message)) for warning in recwarn] == [True] * told
+    assert [("another normalisation" in str(warning.message)) for warning in recwarn] == [True] * expected

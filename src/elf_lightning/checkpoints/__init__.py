@@ -1,4 +1,4 @@
-"""Weights in and out: the official format, the Hub format, Lightning checkpoints."""
+"""Reading and writing models: Lightning checkpoints, the official format and the Hub format."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A model as every format holds it: its configuration and its weights."""
+"""A model in any format: configuration and weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ MAX_LISTED = 5
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """Everything that sampling needs of a trained model.
+    """Everything needed to sample from a trained model.
 
     Attributes:
-        config: what the checkpoint says about itself.
+        config: the model's description.
         weights: the network's state dict.
-        repetition_direction: (C,) for the repetition control, if it was measured.
+        repetition_direction: (C,) for repetition control, if measured.
 
     Raises:
-        UserError: if the weights are not those of a network of these sizes; it lists what is missing, what
-            is extra and what has another shape.
+        UserError: if the weights do not fit the configuration.
     """
 
     config: ELFConfig
@@ -40,7 +39,7 @@ class ModelBundle:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers in the weights."""
+        """Number of parameters."""
         return sum(value.numel() for value in self.weights.values())
 
     def network(self) -> ELFNetwork:
@@ -51,10 +50,10 @@ class ModelBundle:
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not exactly the expected ones.
+    """Compare names and shapes of weights with the expected ones.
 
     Raises:
-        UserError: one line that lists missing, extra and differently shaped entries.
+        UserError: if there are missing, extra or differently shaped entries.
     """
     misshapen = (
         f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
@@ -67,7 +66,9 @@ def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         _listed("of another shape", misshapen),
     ]
     if found := "; ".join(problem for problem in problems if problem):
-        raise UserError(f"the weights do not fit the network: {found}")
+        raise UserError(
+            f"the weights do not fit the network: {found}; use the configuration they were trained with"
+        )
 
 
 def _listed(what: str, names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself."""
+"""The description of a model in its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import SamplingSettings, known_solver
 
 TRAINING_ONLY = ("dropout", "gradient_checkpointing")
-"""Network settings that shape no weights, and may change from run to run."""
+"""Network settings that do not affect the weights' shapes, and may change between runs."""
 
 
 @dataclass(frozen=True)
 class ELFConfig:
-    """Everything about a model but its weights; written into every checkpoint as plain values.
+    """Everything about a model except its weights; stored in each checkpoint as plain values.
 
     Attributes:
-        network: width, depth and the like.
+        network: width, depth and other sizes.
         latent_size: C.
         vocab_size: V.
-        max_length: longest sequence, S.
-        path: the path the model was trained on.
-        times: the training distribution of times.
-        sampling: default sampling settings; None for the published ones.
-        codec: tokenizer, encoder, normalisation and special ids; None where the file does not say.
-        step: optimizer steps behind the weights.
+        max_length: maximum sequence length in tokens, S.
+        path: from noise to data, as in training.
+        times: the distribution of times in training.
+        sampling: the model's sampling settings; None for the published ones.
+        codec: tokenizer, encoder, normalisation and special ids; None if unknown.
+        step: number of optimizer steps.
 
     Raises:
         UserError: if the codec does not fit the sizes.
@@ -51,7 +51,7 @@ class ELFConfig:
 
     @property
     def default_sampling(self) -> SamplingSettings:
-        """The model's own sampling settings, or the published ones of its task."""
+        """The model's own sampling settings, or those published for its task."""
         if self.sampling is not None:
             return self.sampling
         conditional = self.codec is not None and self.codec.max_condition_length is not None
@@ -62,7 +62,7 @@ class ELFConfig:
         return ELFNetwork(self.network, self.latent_size, self.vocab_size, self.max_length)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types; `from_dict` reads them."""
+        """The configuration in plain types, for `from_dict`."""
         sizes = {
             "latent_size": self.latent_size,
             "vocab_size": self.vocab_size,
@@ -79,7 +79,7 @@ class ELFConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration that wrote `values`.
+        """The configuration described by `values`.
 
         Raises:
             UserError: if an entry is missing, unknown or impossible.
@@ -87,7 +87,7 @@ class ELFConfig:
         try:
             network = dict(values["network"])
             sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
-            # "decoding" is what the first version called it.
+            # Version 1 called it "decoding".
             codec = values["decoding" if "decoding" in values else "codec"]
             _check_solver(values["sampling"])
             return cls(
@@ -100,7 +100,9 @@ class ELFConfig:
                 step=values["step"],
             )
         except KeyError as error:
-            raise UserError(f"the model's description has no entry {error}; is the file complete?") from error
+            raise UserError(
+                f"the model's description has no entry {error}; use a complete copy of the file"
+            ) from error
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"the model's description does not fit this version of elf_lightning ({error}); "
@@ -108,29 +110,27 @@ class ELFConfig:
             ) from error
 
     def check_network(self, network: ELFNetwork) -> None:
-        """Refuse a network whose sizes differ from those that this checkpoint was trained with.
+        """Refuse a network whose sizes differ from this checkpoint's.
 
         Raises:
-            UserError: in one line, if they differ.
+            UserError: naming all differences.
         """
         stored = asdict(self.network) | {"latent_size": self.latent_size, "vocab_size": self.vocab_size}
         here = asdict(network.config) | {
             "latent_size": network.latent_size,
             "vocab_size": network.vocab_size,
         }
-        names = sorted(name for name in stored.keys() - {*TRAINING_ONLY} if stored[name] != here[name])
+        names = sorted(name for name in stored.keys() - set(TRAINING_ONLY) if stored[name] != here[name])
         if names:
             listed = ", ".join(f"{name} {stored[name]} (here {here[name]})" for name in names)
-            raise UserError(
-                f"the checkpoint holds another network: {listed}; use the configuration it was trained with"
-            )
+            raise UserError(f"the checkpoint contains another network: {listed}; use its own configuration")
 
 
 def _check_solver(sampling: Mapping[str, Any]) -> None:
-    """A checkpoint never makes Python import anything."""
+    """Refuse solvers that are not imported: a checkpoint must not import code."""
     solver = sampling.get("solver", "sde")
     if not known_solver(solver):
         raise UserError(
-            f"the model samples with the solver {solver!r}, which is not defined here; import the module "
+            f"the model samples with the solver {solver!r}, which is not imported; import the module "
             "that defines it first"
         )

@@ -17,15 +17,15 @@ from elf_lightning.errors import UserError
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
-"""Folder inside the model's; where it exists, it replaces the tokenizer that `config.json` names."""
+"""Subfolder; if it exists, it is used instead of the tokenizer named in `config.json`."""
 FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-"""Version 1 has `decoding` for `codec`."""
+"""Version 1 calls the entry `codec` `decoding`."""
 _DIRECTION = "repetition_direction"
 
 
 def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
-    """Write `bundle` into `folder`, which is made if need be."""
+    """Write `bundle` into `folder`, which is created if necessary."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in bundle.weights.items()}
@@ -34,27 +34,29 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
     save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
     config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.config.to_dict()}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    # safetensors makes files that nobody else may read.
+    # safetensors creates files that only their owner can read.
     shutil.copymode(folder / CONFIG_NAME, folder / WEIGHTS_NAME)
     (folder / CARD_NAME).write_text(model_card(bundle), encoding="utf-8")
 
 
 def read_hub(folder: Path) -> ModelBundle:
-    """The bundle in `folder`.
+    """Read the model in `folder`.
 
     Raises:
-        UserError: for a damaged file, another model's folder, or a later version of the format.
+        UserError: for a damaged file, another kind of model, or a newer format.
     """
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{CONFIG_NAME} is damaged ({error}); copy it again") from error
     if not isinstance(config, dict) or config.get("model_type") != "elf":
-        raise UserError(f"{CONFIG_NAME} has no model_type 'elf', so this is another kind of model")
+        raise UserError(
+            f"{CONFIG_NAME} has no model_type 'elf', so this is another kind of model; give an ELF model"
+        )
     if config.get("format_version") not in READABLE_VERSIONS:
         raise UserError(
-            f"{CONFIG_NAME} has format_version {config.get('format_version')}, and this version of "
-            f"elf_lightning reads {FORMAT_VERSION} and older; upgrade it"
+            f"{CONFIG_NAME} has format_version {config.get('format_version')}, but this version of "
+            f"elf_lightning reads only {FORMAT_VERSION} and older; upgrade elf_lightning"
         )
     try:
         weights = load_file(folder / WEIGHTS_NAME)
@@ -69,7 +71,7 @@ def read_hub(folder: Path) -> ModelBundle:
 
 
 def model_card(bundle: ModelBundle) -> str:
-    """The model card, Markdown with the Hub's metadata on top."""
+    """The model card: Markdown with metadata for the Hub."""
     config, network = bundle.config, bundle.config.network
     sampling = {} if config.sampling is None else asdict(config.sampling)
     settings = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
@@ -94,7 +96,7 @@ A language model that runs flow matching in the embedding space of a frozen text
 | sequences | {config.max_length} tokens, vocabulary of {config.vocab_size} |
 | encoder | {encoder} |
 | training steps | {config.step} |
-| sampling defaults | {settings or "those of the library"} |
+| sampling defaults | {settings or "the library's"} |
 
 ```python
 from elf_lightning import ELF

@@ -1,4 +1,4 @@
-"""A network's sizes, read off its weights."""
+"""Infers the sizes of a network from its weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ _DEFAULT_MLP_RATIO = 4.0
 
 
 def infer_config(weights: Mapping[str, Tensor]) -> tuple[NetworkConfig, int, int]:
-    """Configuration, latent size C and vocabulary V of the network that has these weights, in our names.
+    """Configuration, latent size C and vocabulary size V of the network with these weights.
+
+    Args:
+        weights: a state dict with our names.
 
     Raises:
-        UserError: if the weights are not an ELF network's.
+        UserError: if they are not the weights of an ELF network.
     """
     try:
         bottleneck_size, latent_size = weights["latent_in.down.weight"].shape
@@ -37,7 +40,9 @@ def infer_config(weights: Mapping[str, Tensor]) -> tuple[NetworkConfig, int, int
         )
         return config, latent_size, weights["token_head.unembed.weight"].shape[0]
     except (KeyError, ValueError, IndexError) as error:
-        raise UserError(f"the weights are not an ELF network's: {error} is missing or misshapen") from error
+        raise UserError(
+            f"not the weights of an ELF network: {error} is missing or has a wrong shape; use another file"
+        ) from error
 
 
 def _tokens(weights: Mapping[str, Tensor], name: str) -> int:
@@ -45,7 +50,7 @@ def _tokens(weights: Mapping[str, Tensor], name: str) -> int:
 
 
 def _mlp_ratio(hidden_size: int, width: int) -> float:
-    """The ratio that gives this feed-forward width, `int(ratio * H * 2/3)`; the usual one if it does."""
+    """A ratio with `int(ratio * H * 2/3)` equal to the feed-forward width; the default if possible."""
     if int(hidden_size * _DEFAULT_MLP_RATIO * 2 / 3) == width:
         return _DEFAULT_MLP_RATIO
     return (width + 0.5) * 1.5 / hidden_size

@@ -1,4 +1,4 @@
-"""One door to all formats, and back to the official one."""
+"""Reads models in all formats, and writes the official one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
 OFFICIAL_MAX_LENGTH = 1024
-_OURS = "network."
+_PREFIX = "network."
 _T5_SIZES = (512, 32100)
 _T5_CODEC = TextCodec(
     tokenizer="google-t5/t5-small",
@@ -31,7 +31,7 @@ _T5_CODEC = TextCodec(
     pad_id=0,
     eos_id=1,
 )
-"""Tokenizer and encoder of all published checkpoints, with the normalisation."""
+"""Tokenizer, encoder and normalisation of all published checkpoints."""
 
 
 def load_model(
@@ -41,20 +41,19 @@ def load_model(
     max_condition_length: int | None = None,
     **download: Any,
 ) -> ModelBundle:
-    """The model in a Lightning checkpoint, an official one or a folder in the Hub format.
+    """The model in a Lightning checkpoint, an official checkpoint or a Hub folder.
 
-    Nothing in the file is executed, and a file that does not hold exactly one model is refused.
+    No code in the file is executed.
 
     Args:
-        name_or_path: a file, a folder (its newest checkpoint), or the id of a model on the Hugging Face Hub.
-        averaged: take the averaged weights, which sample better, rather than the last ones; where only one
-            kind is there, that is taken.
-        max_length: longest sequence, for official checkpoints, which do not say; 1024 by default.
-        max_condition_length: longest condition, for official checkpoints of text-to-text models.
-        download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
+        name_or_path: a file, a folder (its newest checkpoint), or an id on the Hugging Face Hub.
+        averaged: use the averaged weights, which sample better, instead of the last ones, if both exist.
+        max_length: maximum length in tokens, for official checkpoints, which do not state it; default 1024.
+        max_condition_length: maximum length of a condition, for official text-to-text checkpoints.
+        download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
 
     Raises:
-        UserError: one line that says what is wrong with the file, or why it cannot be had.
+        UserError: if the file cannot be found or read.
     """
     path = find_checkpoint(name_or_path, **download)
     lengths = {"max_length": max_length, "max_condition_length": max_condition_length}
@@ -69,7 +68,7 @@ def load_model(
 def save_official(bundle: ModelBundle, path: str | Path) -> None:
     """Write a checkpoint with the official names, shapes and orientation.
 
-    The weights stand under `params` and, since the official code samples from it, `ema_params1`.
+    The official code samples from `ema_params1`, so the weights are stored there and under `params`.
     """
     weights = to_official(bundle.weights)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -77,12 +76,12 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
 
 
 def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBundle:
-    """An official model with the lengths that its file does not tell."""
+    """An official model with the given lengths, which its file does not contain."""
     codec = official.config.codec
     if codec is not _T5_CODEC:
         raise UserError(
-            f"{' and '.join(lengths)} can be given for published checkpoints alone, which do not say; "
-            "leave it out, since this one does"
+            f"{' and '.join(lengths)} can be set only for published checkpoints, which do not state it; "
+            "leave it out for this one"
         )
     length, condition = lengths.get("max_length", OFFICIAL_MAX_LENGTH), lengths.get("max_condition_length")
     if length < 2:
@@ -105,17 +104,17 @@ def _read_file(path: Path, averaged: bool) -> ModelBundle:
         return _read_official(content, step_in_name(path), averaged)
     entries = ", ".join(sorted(map(str, content))[:8])
     raise UserError(
-        "neither elf_lightning nor the official code wrote it: it has no entry 'elf', 'params' or "
-        f"'ema_params1' among its own ({entries})"
+        "neither elf_lightning nor the official code wrote it: there is no 'elf', 'params' or "
+        f"'ema_params1' among its entries ({entries}); use another file"
     )
 
 
 def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
     raw = not averaged and "current_model_state" in content
     state = tensors(content, "current_model_state" if raw else "state_dict")
-    weights = {name.removeprefix(_OURS): value for name, value in state.items() if name.startswith(_OURS)}
+    weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     if not isinstance(content["elf"], Mapping):
-        raise UserError("its entry 'elf' is no description of a model; use another file")
+        raise UserError("its entry 'elf' is not the description of a model; use another file")
     return ModelBundle(ELFConfig.from_dict(content["elf"]), weights)
 
 

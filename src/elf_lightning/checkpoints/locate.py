@@ -1,4 +1,4 @@
-"""From what the user names to the file that holds the model."""
+"""Finds the checkpoint file of a path or Hub id."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ def is_hub_folder(path: Path) -> bool:
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """The checkpoint in `folder`, or in a folder inside it, that was last modified.
+    """The last modified Lightning checkpoint in `folder` or below.
 
-    Official checkpoints (`checkpoint_<step>`) count if there are none of Lightning's; there the latest step
-    wins, since downloads say nothing by their date.
+    Without any, the official checkpoint (`checkpoint_<step>`) with the highest step, since the date of a
+    download has no meaning.
 
     Raises:
-        UserError: if the folder does not exist or holds no checkpoint.
+        UserError: if the folder does not exist or contains no checkpoint.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"there is no folder '{folder}' to look for checkpoints in; check the path")
-    ours = [path for path in folder.rglob("*.ckpt") if path.is_file()]
-    if ours:
-        return max(ours, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        raise UserError(f"folder '{folder}' does not exist; give a folder with checkpoints")
+    lightning = [path for path in folder.rglob("*.ckpt") if path.is_file()]
+    if lightning:
+        return max(lightning, key=lambda path: (path.stat().st_mtime_ns, path.name))
     official = [path for path in folder.rglob("checkpoint_*") if path.is_file()]
     if official:
         return max(official, key=lambda path: (step_in_name(path), path.name))
     raise UserError(
-        f"folder '{folder}' holds no checkpoint: no *.ckpt, no checkpoint_<step>, no {WEIGHTS_NAME} with "
-        f"{CONFIG_NAME}; name a folder that does, or train one first"
+        f"folder '{folder}' contains no checkpoint (*.ckpt, checkpoint_<step>, or {WEIGHTS_NAME} with "
+        f"{CONFIG_NAME}); give another folder, or train a model first"
     )
 
 
 def step_in_name(path: Path) -> int:
-    """The step in a name such as `checkpoint_95000`; 0 if there is none."""
+    """The step in a name such as `checkpoint_95000`; 0 without one."""
     found = re.search(r"checkpoint_(\d+)", path.name)
     return int(found[1]) if found else 0
 
 
 def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
-    """The checkpoint file, or folder in the Hub format, that `name_or_path` means.
+    """The checkpoint file or Hub folder that `name_or_path` refers to.
 
     Args:
-        name_or_path: a file, a folder with checkpoints in it, or the id of a model on the Hugging Face Hub.
-        download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
+        name_or_path: a file, a folder with checkpoints, or an id on the Hugging Face Hub.
+        download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
 
     Raises:
-        UserError: if there is none, the Hub cannot be reached, or its download has no such option.
+        UserError: if there is no checkpoint, the Hub cannot be reached, or an option is unknown.
     """
     _check_options(download)
     if not str(name_or_path):
         raise UserError(
-            "checkpoint '' is no name; give a file, a run's folder, or a Hub id such as owner/name"
+            "the checkpoint is an empty string; give a file, a run's folder, or a Hub id such as owner/name"
         )
     path = Path(name_or_path)
     if not path.exists():
@@ -77,14 +77,14 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
 
 
 def _check_options(download: Mapping[str, Any]) -> None:
-    """A misspelt option would be without effect wherever nothing has to be downloaded."""
+    """Refuse unknown options, which would have no effect if nothing is downloaded."""
     if not download:
         return
     from huggingface_hub import snapshot_download
 
     if unknown := sorted(download.keys() - signature(snapshot_download).parameters.keys()):
         raise UserError(
-            f"loading has no option {', '.join(unknown)}; besides its own it knows those of "
+            f"loading has no option {', '.join(unknown)}; besides its own arguments it accepts those of "
             "huggingface_hub.snapshot_download"
         )
 
@@ -97,12 +97,12 @@ def _downloaded(name: str, **download: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    # The bases are OSError and the error of the HTTP library, which differs between versions.
+    # Its bases are OSError and the error of the HTTP library, which depends on the version.
     unreachable = cast(tuple[type[Exception], ...], (*HfHubHTTPError.__bases__, ValueError))
     try:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES, **download))
     except unreachable as error:
         raise UserError(
-            f"checkpoint '{name}' is neither a file nor a folder here, and could not be had from the "
+            f"checkpoint '{name}' is not a local file or folder, and could not be downloaded from the "
             f"Hugging Face Hub ({first_line(error)}); check the path, or the id and the connection"
         ) from error

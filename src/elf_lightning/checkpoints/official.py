@@ -1,4 +1,4 @@
-"""Names and orientation of the official ELF state dicts, and ours (arXiv 2605.10938, official code)."""
+"""Converts names and orientation of official ELF state dicts (arXiv 2605.10938, official code)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def official_name(name: str) -> str:
 def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An official state dict in our names; the two (in, out) kernels of the token head become (out, in).
 
-    The prefixes that `torch.compile` and DDP put before names are taken off.
+    Prefixes added by `torch.compile` and DDP are removed.
     """
     weights = {_WRAPPERS.sub("", name): value for name, value in weights.items()}
     exact, whole, block = _inverse(_EXACT_NAMES), _inverse(_WHOLE_NAMES), _inverse(_BLOCK_NAMES)

@@ -1,4 +1,4 @@
-"""Files written by `torch.save`, read without running what is in them."""
+"""Reads files written by `torch.save` without running code in them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from elf_lightning.errors import UserError
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """The dictionary in a file of `torch.save`; only tensors and plain types are accepted.
+    """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
 
-    Tensors stay on the disk until they are used: clone those to keep.
+    Tensors are memory-mapped: clone those to keep.
 
     Raises:
-        UserError: for a file that is empty, truncated or none of torch's, or that holds anything which
-            would have to run code to be read.
+        UserError: for a file that is empty, truncated, not written by torch, or needs to run code.
     """
     if path.stat().st_size == 0:
-        raise UserError("the file is empty; use another one")
+        raise UserError("the file is empty; use another file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -32,30 +31,28 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise _damaged() from error
     if not isinstance(content, dict):
-        raise UserError(f"the file holds a {type(content).__name__}, not a model; use another one")
+        raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")
     return content
 
 
 def _refused(reason: str) -> UserError:
     if "GLOBAL" in reason or "Unsupported" in reason:
         return UserError(
-            "the file holds more than tensors and plain values, and reading it could run code that someone "
-            "put there, so it was not read; ask its author for a file of weights alone"
+            "the file contains more than tensors and plain values, and reading it could run malicious "
+            "code, so it was not read; ask its author for a file with only weights"
         )
     return _damaged()
 
 
 def _damaged() -> UserError:
-    return UserError(
-        "the file is damaged, truncated or no checkpoint at all; copy it again or use another one"
-    )
+    return UserError("the file is damaged, truncated or not a checkpoint; copy it again or use another file")
 
 
 def tensors(content: Mapping[str, Any], entry: str) -> dict[str, Tensor]:
-    """The state dict at `entry`, its tensors copied into memory.
+    """The state dict at `entry`, copied into memory.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is not a state dict.
     """
     found = content.get(entry)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):

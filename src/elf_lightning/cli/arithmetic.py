@@ -1,4 +1,4 @@
-"""Floating-point settings of the processor while a command runs."""
+"""Floating-point settings while a command runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SMALLEST = torch.finfo(torch.float32).smallest_normal
 
 @contextmanager
 def arithmetic_of_a_command() -> Iterator[None]:
-    """Calculate with zero in place of denormal numbers in this thread and in those that it starts first.
+    """Flush denormal numbers to zero in this thread and in the threads it starts.
 
-    What flows through gates that are nearly closed becomes denormal in training, and a CPU calculates with
-    such numbers so slowly that a small network's steps take some percent longer. Torch starts its threads
-    with its first large operation, so this must come before.
+    Activations behind nearly closed gates become denormal in training, and CPUs handle denormals so slowly
+    that the steps of a small network take a few percent longer. Torch starts its threads with its first
+    large operation, so this must be entered before.
 
-    After it the calling thread has its own way of calculating again, the precision of matrix products
-    included. Threads that were there before are not touched, and those started here keep to zeros.
+    On exit, the calling thread's settings are restored, including the precision of matrix products.
+    Existing threads are not affected; threads started inside keep flushing.
     """
     were_flushed = bool(torch.tensor(SMALLEST).mul(0.5) == 0)
     matmul_precision = torch.get_float32_matmul_precision()

@@ -1,4 +1,4 @@
-"""`elf convert`: any checkpoint into the official or the Hub format."""
+"""`elf convert`: write any checkpoint in the official or the Hub format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="elf convert",
         description="Write a checkpoint in another format.",
-        epilog="The official format holds weights alone; the Hub format holds all that sampling needs.",
+        epilog="The official format contains only weights; the Hub format contains all that sampling needs.",
     )
     parser.add_argument(
         "checkpoint",
@@ -38,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
         help="hub: a new folder; official: a new file, or a folder for checkpoint_<step>",
     )
     parser.add_argument(
-        "--format", choices=("official", "hub"), required=True, help="the official ELF code's, or the Hub's"
+        "--format",
+        choices=("official", "hub"),
+        required=True,
+        help="of the official ELF code, or of the Hub",
     )
     parser.add_argument(
         "--measure-repetition",
@@ -46,23 +49,23 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=DEFAULT_TRAJECTORIES,
         metavar="N",
-        help="hub: sample N texts and keep the direction of repetition found in them, which sampling with "
-        f"--repetition-control needs (N by default: {DEFAULT_TRAJECTORIES})",
+        help="with --format hub: sample N texts and store their direction of repetition, which sampling with "
+        f"--repetition-control needs (default N: {DEFAULT_TRAJECTORIES})",
     )
     add_reading(parser)
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Convert, as in `["convert", "runs/quickstart", "model", "--format", "hub"]`.
+    """Run `["convert", "runs/quickstart", "model", "--format", "hub"]`.
 
     Raises:
-        UserError: for a checkpoint that cannot be read, or an output that is there already.
+        UserError: for a checkpoint that cannot be read, or an output that already exists.
     """
     options = _parser().parse_args(arguments[1:])
     output: Path = options.output
     if options.measure_repetition and options.format != "hub":
-        raise UserError("--measure-repetition: the official format has no place for it; use --format hub")
+        raise UserError("--measure-repetition: the official format cannot store it; use --format hub")
     _check_new(output, options.format)
 
     from elf_lightning.checkpoints import load_model
@@ -95,7 +98,7 @@ def _write(bundle: ModelBundle, output: Path, options: argparse.Namespace) -> No
 
 
 def _measure(model: ELF, texts: int) -> None:
-    """Measure repetition, with a bar for the steps on the way."""
+    """Measure repetition, with a progress bar of sampling steps."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"measuring repetition in {texts} texts", total=None)
@@ -103,7 +106,11 @@ def _measure(model: ELF, texts: int) -> None:
 
 
 def _check_new(output: Path, form: str) -> None:
-    """Nothing is written over: what is there may be the only copy of something."""
+    """Refuse to overwrite anything.
+
+    Raises:
+        UserError: if `output` exists and is not a folder to write into.
+    """
     free = output.is_dir() and (form == "official" or not any(output.iterdir()))
     if output.exists() and not free:
-        raise UserError(f"output '{output}' is there already; choose another or remove it first")
+        raise UserError(f"output '{output}' already exists; choose another name or remove it first")

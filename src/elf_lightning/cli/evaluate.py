@@ -1,4 +1,4 @@
-"""`elf eval`: texts and numbers of any checkpoint, for a run with the configuration it was trained with."""
+"""`elf eval`: evaluate any checkpoint; a run's checkpoint with the configuration it was trained with."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ RUNS = Path("runs")
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="elf eval",
-        usage="elf eval [--checkpoint WHERE] [options of `elf test`]",
-        description="Generate, score and report: metrics.jsonl, samples.jsonl and report.html in the run's "
-        "folder, or in runs/eval-NAME for a checkpoint that belongs to no run. Results of an earlier, "
-        "interrupted evaluation are kept and completed.",
-        epilog="The configuration saved with a run comes first; `--config conf/eval/frontier.yaml` and "
-        "options such as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared "
-        "with the text given by `--config` or `--data.source`; without it, their texts are scored alone.",
+        usage="elf eval [--checkpoint CHECKPOINT] [options of `elf test`]",
+        description="Generate and score texts, and write metrics.jsonl, samples.jsonl and report.html to the "
+        "run's folder, or to runs/eval-NAME for a checkpoint outside a run. An interrupted evaluation is "
+        "completed.",
+        epilog="A run's own configuration is read first; `--config conf/eval/frontier.yaml` and options such "
+        "as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared with the text of "
+        "`--config` or `--data.source`, if given.",
     )
     parser.add_argument(
         "--checkpoint",
-        metavar="WHERE",
-        help="a file, a run's folder (the newest in it), a Hub folder, or a Hub id (default: the newest "
-        "under runs/ that has a configuration)",
+        metavar="CHECKPOINT",
+        help="a file, a run's folder (its newest checkpoint), a Hub folder, or a Hub id (default: the newest "
+        "checkpoint under runs/ that has a configuration)",
     )
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Evaluate, as in `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`.
+    """Run `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`.
 
     Raises:
         UserError: if there is no checkpoint, or an option cannot be used.
@@ -66,25 +66,25 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _newest() -> Path:
-    """The newest checkpoint under runs/, of a run that saved its configuration if there is one."""
+    """The newest checkpoint under runs/; runs that saved their configuration take precedence."""
     folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
     if not folders:
-        raise UserError("there is no checkpoint under runs/ yet; train one first with `make quickstart`")
-    # One that lies in runs/ itself has no configuration: those below belong to other runs.
+        raise UserError("there is no checkpoint under runs/; train a model first with `make quickstart`")
+    # Configurations below runs/ belong to other runs than a checkpoint in runs/ itself.
     configured = [folder for folder in folders if folder != RUNS and saved_configurations(folder)]
     newest = map(newest_checkpoint, configured or folders)
     return max(newest, key=lambda path: path.stat().st_mtime_ns)
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that wrote `checkpoint`; a Hub folder is its own."""
+    """The folder of the run that wrote `checkpoint`; for a Hub folder, the folder itself."""
     if is_hub_folder(checkpoint):
         return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def saved_configurations(folder: Path) -> list[Path]:
-    """Those that a run saved in its folder, the newest last."""
+    """The configurations that a run saved in its folder, the newest last."""
     if folder == RUNS:
         return []
     return sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)

@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint without a run: a Hub folder, an official file, or anybody's weights."""
+"""Evaluation of a checkpoint outside a run: a Hub folder or an official file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
-from elf_lightning.cli.config import CONFIG_OPTIONS, with_files
+from elf_lightning.cli.config import CONFIG_OPTIONS, resolved_arguments
 from elf_lightning.cli.old_names import renamed_settings
 from elf_lightning.cli.options import OneLineParser, add_machine, add_reading
 from elf_lightning.cli.trainer import DATA, make_class_names_known, one_line_errors
@@ -28,9 +28,8 @@ def evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
 
     Args:
         checkpoint: a file or Hub folder.
-        words: `--model.evaluation.…`, `--data.…`, `--config FILE`, of which only these two parts count,
-            `--output FOLDER`, and the options of `elf sample` that say how to read a checkpoint and where
-            to run it.
+        words: `--model.evaluation.…`, `--data.…`, `--config FILE` (only these two sections are used),
+            `--output FOLDER`, and the options of `elf sample` for reading and running a checkpoint.
 
     Raises:
         UserError: for options or a checkpoint that cannot be used.
@@ -47,7 +46,7 @@ def evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
         max_condition_length=options.max_condition_length,
     )
     with one_line_errors(), arithmetic_of_a_command():
-        settings, references = _parsed(with_files(others), model.codec)
+        settings, references = _parsed(resolved_arguments(others), model.codec)
         folder.mkdir(parents=True, exist_ok=True)
         evaluate(
             model.generator,
@@ -61,14 +60,14 @@ def evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="elf eval")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for the results")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the results")
     add_machine(parser)
     add_reading(parser)
     return parser
 
 
 def _parsed(words: Sequence[str], codec: TextCodec) -> tuple[EvaluationSettings, ReferenceTexts | None]:
-    """Settings and real text from configurations, of which only the two parts count, and options."""
+    """Evaluation settings and real text from configurations and options."""
     words, given = _without_configurations(words)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
@@ -86,7 +85,7 @@ def _parsed(words: Sequence[str], codec: TextCodec) -> tuple[EvaluationSettings,
 
 
 def _without_configurations(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The other words, and what the configurations among them say of evaluation and data, the last first."""
+    """The other arguments, and the merged sections for evaluation and data of all configurations."""
     rest: list[str] = []
     given: dict[str, Any] = {}
     remaining = iter(words)
@@ -107,7 +106,7 @@ def _without_configurations(words: Sequence[str]) -> tuple[list[str], dict[str, 
 
 
 def _data_of(codec: TextCodec) -> dict[str, Any]:
-    """The DataModule's settings that the model was trained with, as far as its checkpoint says."""
+    """The settings of the DataModule as stored in the checkpoint."""
     encoder = dict(codec.encoder)
     return {
         "encoder": {"class_path": encoder.pop("class"), "init_args": encoder},

@@ -1,4 +1,4 @@
-"""Picks the command, and turns a user's mistake into one line."""
+"""Dispatches to the command, and reports a user's mistake in one line."""
 
 from __future__ import annotations
 
@@ -17,24 +17,18 @@ from elf_lightning.errors import UserError
 
 COMMANDS = {
     "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
-    "plan": (
-        "elf_lightning.cli.plan",
-        "steps, rates and memory of fit with these options; prepares its rows first",
-    ),
-    "prepare": (
-        "elf_lightning.cli.prepare",
-        "tokenise fit's corpus now; with --embed, write its latents too",
-    ),
-    "validate": ("elf_lightning.cli.trainer", "losses and decode accuracy on validation rows"),
-    "test": ("elf_lightning.cli.trainer", "generate, score and report: a checkpoint with a configuration"),
-    "predict": ("elf_lightning.cli.trainer", "generate on all devices, into one file"),
-    "sample": ("elf_lightning.cli.sample", "generate text from a checkpoint, in the terminal"),
-    "eval": ("elf_lightning.cli.evaluate", "test, on the newest checkpoint with its own configuration"),
-    "eval-text": ("elf_lightning.cli.eval_text", "score texts of any origin under the same metrics"),
+    "plan": ("elf_lightning.cli.dry_run", "print the steps, learning rate and memory of a fit"),
+    "prepare": ("elf_lightning.cli.dry_run", "tokenise the corpus; with --embed, also write its latents"),
+    "validate": ("elf_lightning.cli.trainer", "measure losses and decode accuracy on the validation set"),
+    "test": ("elf_lightning.cli.trainer", "generate texts, score them and write a report"),
+    "predict": ("elf_lightning.cli.trainer", "generate texts on all devices, into one file"),
+    "sample": ("elf_lightning.cli.sample", "generate texts from a checkpoint, in the terminal"),
+    "eval": ("elf_lightning.cli.evaluate", "run test on any checkpoint, by default the newest"),
+    "eval-text": ("elf_lightning.cli.eval_text", "score texts from any source with the same metrics"),
     "convert": ("elf_lightning.cli.convert", "write a checkpoint in the official or the Hub format"),
-    "config": ("elf_lightning.cli.config", "list or show the configurations that come with the package"),
+    "config": ("elf_lightning.cli.config", "list or show the configurations shipped with the package"),
 }
-"""Command -> the module whose `run(arguments)` does it, imported only then, and what it is for."""
+"""Command -> the module whose `run(arguments)` executes it, imported on demand, and its purpose."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `elf`; those of the process by default.
 
     Returns:
-        The exit status: 0; 2 after a user's mistake, which has been told in one line on stderr, or without
-        words, after the help; 130 after Ctrl-C; 141 where nobody reads what is printed, as behind `| head`
-        (1 where rich prints it).
+        The exit status: 0 for success; 2 after a user's mistake, reported in one line on stderr, or after
+        the help if no command was given; 130 after Ctrl-C; 141 (1 if rich was printing) if the reader of
+        stdout has closed the pipe, as `| head` does.
     """
     try:
         try:
@@ -69,15 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if not _reader_has_left():  # a pipe of another kind
+        if not _reader_has_left():  # another pipe broke
             raise
-        # Python would try once more, and complain, when it ends.
+        # At exit, Python would flush stdout again and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 
 
 def _reader_has_left() -> bool:
-    """Whether what is printed goes into a pipe that nobody reads."""
+    """Whether stdout is a pipe whose reader has closed it."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -86,7 +80,7 @@ def _reader_has_left() -> bool:
 def _run(words: Sequence[str]) -> int:
     command = "elf"
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for a user's own classes, last so that they hide no package
+        sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
     if not words:
         _parser().print_help(sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Names that settings had in earlier versions, which are still accepted, with one warning."""
+"""Names from earlier versions, still accepted, with one warning."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ KEYS = {
     "streamed_rows": "streamed_examples",
     "streamed_validation_rows": "streamed_validation_examples",
 }
-"""Old name of a setting -> its name now."""
+"""Old name of a setting -> new name."""
 OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-model-dtype"}
-"""Old option of `elf eval-text` -> its name now."""
+"""Old option of `elf eval-text` -> new option."""
 CLASSES = {
     "Muon": "MuonSettings",
     "AdamW": "AdamWSettings",
@@ -23,11 +23,11 @@ CLASSES = {
     "elf_lightning.optim.AdamW": "elf_lightning.optim.AdamWSettings",
     "elf_lightning.modules.ELFModule": "elf_lightning.training.ELFModule",
 }
-"""Old `class_path` -> the class's name now."""
+"""Old `class_path` -> new one."""
 
 
 def renamed_settings(settings: Any) -> tuple[Any, list[str]]:
-    """Settings as YAML gives them under today's names, and what was renamed: `old is now new`."""
+    """Settings, as read from YAML, under their new names, and the renamings: `old is now new`."""
     found: list[str] = []
 
     def renamed(value: Any) -> Any:
@@ -49,7 +49,7 @@ def renamed_settings(settings: Any) -> tuple[Any, list[str]]:
 
 
 def renamed_option(word: str) -> tuple[str, list[str]]:
-    """An option such as `--model.evaluation.judge.name=gpt2` under today's names, and what was renamed."""
+    """An option, such as `--model.evaluation.judge.name=gpt2`, under its new name, and the renamings."""
     option, equals, value = word.partition("=")
     if not option.startswith("--"):
         return word, []
@@ -59,13 +59,13 @@ def renamed_option(word: str) -> tuple[str, list[str]]:
 
 
 def warn_of_old_names(found: Sequence[str], where: str) -> None:
-    """One line on stderr, if there is anything to say."""
+    """Print one line on stderr if any name was renamed."""
     if found:
         print(f"{where}: {', '.join(dict.fromkeys(found))}; the old names still work", file=sys.stderr)
 
 
 def renamed_words(words: Sequence[str]) -> list[str]:
-    """The words of a command with today's options, and one warning if any was an old one."""
+    """The arguments of `elf eval-text` under their new names, with one warning if any was renamed."""
     options = [word.partition("=") for word in words]
     warn_of_old_names([f"{old} is now {OPTIONS[old]}" for old, _, _ in options if old in OPTIONS], "options")
     return [OPTIONS.get(option, option) + equals + value for option, equals, value in options]

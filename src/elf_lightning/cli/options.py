@@ -1,4 +1,4 @@
-"""What the commands' options have in common."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from elf_lightning.precision import PRECISIONS
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser that complains in one line and guesses no abbreviations."""
+    """A parser that reports errors in one line and accepts no abbreviated options."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the options.
+        """Report an error in the options.
 
         Raises:
             UserError: always.
@@ -32,12 +32,12 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) -> None:
-    """Give the parser an option for each field of a dataclass; those not given are left out of the result.
+    """Add an option for each field of a dataclass; options not given are absent from the result.
 
     Args:
-        parser: the command's.
+        parser: the parser of the command.
         settings: a dataclass whose docstring describes its fields.
-        title: of the options in `--help`.
+        title: heading of these options in `--help`.
     """
     documented = docstring_parser.parse(settings.__doc__ or "").params
     purpose = {
@@ -50,12 +50,12 @@ def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) ->
             f"--{field.name.replace('_', '-')}",
             default=argparse.SUPPRESS,
             help=purpose[field.name].replace("%", "%%"),
-            **_reading(hints[field.name]),
+            **_argument_for(hints[field.name]),
         )
 
 
-def _reading(hint: Any) -> dict[str, Any]:
-    """How to read a field's type: a name, a number, a switch, a list of numbers, or a dictionary."""
+def _argument_for(hint: Any) -> dict[str, Any]:
+    """Arguments of `add_argument` for a field's type: name, number, switch, list of numbers or dictionary."""
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if hint is bool:
@@ -69,54 +69,56 @@ def _reading(hint: Any) -> dict[str, Any]:
 
 
 def add_reading(parser: argparse._ActionsContainer) -> None:
-    """Give the parser the options that say how to read a checkpoint."""
+    """Add the options that say how to read a checkpoint."""
     parser.add_argument(
-        "--last-weights", action="store_true", help="the last weights of training, not the averaged ones"
+        "--last-weights",
+        action="store_true",
+        help="use the last weights instead of the averaged ones",
     )
     parser.add_argument(
         "--max-length",
         type=positive,
         metavar="N",
-        help="tokens of the longest row, for published checkpoints, which do not say (default: 1024)",
+        help="maximum length in tokens, for published checkpoints, which do not state it (default: 1024)",
     )
     parser.add_argument(
         "--max-condition-length",
         type=positive,
         metavar="N",
-        help="tokens of the longest prompt, for published checkpoints of text-to-text models",
+        help="maximum length of a prompt in tokens, for published checkpoints of text-to-text models",
     )
 
 
 def add_machine(parser: argparse._ActionsContainer) -> None:
-    """Give the parser the options that say where a model runs."""
+    """Add the options that say where a model runs."""
     parser.add_argument(
-        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)"
+        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if available)"
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="as the Trainer calls it (default: bf16-mixed on a GPU that computes in bfloat16, else 32-true)",
+        help="as in Trainer (default: bf16-mixed on GPUs with bfloat16 arithmetic, otherwise 32-true)",
     )
 
 
 def positive(text: str) -> int:
-    """A whole number above 0, for `type=`.
+    """A positive integer, for `type=`; argparse turns the errors into messages.
 
     Raises:
-        ArgumentTypeError: for a number below 1; argparse makes a message of it, and of a ValueError.
-        ValueError: for what is no whole number.
+        ArgumentTypeError: for a number below 1.
+        ValueError: for anything but an integer.
     """
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is too few, it must be at least 1")
+        raise argparse.ArgumentTypeError(f"{number} is too small; it must be at least 1")
     return number
 
 
 def writable(text: str) -> Path:
-    """A file that can be written, for `type=`; its folder is made.
+    """A writable file, for `type=`; its folder is created.
 
     Raises:
-        ArgumentTypeError: if it cannot be written; argparse makes a message of it.
+        ArgumentTypeError: if it cannot be written; argparse turns it into a message.
     """
     path = Path(text)
     try:

@@ -1,4 +1,4 @@
-"""Messages of Lightning that do not help anybody who trains a model with this package."""
+"""Filters for Lightning messages that are of no use to users of this package."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import warnings
 
 
 def quiet_lightning() -> None:
-    """Silence advertisements, the seed, which the settings show, and warnings for Lightning's authors."""
+    """Silence advertisements, the seed (it is among the settings) and warnings for Lightning's developers."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
-    # A command that does not train needs no callback that saves.
+    # Commands that do not train need no checkpoint callback.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")
     # The oldest supported torch has no replacement.
     warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)

@@ -1,4 +1,4 @@
-"""`elf sample`: text from a checkpoint, in the terminal."""
+"""`elf sample`: generate texts from a checkpoint, in the terminal."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from elf_lightning.generation import ELF, Sample
 
 PICTURE_WIDTH = 100
-"""Columns of `--screenshot`."""
+"""Width of `--screenshot`, in characters."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Sample, as in `["sample", "--checkpoint", "runs/quickstart", "--num", "8"]`.
+    """Run `["sample", "--checkpoint", "runs/quickstart", "--num", "8"]`.
 
     Raises:
         UserError: for options, a checkpoint, prompts or templates that cannot be used.
@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
             _append(sample, options.output)
         if sample.stages:
             times = [stage.time for stage in sample.stages]
-            paths.append(TextPath.of(name, sample.stage_tokens, model.codec.pieces))
+            paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
     if options.trajectory:
         if options.trajectory.suffix == ".svg":
             page = trajectory_picture(times, paths[0])
@@ -73,10 +73,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _written(options: argparse.Namespace) -> list[Path]:
-    """The files to write, each of its own name."""
+    """The files to write; refuses a name given twice."""
     paths = [path for path in (options.output, options.trajectory, options.screenshot) if path]
     if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("--output, --trajectory and --screenshot would overwrite each other; name two files")
+        raise UserError("--output, --trajectory and --screenshot overwrite each other; give different files")
     return paths
 
 
@@ -95,9 +95,9 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
         from elf_lightning.checkpoints.locate import find_checkpoint
         from elf_lightning.generation import ELF
 
-        # The encoder's bar would stand in the middle of ours.
+        # The encoder's progress bar would interrupt ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
-        # Named by the file: the newest in a folder is news to the user.
+        # The details name the file itself: given a folder, users want to know which one was the newest.
         options.checkpoint = find_checkpoint(options.checkpoint)
         return ELF.from_pretrained(
             options.checkpoint,
@@ -125,13 +125,13 @@ def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
-    """All that the texts follow from."""
+    """Everything that determines the texts, for display."""
     bundle, settings = model.bundle, model.changed_settings(**_given_settings(options))
-    in_force = (f"{name} {value}" for name, value in asdict(settings).items() if value is not None)
+    shown = (f"{name} {value}" for name, value in asdict(settings).items() if value is not None)
     return {
         "checkpoint": str(options.checkpoint),
         "model": f"{bundle.num_parameters / 1e6:.1f}M parameters, {bundle.config.step} training steps",
-        "sampling": f"seed {options.seed}, {', '.join(in_force)}",
+        "sampling": f"seed {options.seed}, {', '.join(shown)}",
         "machine": f"{model.device}, {model.precision}{', compiled' if model.generator.compile else ''}",
     }
 
@@ -139,25 +139,25 @@ def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
 def _samples(
     model: ELF, options: argparse.Namespace, num: int, prompts: list[str] | None, aside: Console
 ) -> Iterator[Sample]:
-    """The samples, with a bar for the steps on the way."""
+    """The samples, with a progress bar of sampling steps."""
     given = _given_settings(options)
     settings = model.changed_settings(**given)
     steps = settings.num_steps
-    rows = len(model.requests(num, prompts, options.infill))
+    count = len(model.requests(num, prompts, options.infill))
     kept = shown_steps(steps) if options.trajectory else ()
     with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
-        def bar(title: str, rows: int) -> Callable[[object], None]:
-            task = progress.add_task(title, total=ceil(rows / options.batch_size) * steps)
+        def bar(title: str, texts: int) -> Callable[[object], None]:
+            task = progress.add_task(title, total=ceil(texts / options.batch_size) * steps)
             return lambda _: progress.advance(task)
 
         if model.needs_measuring(**given):
-            told = f"measuring repetition in {options.repetition_texts} texts"
+            texts = options.repetition_texts
             model.measure_repetition(
-                options.repetition_texts,
+                texts,
                 prompts=prompts,
                 batch_size=options.batch_size,
-                on_step=bar(told, options.repetition_texts),
+                on_step=bar(f"measuring repetition in {texts} texts", texts),
                 **given,
             )
         yield from model.samples(
@@ -167,13 +167,13 @@ def _samples(
             options.infill,
             options.batch_size,
             trajectory_steps=kept,
-            on_step=bar("sampling", rows),
+            on_step=bar("sampling", count),
             **given,
         )
 
 
 def _show(sample: Sample, name: str, screen: Console) -> None:
-    """A panel in a terminal; the bare text where another program reads it."""
+    """Print a panel in a terminal, and only the text to a pipe or file."""
     if not screen.is_terminal:
         screen.print(sample.text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         return
@@ -185,6 +185,6 @@ def _show(sample: Sample, name: str, screen: Console) -> None:
 
 
 def _append(sample: Sample, output: Path) -> None:
-    """Add a line; the first sample, once it is there, replaces what was in the file."""
+    """Append a line; the first sample replaces the contents of the file."""
     with output.open("a" if sample.index else "w", encoding="utf-8") as file:
         file.write(json.dumps(sample.record(), ensure_ascii=False) + "\n")

@@ -15,23 +15,23 @@ from elf_lightning.cli.options import (
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 
 DEFAULT_NUM = 8
-"""Texts without `--num` where there is nothing to answer or fill in."""
+"""Number of texts without `--num`, prompts or templates."""
 
 
 def sample_parser() -> argparse.ArgumentParser:
-    """A parser for `elf sample`; settings that are not given are left out of the result."""
-    parser = OneLineParser(prog="elf sample", description="Generate text from a checkpoint.")
+    """The parser of `elf sample`; sampling settings that are not given are absent from the result."""
+    parser = OneLineParser(prog="elf sample", description="Generate texts from a checkpoint.")
     parser.add_argument(
         "--checkpoint",
         required=True,
-        metavar="WHERE",
+        metavar="CHECKPOINT",
         help="a file, a run's folder (its newest checkpoint), a Hub folder, or a Hub id (owner/name)",
     )
     parser.add_argument(
         "--num",
         type=positive,
         metavar="N",
-        help=f"texts (default: {DEFAULT_NUM}), or texts for each prompt or template (default: 1)",
+        help=f"number of texts (default: {DEFAULT_NUM}), or of texts per prompt or template (default: 1)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)"
@@ -45,8 +45,8 @@ def sample_parser() -> argparse.ArgumentParser:
         type=positive,
         default=DEFAULT_TRAJECTORIES,
         metavar="N",
-        help="texts to measure first for --repetition-control, where the checkpoint has no measurement; "
-        f"`elf convert --measure-repetition` stores one (default: {DEFAULT_TRAJECTORIES})",
+        help="texts on which to measure repetition for --repetition-control, unless the checkpoint has a "
+        f"measurement (`elf convert --measure-repetition`; default: {DEFAULT_TRAJECTORIES})",
     )
     return parser
 
@@ -59,12 +59,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="text to answer (text-to-text models) or to continue (all others); may be repeated",
     )
-    given.add_argument("--prompt-file", metavar="FILE", help="prompts, one on each line")
+    given.add_argument("--prompt-file", metavar="FILE", help="prompts, one per line")
     given.add_argument(
         "--infill",
         action="append",
         metavar="TEMPLATE",
-        help='a text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated',
+        help='text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated',
     )
 
 
@@ -77,7 +77,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         "--trajectory",
         type=writable,
         metavar="FILE",
-        help="an HTML page in which the texts emerge from noise; FILE.svg: a picture of the first text",
+        help="an HTML page that shows how the texts emerge from noise; FILE.svg: a picture of the first text",
     )
     outputs.add_argument(
         "--screenshot", type=writable, metavar="FILE", help="an SVG picture of the terminal's output"

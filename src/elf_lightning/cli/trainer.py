@@ -6,13 +6,14 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import isclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from elf_lightning import callbacks, data, encoders, optim, training
@@ -20,7 +21,7 @@ from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import PlannableModule, plan_run
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.cli.checkpoint_file import checkpoint_file
-from elf_lightning.cli.config import with_files
+from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
@@ -30,38 +31,48 @@ PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
 
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
-"""The newest state after each validation and at the end, and a link to it, `last.ckpt`."""
+"""A checkpoint after each validation and at the end, with a link to the newest, `last.ckpt`."""
 
 MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
-"""What is trained, and on what, where a configuration names no `class_path`."""
+"""Classes used where a configuration gives no `class_path`."""
 
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
-"""What `ddp` means: every step reaches all parameters, no buffer changes, gradients are kept once."""
+"""For `strategy: ddp`: each step uses all parameters, no buffer changes, gradients are not copied."""
+BASES: dict[str, type] = {
+    "model": training.TrainingModule,
+    "data": LightningDataModule,
+    "model.optimizer": optim.OptimizerSettings,
+    "data.encoder": encoders.Encoder,
+    "data.source": data.Source,
+    "trainer.callbacks": Callback,
+}
+"""Settings that take a class by its short name -> base class."""
+ROOMS = (callbacks, data, encoders, optim, training)
 
 
 class RunConfig(SaveConfigCallback):
-    """Keeps a training run's configuration beside its logs."""
+    """Saves the configuration of a training run beside its logs."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the configuration when training starts; other commands leave the run as it is."""
+        """Save the configuration when training starts; other commands leave the run's folder alone."""
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the settings in force when a run is resumed: they need not be those it began with."""
+        """Print the settings of a resumed run, which may differ from those it started with."""
         if trainer.ckpt_path is not None and trainer.is_global_zero:
-            print("settings in force, where they are not the defaults:")
+            print("settings that differ from the defaults:")
             print(self.parser.dump(self.config, skip_default=True), flush=True)
 
 
 class ELFCLI(LightningCLI):
-    """LightningCLI with runs in `runs/<name>/`, for any LightningModule and LightningDataModule.
+    """LightningCLI for any LightningModule and LightningDataModule, with runs in `runs/<name>/`.
 
-    Settings without a `class_path` are those of ELFModule and ELFDataModule.
+    Without a `class_path`, the model is an ELFModule and the data an ELFDataModule.
 
     Args:
-        command: the one that will be run, `fit` for example.
-        settings: those of LightningCLI.
+        command: the command to run, such as `fit`.
+        settings: arguments of LightningCLI.
     """
 
     def __init__(self, command: str, **settings: Any) -> None:
@@ -69,15 +80,15 @@ class ELFCLI(LightningCLI):
         super().__init__(**settings)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """That command alone: to describe all settings to the parser takes a second for each command."""
+        """This command alone: adding all settings to a parser takes a second per command."""
         return {self.command: super().subcommands()[self.command]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser that raises instead of printing its usage and leaving."""
+        """A parser that raises errors instead of printing its usage and exiting."""
         return super().init_parser(**kwargs | {"exit_on_error": False})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the settings of a whole run, the links between data and model, and the default callbacks."""
+        """Add settings of the run, links from data to model, and defaults."""
         parser.add_argument(
             "--name", type=str, default="elf", help="name of the run; its folder is runs/<name>"
         )
@@ -85,8 +96,9 @@ class ELFCLI(LightningCLI):
             "--float32_matmul_precision",
             type=Literal["highest", "high", "medium"] | None,
             default=None,
-            help="of what stays in float32, heads and Newton-Schulz for example; on a GPU `high` is TF32, "
-            "faster and of ten bits (torch.set_float32_matmul_precision; left as it is by default)",
+            help="precision of float32 matrix products (heads, Newton-Schulz), for "
+            "torch.set_float32_matmul_precision; `high` is TF32 on a GPU: faster, with a 10-bit mantissa "
+            "(default: unchanged)",
         )
         for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
@@ -101,13 +113,13 @@ class ELFCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
-        """Parse `args` alone: `main` is called with them from tests and notebooks as from the shell."""
+        """Parse `args`, and never `sys.argv`: tests and notebooks call `main` too."""
         self.config = parser.parse_args(args)
-        # Now, since Lightning opens the file next, whatever it may be.
+        # Here, because Lightning opens the file next.
         self._check_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
-        """Fill in what follows from other settings: seeds, and the folder of logs and checkpoints."""
+        """Set what follows from other settings: seeds, and the folders of logs and checkpoints."""
         config = self.config[self.subcommand]
         for part in (config.model, config.data):
             if "seed" in part.init_args and part.init_args.seed is None:
@@ -126,28 +138,28 @@ class ELFCLI(LightningCLI):
             _point_checkpoints_at(trainer)
 
     def _check_checkpoint(self, command: str, config: Namespace) -> None:
-        """See that there is a model, and name its file where a folder is given."""
+        """Check that there are weights to use, and replace a folder by the checkpoint file in it."""
         path = config.get("ckpt_path")
         if path is None:
             if command != "fit" and config.model.init_args.get("init_from") is None:
                 raise UserError(
-                    f"{command} without --ckpt_path would use random weights; give a checkpoint or a "
-                    "run's folder, such as --ckpt_path runs/<name>, or weights as --model.init_from"
+                    f"{command} would use random weights; give a checkpoint or a run's folder with "
+                    "--ckpt_path, such as --ckpt_path runs/<name>, or weights with --model.init_from"
                 )
         else:
             config.ckpt_path = checkpoint_file(path, resumes=command == "fit")
 
     def instantiate_classes(self) -> None:
-        """Make everything, with products in the precision asked for from here on."""
+        """Instantiate all classes, after setting the precision of matrix products."""
         if precision := self.config[self.subcommand].float32_matmul_precision:
             torch.set_float32_matmul_precision(precision)
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the Trainer.
+        """Instantiate the Trainer.
 
         Raises:
-            UserError: for settings that it refuses, and precisions that are none for ELF.
+            UserError: for settings that it refuses, or an unsupported precision.
         """
         try:
             trainer = super().instantiate_trainer(**kwargs)
@@ -155,31 +167,31 @@ class ELFCLI(LightningCLI):
             raise UserError(f"trainer: {error}") from error
         if trainer.precision not in PRECISIONS:
             raise UserError(
-                f"trainer.precision {trainer.precision}: weights and losses are kept in float32; choose "
-                + " or ".join(PRECISIONS)
+                f"trainer.precision {trainer.precision} is not supported, since weights and losses are kept "
+                f"in float32; choose {', '.join(PRECISIONS)}"
             )
         return trainer
 
     def before_fit(self) -> None:
-        """Refuse a run that cannot be before other processes are started, which would all complain."""
+        """Refuse an impossible run before other processes are started."""
         if isinstance(self.model, PlannableModule) and isinstance(self.datamodule, data.ELFDataModule):
             plan_run(self.model, self.datamodule, self.trainer)
 
 
 def make_class_names_known() -> None:
-    """Import everything that YAML may name, so that `class_path: TextFiles` is enough."""
-    for room in (callbacks, data, encoders, optim, training):
+    """Import all public classes, so that short names such as `class_path: TextFiles` work."""
+    for room in ROOMS:
         for name in room.__all__:
             getattr(room, name)
 
 
 @contextmanager
-def _settings_after_help(words: Sequence[str]) -> Iterator[None]:
-    """After the help of a command, list the settings of the default model and data, which it leaves out."""
+def _settings_after_help(arguments: Sequence[str]) -> Iterator[None]:
+    """After the help, list the settings of the default model and data, which subclass mode omits."""
     try:
         yield
     except SystemExit:
-        if {"-h", "--help"} & {*words}:
+        if {"-h", "--help"} & {*arguments}:
             parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
             parser.add_class_arguments(training.ELFModule, "model", skip={*SIZES_FROM_DATA})
             parser.add_class_arguments(data.ELFDataModule, "data")
@@ -188,7 +200,7 @@ def _settings_after_help(words: Sequence[str]) -> Iterator[None]:
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
-    """A class with its arguments, as the parser writes it."""
+    """A class with its arguments, in the parser's form."""
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
 
 
@@ -200,7 +212,7 @@ def _loggers(folder: str) -> list[Namespace]:
 
 
 def _point_checkpoints_at(trainer: Namespace) -> None:
-    """Give every checkpoint callback without a folder the run's, and add one if there is none."""
+    """Set the folder of checkpoint callbacks that have none; add a callback if there is none."""
     callbacks = list(trainer.callbacks or [])
     checkpoints = [callback for callback in callbacks if callback.class_path.endswith("ModelCheckpoint")]
     if not checkpoints:
@@ -212,23 +224,33 @@ def _point_checkpoints_at(trainer: Namespace) -> None:
 
 
 def _innermost(message: str) -> str:
-    """What is wrong with which setting, without the parser's account of everything that it tried."""
+    """The setting and its problem, without everything else that the parser tried."""
+    setting = ".".join(re.findall(r'Parser key "([\w.]+)":', message))
+    if unknown := re.search(r"Expected a dot import path string: (.+)", message):
+        return f"{setting} {unknown[1]} is not a known class; give {_known_classes(setting)}"
     _, nested, problem = message.rpartition("Problem with given class_path ")
     if not nested:
         return message
-    setting = ".".join(re.findall(r'Parser key "([\w.]+)":', message))
     problem = re.sub(r"^'[\w.]+':\s*(Parser key \"[\w.]+\":)?", "", problem)
     problem = re.split(r"- Expected a <class 'NoneType'>|Given value type:", problem)[0]
     return f"{setting}: {problem.strip()}"
 
 
+def _known_classes(setting: str) -> str:
+    """The short names that a setting accepts."""
+    base = BASES.get(setting, ())
+    public = (getattr(room, name) for room in ROOMS for name in room.__all__)
+    names = [one.__name__ for one in public if isclass(one) and issubclass(one, base) and one is not base]
+    return ", ".join([*names, "or a class path such as my_module.MyClass"])
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the parser's and Lightning's complaints about settings into `UserError`.
+    """Turn errors of the parser and of Lightning about settings into `UserError`.
 
     Raises:
-        UserError: in place of ArgumentError and MisconfigurationException, or the one behind a ValueError.
-        ValueError: one that has nothing to do with settings, as it is.
+        UserError: instead of ArgumentError, MisconfigurationException, or a ValueError caused by a UserError.
+        ValueError: any other, unchanged.
     """
     try:
         yield
@@ -237,30 +259,21 @@ def one_line_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except ValueError as error:
-        # What a component says that is one of several that may stand there, as a callback is.
+        # The parser wraps errors of classes in a union or list, such as callbacks.
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(
+    arguments: Sequence[str], trainer_class: type[Trainer] = Trainer, description: str | None = None
+) -> None:
     """Run a Trainer command, such as `["fit", "--config", "conf/quickstart.yaml"]`.
 
-    Raises:
-        UserError: for settings that cannot be used.
-    """
-    run_trainer(arguments, Trainer)
-
-
-def run_trainer(
-    arguments: Sequence[str], trainer_class: type[Trainer], description: str | None = None
-) -> None:
-    """`run` with a Trainer of another class.
-
     Args:
-        arguments: as for `run`.
-        trainer_class: does what the command asks for.
-        description: what `--help` says that it does; the first line of the method's docstring by default.
+        arguments: the command and its options.
+        trainer_class: executes the command.
+        description: for `--help`; by default the first line of the method's docstring.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -280,8 +293,6 @@ def run_trainer(
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={arguments[0]: {"description": description}} if description else None,
-            args=with_files(arguments),
-            trainer_defaults={
-                "callbacks": [RunSummary(), Throughput(), CollapseWatch()],
-            },
+            args=resolved_arguments(arguments),
+            trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch()]},
         )

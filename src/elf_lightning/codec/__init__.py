@@ -1,4 +1,4 @@
-"""Text <-> token ids <-> latents: what a model's weights do not say about its texts."""
+"""Text <-> token ids <-> latents: everything about a model's texts that is not in its weights."""
 
 import lazy_loader
 

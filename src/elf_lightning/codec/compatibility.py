@@ -1,4 +1,4 @@
-"""Whether two codecs mean the same by ids and latents."""
+"""Compares the meaning of ids and latents of two codecs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from elf_lightning.errors import UserError
 
 TOLERANCE = 1e-3
-"""Difference in latent statistics, absolute or relative, that another precision or device makes."""
+"""Absolute and relative difference in latent statistics that may be due to precision or device."""
 SETTINGS = {
     "tokenizer": "data.encoder",
     "encoder": "data.encoder",
@@ -25,22 +25,22 @@ SETTINGS = {
     "latent_mean": "data.latent_mean",
     "latent_std": "data.latent_std",
 }
-"""The entries that must agree, and the setting that decides each."""
+"""The entries that must agree -> the setting that determines each."""
 
 
 def check_compatible(checkpoint: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint was trained on with what the data give.
+    """Refuse data whose ids or latents have another meaning than in training.
 
     Raises:
-        UserError: in one line, if latents or ids mean something else.
+        UserError: if an entry differs.
     """
     for name, setting in SETTINGS.items():
         if not _same(name, checkpoint[name], data[name]):
             was, here = _difference(checkpoint[name], data[name])
             raise UserError(
                 f"the checkpoint was trained on other data: {setting}: {name} {was} (here {here}); "
-                "use the configuration and the text it was trained with, or start a new run from its "
-                "weights with model.init_from"
+                "use the configuration and text it was trained with, or start a new run from its weights "
+                "with model.init_from"
             )
 
 
@@ -56,12 +56,12 @@ def _same(name: str, checkpoint: Any, data: Any) -> bool:
 
 
 def _differing(checkpoint: Mapping[str, Any], data: Mapping[str, Any]) -> Iterable[str]:
-    """The entries that both encoders have, and whose values differ."""
+    """The entries that both encoders have with different values."""
     if checkpoint["class"] != data["class"]:
         yield "class"
     for entry in checkpoint.keys() & data.keys() - {"class"}:
         was, here = checkpoint[entry], data[entry]
-        # A folder that was moved still holds the same model.
+        # A moved folder contains the same model.
         if (_last_part(was) != _last_part(here)) if entry == "name_or_path" else was != here:
             yield entry
 

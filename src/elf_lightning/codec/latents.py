@@ -16,11 +16,11 @@ from elf_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """What normalises latents.
+    """Mean and standard deviation that normalise latents.
 
     Attributes:
-        mean: one number, or one for each of the C channels.
-        std: one number, so that channels keep their proportions.
+        mean: one number, or one per channel (C).
+        std: one number, so that the ratios between channels are kept.
     """
 
     mean: float | list[float]
@@ -28,7 +28,7 @@ class LatentStatistics:
 
     @classmethod
     def given(cls, mean: float | list[float] | None, std: float | None) -> Self | None:
-        """The statistics that `data.latent_mean` and `data.latent_std` give; None to measure them.
+        """The statistics from `data.latent_mean` and `data.latent_std`; None to measure them.
 
         Raises:
             UserError: if only one is given, or the standard deviation is not positive.
@@ -45,16 +45,16 @@ class LatentStatistics:
 
     @classmethod
     def measure(cls, hidden: Tensor) -> Self:
-        """Each channel's mean, and one standard deviation around it, of hidden states (N, C)."""
+        """The mean per channel, and the standard deviation around it over all channels, of (N, C)."""
         mean = hidden.double().mean(0)
         return cls(mean=mean.float().tolist(), std=float((hidden - mean).square().mean().sqrt()))
 
 
 class Embedder:
-    """A frozen encoder with the normalisation of its latents; it moves to the device of its batches.
+    """A frozen encoder with normalised latents; it moves to the device of its batches.
 
     Args:
-        encoder: makes hidden states.
+        encoder: computes hidden states.
         latent_statistics: normalise them.
     """
 
@@ -65,14 +65,14 @@ class Embedder:
         self._device: torch.device | None = None
 
     def tokens(self, batch: TokenBatch) -> LatentBatch:
-        """The batch of tokenizer ids with its normalised latents."""
-        self._follow(batch.input_ids.device)
+        """The batch with its normalised latents."""
+        self._move_to(batch.input_ids.device)
         return LatentBatch(**vars(batch), latents=self._normalised(hidden_states(self.encoder, batch)))
 
     @torch.no_grad()
     def prompts(self, batch: PromptBatch) -> LatentPromptBatch:
-        """The prompts with their conditions' normalised latents, 0 elsewhere."""
-        self._follow(batch.input_ids.device)
+        """The prompts with the normalised latents of their conditions, 0 elsewhere."""
+        self._move_to(batch.input_ids.device)
         mask = encoder_mask(batch.condition_mask, batch.condition_mask)
         latents = self._normalised(self.encoder(batch.input_ids, mask))
         return LatentPromptBatch(**vars(batch), latents=latents * batch.condition_mask[..., None])
@@ -80,7 +80,7 @@ class Embedder:
     def _normalised(self, hidden: Tensor) -> Tensor:
         return (hidden - self._mean) / self.latent_statistics.std
 
-    def _follow(self, device: torch.device) -> None:
+    def _move_to(self, device: torch.device) -> None:
         if device != self._device:
             self.encoder.load().to(device)
             self._mean = self._mean.to(device)
@@ -88,7 +88,7 @@ class Embedder:
 
 
 def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
-    """Prompts without a condition: their latents are 0 and need no encoder."""
+    """Prompts without a condition: zero latents, without an encoder."""
     latents = torch.zeros(*batch.input_ids.shape, latent_size, device=batch.input_ids.device)
     return LatentPromptBatch(**vars(batch), latents=latents)
 
@@ -101,7 +101,7 @@ def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
 
 
 def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
-    """The statistics of some batches, padding left out."""
+    """The latent statistics of some batches, without padding."""
     return LatentStatistics.measure(
         torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
     )

@@ -19,30 +19,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-"""What byte-level tokenizers decode part of a character to."""
+"""Byte-level tokenizers decode incomplete characters to this."""
 
 
 @dataclass(frozen=True)
 class TextCodec:
-    """Text <-> token ids <-> latents, as plain values that travel in checkpoints.
+    """Text <-> token ids <-> latents, as plain values stored in checkpoints.
 
-    There are two kinds of ids: the tokenizer's, and the network's, which differ where the vocabulary is
-    restricted to the tokens of the training text.
+    Network ids differ from tokenizer ids if the vocabulary is restricted to the tokens of the training text.
 
     Attributes:
         tokenizer: folder, Hub id or `package:NAME/FOLDER`.
         encoder: `Encoder.identity()` of the frozen encoder.
-        latent_mean: what is subtracted from the encoder's output: one number, or one for each channel.
-        latent_std: what it is then divided by.
-        max_length: longest sequence in tokens, S.
+        latent_mean: subtracted from the encoder's output; one number, or one per channel.
+        latent_std: divides the result.
+        max_length: maximum sequence length in tokens, S.
         pad_id: network id of padding.
         eos_id: network id that ends a text.
-        pad_mode: what fills a sequence: the pad id, which is not learned, or EOS, which is.
-        max_condition_length: longest condition in tokens; None for unconditional text.
+        pad_mode: what fills sequences: the pad id, which is not learned, or EOS, which is.
+        max_condition_length: maximum length of a condition in tokens; None for unconditional text.
         condition_eos: whether conditions end with EOS.
-        kept_ids: tokenizer id of each network id, ascending; None where they are the same.
+        kept_ids: tokenizer id of each network id, ascending; None if they are the same.
         unknown_id: network id of tokens outside a restricted vocabulary.
-        loaded_encoder: the encoder itself, where it is in memory already; not stored.
+        loaded_encoder: the encoder, if it is already in memory; not stored.
     """
 
     tokenizer: str
@@ -62,12 +61,12 @@ class TextCodec:
     # Plain values
 
     def to_dict(self) -> dict[str, Any]:
-        """The codec in plain types; `from_dict` reads it."""
+        """The codec in plain types, for `from_dict`."""
         return {name: getattr(self, name) for name in _stored()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The codec that wrote `values`.
+        """The codec described by `values`.
 
         Raises:
             UserError: if an entry is missing, unknown or impossible.
@@ -75,7 +74,7 @@ class TextCodec:
         required = [f.name for f in fields(cls) if f.default is MISSING]
         if missing := [name for name in required if name not in values]:
             raise UserError(
-                f"the model's description has no entry 'codec.{missing[0]}'; is the file complete?"
+                f"the model's description has no entry 'codec.{missing[0]}'; use a complete copy of the file"
             )
         if unknown := sorted(values.keys() - _stored()):
             raise UserError(
@@ -85,14 +84,10 @@ class TextCodec:
         return cls(**values)
 
     def check_sizes(self, latent_size: int, vocab_size: int) -> None:
-        """Refuse values that do not fit a network.
-
-        Args:
-            latent_size: C of the network.
-            vocab_size: V of the network.
+        """Refuse values that do not fit a network of C latent channels and V tokens.
 
         Raises:
-            UserError: one line that names an entry.
+            UserError: naming the first such entry.
         """
         ids = range(vocab_size)
         possible = {
@@ -117,13 +112,13 @@ class TextCodec:
             )
 
     def check_compatible(self, current: TextCodec) -> None:
-        """Refuse to go on with data whose ids or latents mean something else than they did in training.
+        """Refuse data whose ids or latents have another meaning than in this checkpoint.
 
         Args:
-            current: the codec of the data; this one is the checkpoint's.
+            current: the codec of the data.
 
         Raises:
-            UserError: one line that names the setting.
+            UserError: naming the setting that differs.
         """
         check_compatible(self.to_dict(), current.to_dict())
 
@@ -140,70 +135,70 @@ class TextCodec:
         if self.kept_ids is not None and max(self.kept_ids) >= len(tokenizer):
             raise UserError(
                 f"tokenizer '{self.tokenizer}' has {len(tokenizer)} tokens, fewer than the model was trained "
-                "with; it needs the tokenizer it was trained with"
+                "with; use the tokenizer it was trained with"
             )
         return tokenizer
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Tokenizer ids -> network ids."""
+        """Maps tokenizer ids to network ids."""
         size = len(self.text_tokenizer)
         if self.kept_ids is None or self.unknown_id is None:
             return Vocabulary(size)
         return RestrictedVocabulary(self.kept_ids, size, self.kept_ids[self.unknown_id])
 
     def tokenizer_id(self, network_id: int) -> int:
-        """The tokenizer's id of a network id."""
+        """The tokenizer id of a network id."""
         return network_id if self.kept_ids is None else self.kept_ids[network_id]
 
     def encode(self, text: str) -> list[int]:
-        """The tokenizer's ids of a text, without EOS; special tokens named in it are ordinary text."""
+        """The tokenizer ids of a text, without EOS; names of special tokens in it are ordinary text."""
         ids: list[int] = self.text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
         return ids
 
     def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """One text for each sequence of network ids, (N, S); padding and EOS are left out."""
+        """The text of each sequence of network ids (N, S), without padding and EOS."""
         sequences = ids.tolist() if isinstance(ids, Tensor) else ids
         skipped = {self.pad_id, self.eos_id}
         kept = [[self.tokenizer_id(one) for one in ids if one not in skipped] for ids in sequences]
         texts: list[str] = self.text_tokenizer.batch_decode(kept) if kept else []
         return texts
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each network id's part of the text, with the space before it; empty for padding and EOS."""
-        pieces: list[str] = []
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each network id, with the space before it; empty for padding and EOS."""
+        texts: list[str] = []
         before: int | None = None
         for one in ids:
             if one in (self.pad_id, self.eos_id):
-                pieces.append("")
+                texts.append("")
             else:
                 before, last = self.tokenizer_id(one), before
-                pieces.append(self._piece(last, before))
-        return pieces
+                texts.append(self._token_text(last, before))
+        return texts
 
     @cached_property
-    def _piece(self) -> Any:
-        """Memoised: what a tokenizer's id adds to a text that ends in another."""
+    def _token_text(self) -> Any:
+        """Memoised: the text that a tokenizer id adds after another."""
 
         @cache
-        def piece(before: int | None, token: int) -> str:
+        def token_text(before: int | None, token: int) -> str:
             context = [] if before is None else [before]
             decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
             start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
             return both.removeprefix(start) if both.startswith(start) else alone
 
-        return piece
+        return token_text
 
     # Ids -> latents
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The frozen encoder with the normalisation of its latents; read on first use.
+        """The frozen encoder with normalised latents.
 
         Raises:
-            UserError: if the encoder is not known here, or does not fit its stored values.
+            UserError: if the class of the encoder is unknown, or does not take the stored values.
         """
         encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))

@@ -1,4 +1,4 @@
-"""The token ids that the network knows: all of the tokenizer's, or those that occur in the corpus."""
+"""The network's vocabulary: all tokens of the tokenizer, or those that occur in the corpus."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PadMode = Literal["pad", "eos"]
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """The tokenizer's special ids.
+    """The special ids of a tokenizer.
 
     Attributes:
         eos: ends a text: `eos_token`, else `sep_token`.
-        pad: the pad id; EOS if the tokenizer has none.
+        pad: the pad id; EOS if the tokenizer has no pad token.
         fill: fills sequences: the pad id, or EOS in pad mode `eos`.
-        unknown: the id of unknown tokens; None if the tokenizer has none.
+        unknown: the id of the unknown token; None if the tokenizer has none.
     """
 
     eos: int
@@ -44,7 +44,7 @@ class SpecialIds:
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if eos is None:
             raise UserError(
-                f"tokenizer '{name}' has neither an EOS nor a SEP token, so no text could end; "
+                f"tokenizer '{name}' has neither an EOS nor a SEP token to end texts with; "
                 "use one with `eos_token` or `sep_token`"
             )
         pad = tokenizer.pad_token_id
@@ -54,31 +54,31 @@ class SpecialIds:
         return cls(eos, pad, eos if pad_mode == "eos" else pad, tokenizer.unk_token_id)
 
     def require_unknown(self, tokenizer: str) -> int:
-        """The id of unknown tokens, which a restricted vocabulary needs.
+        """The id of the unknown token, needed by a restricted vocabulary.
 
         Args:
-            tokenizer: the tokenizer's name, for the error message.
+            tokenizer: name of the tokenizer, for the error message.
 
         Raises:
-            UserError: if the tokenizer has none.
+            UserError: if the tokenizer has no unknown token.
         """
         if self.unknown is None:
             raise UserError(
-                f"data.restrict_vocabulary true: tokenizer '{tokenizer}' has no unknown token to stand for "
-                "the tokens left out; set it to false"
+                f"data.restrict_vocabulary true: tokenizer '{tokenizer}' has no unknown token for the "
+                "tokens outside the vocabulary; set it to false"
             )
         return self.unknown
 
 
 class Vocabulary:
-    """All ids of a tokenizer, which are also the network's.
+    """The full vocabulary: network ids are tokenizer ids.
 
     Args:
         size: number of ids.
 
     Attributes:
         kept_ids: tokenizer id of each network id; None if they are the same.
-        unknown_id: network id of tokens left out; None if none are.
+        unknown_id: network id of tokens outside the vocabulary; None for the full vocabulary.
     """
 
     kept_ids: list[int] | None = None
@@ -91,7 +91,7 @@ class Vocabulary:
         return self._size
 
     def network_id(self, token: int) -> int:
-        """The network's id of a tokenizer id."""
+        """The network id of a tokenizer id."""
         return token
 
     def to_network(self, ids: Tensor) -> Tensor:
@@ -100,12 +100,12 @@ class Vocabulary:
 
 
 class RestrictedVocabulary(Vocabulary):
-    """The tokens that occur in a corpus; all others become `unknown_id`.
+    """The tokens that occur in a corpus; all others map to `unknown_id`.
 
     Args:
-        kept: tokenizer ids that the network knows, ascending; network id `i` stands for `kept[i]`.
+        kept: the vocabulary in tokenizer ids, ascending; network id `i` is `kept[i]`.
         tokenizer_size: number of ids of the tokenizer.
-        unknown: the tokenizer's id of unknown tokens, one of `kept`.
+        unknown: tokenizer id of the unknown token, one of `kept`.
     """
 
     def __init__(self, kept: Sequence[int], tokenizer_size: int, unknown: int) -> None:
@@ -116,7 +116,7 @@ class RestrictedVocabulary(Vocabulary):
         self._table[torch.tensor(self.kept_ids)] = torch.arange(len(self.kept_ids))
 
     def network_id(self, token: int) -> int:
-        """The network's id of a tokenizer id."""
+        """The network id of a tokenizer id."""
         return int(self._table[token])
 
     def to_network(self, ids: Tensor) -> Tensor:

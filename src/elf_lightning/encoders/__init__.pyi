@@ -1,7 +1,7 @@
 from .base import Encoder as Encoder
-from .hugging_face import one_clear_failure as one_clear_failure
 from .hugging_face import read_tokenizer as read_tokenizer
 from .hugging_face import resolve_folder as resolve_folder
+from .hugging_face import silent_hub_retries as silent_hub_retries
 from .hugging_face import weights_stamp as weights_stamp
 from .identity import encoder_from_identity as encoder_from_identity
 from .mask import additive_mask as additive_mask

@@ -1,4 +1,4 @@
-"""What every frozen encoder offers."""
+"""The interface of frozen encoders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """A frozen map from token ids to latents, (B, S) -> (B, S, C).
 
-    Constructing one reads sizes only; `load` (called by the first `forward` at the latest) reads weights.
-    An encoder stays in eval mode whatever is asked of it, and has no parameter that wants a gradient.
+    The constructor reads only sizes; `load` reads weights, at the latest in the first `forward`. Encoders
+    are always in eval mode, and their parameters do not require gradients.
 
     Attributes:
-        name_or_path: what its tokenizer is loaded from: a folder, a Hub id or `package:NAME/FOLDER`.
+        name_or_path: source of its tokenizer: a folder, a Hub id or `package:NAME/FOLDER`.
         latent_size: C.
-        max_length: the longest row it can encode, None where there is no limit.
+        max_length: maximum sequence length in tokens; None for no limit.
     """
 
     name_or_path: str
@@ -34,14 +34,14 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def load_weights(self) -> None:
-        """Make the modules that `encode` needs."""
+        """Create the modules that `encode` needs."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Plain values that decide the latents: caches are keyed by them, checkpoints keep them."""
+        """Plain values that determine the latents, for cache keys and checkpoints."""
 
     def load(self) -> Self:
-        """Read the weights, once, and freeze them; returns the encoder.
+        """Read and freeze the weights, once; returns the encoder.
 
         Raises:
             UserError: if they cannot be read.
@@ -54,15 +54,15 @@ class Encoder(nn.Module, ABC):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode: a frozen encoder has no training mode."""
+        """Stay in eval mode."""
         return super().train(False)
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """Latents (B, S, C) in float32, not yet normalised.
 
         Args:
-            input_ids: (B, S) int64, the tokenizer's ids.
-            mask: (B, S, S) or (B, 1, S, S) boolean, True where the row's position may see the column's.
+            input_ids: (B, S) int64, tokenizer ids.
+            mask: (B, S, S) or (B, 1, S, S) boolean, True where query position (row) attends to key (column).
         """
         self.load()
         return self.encode(input_ids, mask if mask.dim() == 4 else mask[:, None]).float()

@@ -1,4 +1,4 @@
-"""Reading pretrained configs, weights and tokenizers: from a folder, the Hub, or inside a package."""
+"""Reads pretrained configs, weights and tokenizers from a folder, the Hub, or a package."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 PACKAGE_PREFIX = "package:"
 POSITIONS_AFTER_PAD = ("roberta", "camembert", "mpnet", "xmod")
-"""Families that number positions from behind their pad id."""
+"""Families whose position ids start after the pad id."""
 
 
 def resolve_folder(name_or_path: str) -> str:
-    """The folder that `package:NAME/FOLDER` means; any other name (folder, Hub id) as it is.
+    """The folder of `package:NAME/FOLDER`; any other name (folder, Hub id) unchanged.
 
-    The package is located, not imported: it may have dependencies that nobody needs here.
+    The package is located without importing it, so its dependencies are not needed.
 
     Raises:
         UserError: if the package is not installed or has no such folder.
@@ -41,28 +41,30 @@ def resolve_folder(name_or_path: str) -> str:
         )
     folder = Path(spec.origin).parent / inside
     if not folder.is_dir():
-        raise UserError(f"encoder '{name_or_path}': package '{package}' has no folder '{inside}'")
+        raise UserError(
+            f"encoder '{name_or_path}': package '{package}' has no folder '{inside}'; check the name"
+        )
     return str(folder)
 
 
 def weights_stamp(name_or_path: str) -> list[list[Any]]:
-    """Name, size and modification time of a local model's weights; nothing for one on the Hub."""
+    """Name, size and modification time of local weight files; empty for a model on the Hub."""
     folder = Path(resolve_folder(name_or_path))
     files = sorted(file for suffix in ("safetensors", "bin") for file in folder.glob(f"*.{suffix}"))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
-    """The error for a model part that neither the disk nor the Hub gave, in one line."""
+    """The error for a part of a model that could not be read."""
     return UserError(
         f"{what} '{name_or_path}' could not be read ({first_line(cause)}); "
-        "give a local folder, or a Hub id with the network reachable or the model already downloaded"
+        "give a local folder, or a Hub id with network access or a downloaded model"
     )
 
 
 @contextmanager
-def one_clear_failure() -> Iterator[None]:
-    """Keep the Hub's client from telling each of its retries: what fails in the end is told once."""
+def silent_hub_retries() -> Iterator[None]:
+    """Silence the Hub client's messages about retries, so that a failure is reported once."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
     before = get_verbosity()
@@ -74,7 +76,7 @@ def one_clear_failure() -> Iterator[None]:
 
 
 def read_config(name_or_path: str) -> PretrainedConfig:
-    """The model's config.
+    """The config of a model.
 
     Raises:
         UserError: if it cannot be read.
@@ -83,7 +85,7 @@ def read_config(name_or_path: str) -> PretrainedConfig:
 
     folder = resolve_folder(name_or_path)
     try:
-        with one_clear_failure():
+        with silent_hub_retries():
             config: PretrainedConfig = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise unreadable("encoder", name_or_path, error) from error
@@ -91,13 +93,13 @@ def read_config(name_or_path: str) -> PretrainedConfig:
 
 
 def encoder_sizes(config: PretrainedConfig) -> Any:
-    """The sizes of the encoder: T5Gemma keeps them apart from its decoder's, and from those for images."""
+    """The sizes of the text encoder; T5Gemma has separate ones for decoder and images."""
     sizes = getattr(config, "encoder", config)
     return getattr(sizes, "text_config", sizes)
 
 
 def position_limit(config: Any) -> int | None:
-    """The longest row that the model's positions are for; None where they have no end."""
+    """The maximum length in tokens given by learned positions; None for no limit."""
     limit = getattr(config, "max_position_embeddings", None)
     if limit is None:
         return None
@@ -108,7 +110,7 @@ def position_limit(config: Any) -> int | None:
 def read_model(
     name_or_path: str, config: PretrainedConfig, attn_implementation: str | None
 ) -> PreTrainedModel:
-    """The model's encoder in float32; the decoder of an encoder-decoder is left behind.
+    """The model's encoder in float32, without the decoder of an encoder-decoder.
 
     Raises:
         UserError: if the weights cannot be read.
@@ -119,11 +121,11 @@ def read_model(
     text_encoder = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
     reader = AutoModelForTextEncoding if text_encoder else AutoModel
     if text_encoder:
-        # T5Gemma's encoder refuses to be built while the config speaks of a decoder.
+        # T5Gemma's encoder cannot be built from an encoder-decoder config.
         config = deepcopy(config)
         config.is_encoder_decoder = False
     try:
-        with one_clear_failure():
+        with silent_hub_retries():
             model: PreTrainedModel = reader.from_pretrained(
                 resolve_folder(name_or_path),
                 config=config,
@@ -133,15 +135,15 @@ def read_model(
     except (OSError, ValueError) as error:
         if attn_implementation is not None and isinstance(error, ValueError):
             raise UserError(
-                f"encoder attn_implementation '{attn_implementation}' is none that transformers has for "
-                f"'{name_or_path}'; leave it out for the fastest that there is"
+                f"encoder attn_implementation '{attn_implementation}' is not available for '{name_or_path}'; "
+                "leave it out to use the fastest available"
             ) from error
         raise unreadable("encoder weights", name_or_path, error) from error
     return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
 
 
 def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, without the warning about texts longer than the model: rows are cut later.
+    """The tokenizer, without the warning about long texts, which are cut later.
 
     Raises:
         UserError: if it cannot be read.
@@ -150,7 +152,7 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
     folder = resolve_folder(name_or_path)
     try:
-        with one_clear_failure():
+        with silent_hub_retries():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, model_max_length=int(1e30)
             )

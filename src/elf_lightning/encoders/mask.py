@@ -1,4 +1,4 @@
-"""Who sees whom inside the frozen encoder."""
+"""Attention masks of the frozen encoder."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def encoder_mask(attention_mask: Tensor, condition_mask: Tensor, label_drop: Tensor | None = None) -> Tensor:
-    """Boolean mask (B, S, S), True where the row's position sees the column's (arXiv 2605.10938).
+    """Boolean mask (B, S, S), True where query position (row) attends to key (column) (arXiv 2605.10938).
 
-    Condition positions see condition positions; all others see every valid position, except in
-    label-dropped rows, where they do not see the condition.
+    Condition positions attend to condition positions; all others attend to every valid position, except
+    that they ignore the condition in label-dropped sequences.
 
     Args:
         attention_mask: (B, S) boolean, True at real tokens.
         condition_mask: (B, S) boolean, True at condition positions.
-        label_drop: (B,) boolean; None drops no row.
+        label_drop: (B,) boolean, True for label-dropped sequences; None for none.
     """
     is_condition = condition_mask[:, :, None]
     sees_condition = condition_mask & attention_mask
@@ -26,10 +26,10 @@ def encoder_mask(attention_mask: Tensor, condition_mask: Tensor, label_drop: Ten
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The mask as numbers to add to attention scores: 0 where allowed, `finfo(dtype).min` elsewhere.
+    """The mask as an addend to attention scores: 0 where allowed, `finfo(dtype).min` elsewhere.
 
-    This is the one form that T5 and BERT read alike in transformers 5, eager and sdpa; the lowest finite
-    number rather than -inf keeps a row that sees nothing free of NaN.
+    In transformers 5, only this form works for both T5 and BERT, with eager and sdpa attention. The lowest
+    finite number instead of -inf avoids NaN where a position attends to nothing.
     """
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
         ~mask, torch.finfo(dtype).min

@@ -14,7 +14,7 @@ from elf_lightning.errors import UserError
 
 Attention = Literal["eager", "sdpa"]
 CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm")
-"""What T5, ModernBERT and T5Gemma call the normalisation after their last block."""
+"""Names of the normalisation after the last block in T5, ModernBERT and T5Gemma."""
 
 
 class PretrainedEncoder(Encoder):
@@ -22,13 +22,13 @@ class PretrainedEncoder(Encoder):
 
     Args:
         name_or_path: folder, Hub id, or `package:NAME/FOLDER` for a model inside an installed package.
-        layer: take the output of this block (1 is the first, as `hidden_states[layer]`) and drop the blocks
-            above it, so that they cost nothing; None takes the encoder's final output.
-        attn_implementation: `eager` or `sdpa`, which alone take a mask for each position; None takes the
-            faster, `sdpa`, where transformers has it for the model.
+        layer: use the output of this block (from 1, as in `hidden_states[layer]`), and remove the blocks
+            above it; None uses the final output.
+        attn_implementation: `eager` or `sdpa`, the only ones that accept a mask per position; None uses
+            `sdpa`, the faster one, if available for the model.
 
     Raises:
-        UserError: if the model cannot be found or `layer` is outside it.
+        UserError: if the model cannot be found or has no such layer.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class PretrainedEncoder(Encoder):
         super().__init__()
         if attn_implementation not in (None, *get_args(Attention)):
             raise UserError(
-                f"encoder attn_implementation '{attn_implementation}' takes no mask for each position; "
+                f"encoder attn_implementation '{attn_implementation}' does not accept a mask per position; "
                 f"choose {' or '.join(get_args(Attention))}"
             )
         self.name_or_path = name_or_path
@@ -74,7 +74,7 @@ class PretrainedEncoder(Encoder):
 
     @torch.no_grad()
     def _check_mask(self) -> None:
-        """See that the model heeds the mask: some read theirs in another way, without a word.
+        """Check that the model applies the mask: some silently interpret it differently.
 
         Raises:
             UserError: if it does not.
@@ -84,19 +84,19 @@ class PretrainedEncoder(Encoder):
         mask[..., 0, 1:] = False
         try:
             with torch.autocast("cpu", enabled=False):
-                one, other = self.encode(ids, mask)
-            heeded = torch.allclose(one[0], other[0], atol=1e-4) and not torch.equal(one[1], other[1])
+                first, second = self.encode(ids, mask)
+            applied = torch.allclose(first[0], second[0], atol=1e-4) and not torch.equal(first[1], second[1])
         except (RuntimeError, TypeError, ValueError):
-            heeded = False
-        if not heeded:
+            applied = False
+        if not applied:
             raise UserError(
-                f"encoder '{self.name_or_path}': {type(self.model).__name__} takes no mask for each "
-                "position; choose one of the T5, T5Gemma or BERT families"
+                f"encoder '{self.name_or_path}': {type(self.model).__name__} does not apply a mask per "
+                "position; choose a model of the T5, T5Gemma or BERT families"
             )
 
 
 def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:
-    """Cut the stack of `depth` blocks after `layer` of them, and the normalisation that closed it."""
+    """Remove the blocks after the first `layer` of `depth`, and the final normalisation."""
     for stack in model.modules():
         for blocks in stack.children():
             if isinstance(blocks, nn.ModuleList) and len(blocks) == depth:
@@ -105,4 +105,6 @@ def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:
                     if hasattr(stack, name):
                         setattr(stack, name, nn.Identity())
                 return
-    raise UserError(f"encoder layer {layer}: found no stack of {depth} blocks in {type(model).__name__}")
+    raise UserError(
+        f"encoder layer {layer}: found no stack of {depth} blocks in {type(model).__name__}; leave layer out"
+    )

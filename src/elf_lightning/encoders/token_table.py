@@ -1,4 +1,4 @@
-"""A frozen table of token vectors: the paper's non-contextual ablation."""
+"""A frozen table of token vectors, the non-contextual ablation of the paper."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from elf_lightning.errors import UserError
 
 
 class TokenTableEncoder(Encoder):
-    """One frozen vector a token, context ignored (arXiv 2605.10938, ablation of the embeddings).
+    """One frozen vector per token, without context (arXiv 2605.10938, ablation of the embeddings).
 
     Args:
-        name_or_path: the pretrained model whose tokenizer is used, and whose input embeddings are the table
-            when `table` is `pretrained`.
-        table: `gaussian` draws unit-normal vectors; `pretrained` takes the model's input embeddings.
-        latent_size: C for the gaussian table; None takes the model's own.
-        vocab_size: rows of the gaussian table; None takes the model's own.
+        name_or_path: pretrained model that provides the tokenizer and, for `pretrained`, the table.
+        table: `gaussian` draws unit-normal vectors; `pretrained` uses the model's input embeddings.
+        latent_size: C of the gaussian table; by default the model's.
+        vocab_size: number of vectors in the gaussian table; by default the model's.
         seed: of the gaussian table.
 
     Raises:

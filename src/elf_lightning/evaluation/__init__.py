@@ -1,4 +1,4 @@
-"""What `lightning test` does: texts for every way of sampling, scored beside real text."""
+"""Generated texts for each sampling configuration, scored beside real text: `elf test` and `elf eval`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A model's texts in every sampling configuration, scored beside real text, written down and shown."""
+"""Generates texts for each sampling configuration and scores them beside real text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from elf_lightning.evaluation.identity import model_identity
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import ResultsFile, Row
 from elf_lightning.evaluation.settings import EvaluationSettings
-from elf_lightning.generation import Request, TextGenerator
+from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite
 from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.reporting import Kind, Scores, score_table
@@ -27,26 +27,26 @@ from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 logger = logging.getLogger(__name__)
 
 TextSet = tuple[Sequence[str], ...]
-"""What a metric suite scores: texts and, in text-to-text tasks, their references."""
+"""Texts and, in text-to-text tasks, their references: the arguments of a metric suite."""
 
 
 class Evaluation:
-    """Generates, scores and writes both down at once; what is written down is not done again.
+    """Generates and scores texts, and saves both immediately, so that an interrupted evaluation can resume.
 
-    All ranks run it together; the first one reads and writes.
+    Runs on all ranks together; rank 0 reads and writes the files.
 
     Args:
         generator: the model; `distributed` if there are several ranks.
         settings: what to measure.
-        folder: where `samples.jsonl`, `metrics.jsonl` and `report.html` are written.
+        folder: for `samples.jsonl`, `metrics.jsonl` and `report.html`.
         references: real text to compare with; optional for unconditional text.
-        checkpoint: where the model comes from, written beside its numbers.
-        precision: what the network computes in, as the Trainer calls it.
-        show_progress: show a bar in a terminal.
+        checkpoint: source of the model, written to the results.
+        precision: of the network, as in Trainer.
+        show_progress: show a progress bar in a terminal.
 
     Raises:
-        UserError: if the scoring model or a metric's package cannot be loaded, or a text-to-text model has
-            no references.
+        UserError: if the scoring model or the package of a metric cannot be loaded, or there are no
+            references for a text-to-text model.
     """
 
     def __init__(
@@ -69,10 +69,11 @@ class Evaluation:
         self.show_progress = show_progress and self.rank == 0
         self.configurations = settings.configurations(generator.config.default_sampling)
         self.conditional = generator.codec.max_condition_length is not None
+        self.pairs = references if self.conditional else None
         if self.conditional and references is None:
             raise UserError(
-                "evaluation: a text-to-text model answers the conditions of a validation set; give one as "
-                "--data"
+                "evaluation of a text-to-text model needs validation pairs; give them with --config or "
+                "--data.source"
             )
         if self.conditional:
             self.suite = MetricSuite.text_to_text(generator.device, settings.metrics)
@@ -86,54 +87,53 @@ class Evaluation:
 
     @property
     def config(self) -> ELFConfig:
-        """The model's configuration."""
+        """The configuration of the model."""
         return self.generator.config
 
     @property
     def num_samples(self) -> int:
-        """Texts in each set; in text-to-text tasks at most one for each validation pair."""
-        if self.conditional and self.references is not None:
-            return min(self.settings.num_samples, len(self.references))
-        return self.settings.num_samples
+        """Texts per set; in text-to-text tasks at most one per validation pair."""
+        return self._limited(self.settings.num_samples)
 
     def run(self) -> list[Scores]:
-        """Generate, score, show and write; a row of numbers for each kind of text, real text first.
+        """Generate, score, print and write; returns the scores of each kind of text, real text first.
 
         Raises:
-            UserError: if there is nothing to score, or a file of earlier results is damaged.
+            UserError: if all texts are empty, or a file of earlier results is damaged.
         """
         self.model = self._identity()
         self._resume()
         with Progress(console=get_console(), transient=True, disable=not self.show_progress) as progress:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
-            rows = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
+            scores = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
             for name, configuration in self.configurations.items():
                 sets = []
                 for seed in self.settings.seeds:
                     for count in self._generate(name, configuration, seed):
                         progress.advance(task, count)
                     sets.append(self._with_references(self.texts(name, seed)))
-                rows.append(self._score(name, "sampled", sets, configuration))
+                scores.append(self._score(name, "sampled", sets, configuration))
         if self.rank == 0:
-            self._show(rows)
-        return rows
+            self._show(scores)
+        return scores
 
     def texts(self, name: str, seed: int) -> list[str]:
-        """The texts of a sampling configuration and a seed, once they are generated."""
+        """The generated texts of a sampling configuration and a seed."""
         texts = self._texts[name, seed]
         return [texts[index] for index in range(self.num_samples)]
 
     def requests(self, indices: Sequence[int]) -> list[Request]:
-        """What the model is asked for: nothing, or the answers to validation conditions."""
-        if not self.conditional or self.references is None:
-            return [Request(index) for index in indices]
-        return self.references.requests(indices)
+        """Requests for unconditional texts, or for answers to validation conditions."""
+        return requests_from_data(None if self.pairs is None else self.pairs.data, indices)
 
-    # Results that are written down
+    def _limited(self, num: int) -> int:
+        return num if self.pairs is None else min(num, len(self.pairs))
+
+    # Saved results
 
     def _identity(self) -> str:
-        """Of the model and the data; sampling configurations have their own names."""
+        """Identifies model, data and precision, but not the sampling configuration."""
         description = {
             name: value for name, value in self.config.to_dict().items() if name not in ("sampling", "step")
         }
@@ -143,7 +143,7 @@ class Evaluation:
 
     @property
     def _measured(self) -> Row:
-        """What the numbers follow from, besides the texts."""
+        """What determines the scores besides the texts."""
         settings = self.settings
         scoring_model = None if self.conditional else asdict(settings.scoring_model)
         return {
@@ -154,8 +154,8 @@ class Evaluation:
         }
 
     def _resume(self) -> None:
-        """Take over what is written down, the same on every rank."""
-        found = self._written() if self.rank == 0 else None
+        """Read the saved results, on rank 0 for all ranks."""
+        found = self._saved() if self.rank == 0 else None
         if self.generator.distributed:
             found = gathered([found])[0]
         if isinstance(found, UserError):
@@ -166,24 +166,26 @@ class Evaluation:
             self._texts.setdefault((row["setting"], row["seed"]), {})[row["index"]] = row["text"]
         self._scored = {row["name"]: Scores.from_record(row) for row in numbers}
 
-    def _written(self) -> tuple[list[Row], list[Row]] | UserError:
-        """This model's texts and numbers, with the files put in order; or what no rank can go on with."""
+    def _saved(self) -> tuple[list[Row], list[Row]] | UserError:
+        """Saved texts and scores of this model, or an error to raise on all ranks; cleans up the files."""
         try:
             found, numbers = self.samples.read(), self.numbers.read()
         except UserError as error:
             return error
         texts = [row for row in found if row.get("model") == self.model]
         if others := len(found) - len(texts):
-            logger.warning("%d texts of another model in %s are replaced", others, self.samples.path)
+            logger.warning("%s: %d texts of another model are replaced", self.samples.path, others)
         self.samples.replace(texts)
         self.numbers.replace(numbers)
-        ours = {"model": self.model, "measured": self._measured}
-        return texts, [row for row in numbers if all(row.get(name) == value for name, value in ours.items())]
+        current = {"model": self.model, "measured": self._measured}
+        return texts, [
+            row for row in numbers if all(row.get(name) == value for name, value in current.items())
+        ]
 
     # Texts
 
     def _generate(self, name: str, configuration: SamplingSettings, seed: int) -> Iterator[int]:
-        """Generate what is missing; yields the number of texts that were added."""
+        """Generate missing texts; yields the number of texts after each batch."""
         texts = self._texts.setdefault((name, seed), {})
         missing = [index for index in range(self.num_samples) if index not in texts]
         yield self.num_samples - len(missing)
@@ -191,10 +193,8 @@ class Evaluation:
             return
         size = self.settings.batch_size
         if self.generator.needs_measuring(configuration):
-            count = DEFAULT_TRAJECTORIES
-            if self.conditional and self.references is not None:
-                count = min(count, len(self.references))
-            self.generator.measure_repetition(self.requests(range(count)), configuration, batch_size=size)
+            requests = self.requests(range(self._limited(DEFAULT_TRAJECTORIES)))
+            self.generator.measure_repetition(requests, configuration, batch_size=size)
         for batch in self.generator.generate(self.requests(missing), seed, configuration, size):
             texts |= {sample.index: sample.text for sample in batch}
             if self.rank == 0:
@@ -217,16 +217,14 @@ class Evaluation:
             yield "the references, shuffled", "shuffled", [self._with_references(mixed)]
 
     def _with_references(self, texts: list[str]) -> TextSet:
-        if not self.conditional or self.references is None:
-            return (texts,)
-        return (texts, self.references.targets(range(len(texts))))
+        return (texts,) if self.pairs is None else (texts, self.pairs.targets(range(len(texts))))
 
     # Numbers
 
     def _score(
         self, name: str, kind: Kind, sets: Sequence[TextSet], configuration: SamplingSettings | None = None
     ) -> Scores:
-        """The numbers of all sets; every rank scores its part of the texts."""
+        """The scores over all sets; each rank scores a part of the texts."""
         if name in self._scored:
             return self._scored[name]
         part = slice(self.rank, None, self.world_size)
@@ -247,27 +245,28 @@ class Evaluation:
             self.numbers.append([source | scores.record()])
         return scores
 
-    def _show(self, rows: list[Scores]) -> None:
+    def _show(self, scores: list[Scores]) -> None:
         from elf_lightning.evaluation.report import report_of
         from elf_lightning.reporting import read_curves, report_page
 
         console, page = get_console(), self.folder / "report.html"
-        console.print(score_table(rows, self.suite.scoring_model, self.suite.notes))
-        report = report_of(self, rows, self.folder.resolve().name, self._details(), read_curves(self.folder))
+        console.print(score_table(scores, self.suite.scoring_model, self.suite.notes))
+        report = report_of(
+            self, scores, self.folder.resolve().name, self._details(), read_curves(self.folder)
+        )
         page.write_text(report_page(report), encoding="utf-8")
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
 
     def _details(self) -> Mapping[str, str]:
-        """What the numbers follow from."""
+        """What determines the scores, for the report."""
         parameters = sum(weight.numel() for weight in self.generator.network.parameters())
         seeds = ", ".join(map(str, self.settings.seeds))
         details = {
             "model": f"{parameters / 1e6:.1f}M parameters, {self.config.step} training steps",
             "checkpoint": self.checkpoint,
             "scoring model": self.suite.scoring_model or "",
-            "texts": f"{self.num_samples} for each of the seeds {seeds}, "
-            f"up to {self.config.max_length} tokens",
+            "texts": f"{self.num_samples} for each seed ({seeds}), up to {self.config.max_length} tokens",
         }
         return {name: value for name, value in details.items() if value}
 

@@ -1,4 +1,4 @@
-"""Recognising a model, so that results of another one are not taken for its own."""
+"""Identifies a model, so that it does not take over the results of another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def model_identity(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
-    """A short name that changes with any weight and anything in the description.
+    """A short hash of all weights and the description.
 
     Args:
         weights: a state dict.

@@ -1,4 +1,4 @@
-"""An evaluation of the model that a Trainer holds."""
+"""Evaluation within a Trainer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from elf_lightning.generation import TextGenerator
 def evaluation_in(trainer: Trainer, generator: TextGenerator, settings: EvaluationSettings) -> Evaluation:
     """The evaluation of a running Trainer's model, with results in the run's folder.
 
-    Until the Trainer restores the signal handlers that it found, SIGTERM counts as Ctrl-C: everything is
-    written as soon as it is known, while the Trainer's own handler only waits for a training step to end.
+    Until the Trainer restores the previous signal handlers, SIGTERM acts as Ctrl-C: results are saved
+    immediately, and the Trainer's own handler would only wait for the end of a training step.
 
     Raises:
         UserError: if the scoring model or a metric's package cannot be loaded.
     """
     if not generator.config.step:
-        rank_zero_warn("the model has not been trained; give a checkpoint with --ckpt_path")
+        rank_zero_warn("the model is not trained; give a checkpoint with --ckpt_path")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     data = trainer.datamodule  # type: ignore[attr-defined]

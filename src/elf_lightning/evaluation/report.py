@@ -1,4 +1,4 @@
-"""What an evaluation found, as the content of a report."""
+"""The content of a report on an evaluation."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from elf_lightning.evaluation.evaluate import Evaluation
 
 NUM_SPECIMENS, NUM_TRAJECTORIES = 6, 3
-"""Texts on the report: to read, and to watch emerge from noise."""
+"""Number of texts, and of animated texts, in a report."""
 
 
 def report_of(
     evaluation: Evaluation,
-    rows: Sequence[Scores],
+    scores: Sequence[Scores],
     title: str,
     details: Mapping[str, str],
     curves: Mapping[str, Curve],
 ) -> Report:
-    """The report on an evaluation that has run, with texts of the configuration closest to real text.
+    """The report on a finished evaluation, with texts of the configuration closest to real text.
 
     Args:
-        evaluation: on this rank, which samples a few texts again to show how they emerge.
-        rows: what it found.
+        evaluation: used to sample a few texts again, on this rank, to show how they emerge.
+        scores: its results.
         title: of the page.
-        details: what the numbers follow from, by name.
+        details: what determines the scores, by name.
         curves: columns of the training log.
     """
-    best = closest_to_real(rows).name
+    best = closest_to_real(scores).name
     suite = evaluation.suite
     return Report(
         title=title,
         details=details,
         scoring_model=suite.scoring_model,
-        rows=rows,
+        rows=scores,
         notes=suite.notes,
         curves=curves,
         specimens=_specimens(evaluation, best),
@@ -54,7 +54,7 @@ def report_of(
 
 
 def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
-    """The first texts of the first seed beside real ones: their references, or any."""
+    """The first texts of the first seed, beside their references or other real texts."""
     references = evaluation.references
     generated = evaluation.texts(name, evaluation.settings.seeds[0])
     if references is None:
@@ -74,7 +74,8 @@ def _trajectory(evaluation: Evaluation, name: str) -> str:
         prompt, evaluation.settings.seeds[0], infill, configuration, trajectory_steps=steps
     )
     paths = [
-        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.codec.pieces) for sample in samples
+        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.codec.token_texts)
+        for sample in samples
     ]
     times = [stage.time for stage in samples[0].stages]
     return trajectory_page("How texts emerge", {"sampling": name}, times, paths)

@@ -1,4 +1,4 @@
-"""A file of results that an interruption cannot spoil."""
+"""A file of results that survives interruptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A JSON object a line; rows are added at the end, and what is there stays readable at every moment.
+    """A JSON Lines file that is readable at any moment; an interruption loses at most the last line.
 
     Attributes:
         path: the file.
@@ -24,26 +24,26 @@ class ResultsFile:
     path: Path
 
     def read(self) -> list[Row]:
-        """The complete rows; a last line that an interruption cut off is left out.
+        """All complete rows; an incomplete last line is ignored.
 
         Raises:
-            UserError: if another line is no row.
+            UserError: if another line is not a JSON object.
         """
         if not self.path.exists():
             return []
-        # As bytes, since an interruption may also have cut a letter in two.
+        # As bytes, since an interruption may have split a multi-byte character.
         *lines, _unfinished = self.path.read_bytes().split(b"\n")
         return [self._row(number, line) for number, line in enumerate(lines, start=1)]
 
     def replace(self, rows: Iterable[Row]) -> None:
-        """Have these rows alone, from one moment to the next."""
+        """Replace the contents atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".incomplete")
         unfinished.write_text("".join(map(_line, rows)), encoding="utf-8")
         unfinished.replace(self.path)
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Add rows."""
+        """Append rows."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, rows)))
 
@@ -53,9 +53,7 @@ class ResultsFile:
         except (json.JSONDecodeError, UnicodeDecodeError):
             row = None
         if not isinstance(row, dict):
-            raise UserError(
-                f"line {number} of {self.path} is no JSON object; move the file away to begin anew"
-            )
+            raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")
         return row
 
 

@@ -1,4 +1,4 @@
-"""What `lightning test` measures, in plain types for YAML files."""
+"""Settings of an evaluation, in plain types for YAML files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from elf_lightning.sampling import SamplingSettings
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How many texts to generate, how, and what scores them.
+    """Which texts to generate, and how to score them.
 
     Attributes:
         settings: sampling configurations to compare; by default the model's own.
-        sweep: values to try for some of the sampling settings, such as `guidance: [1, 2, 3]`; every
-            combination, in each of `settings`.
-        num_samples: texts for each sampling configuration and seed; published figures are of 1,000. In
-            text-to-text tasks the first `num_samples` validation pairs are answered, or all of them.
-        seeds: one set of texts for each; several of them give a mean with a confidence interval.
-        batch_size: texts sampled at once on each device; changes memory and speed, not the texts.
+        sweep: values of sampling settings to try in each of `settings`, in all combinations, such as
+            `guidance: [1, 2, 3]`.
+        num_samples: texts per sampling configuration and seed; published scores use 1,000. In text-to-text
+            tasks, the first `num_samples` validation pairs, or all if there are fewer.
+        seeds: one set of texts per seed; several seeds give a mean with a confidence interval.
+        batch_size: texts sampled at once per device; affects memory and speed, not the texts.
         scoring_model: scores unconditional text.
-        metrics: further metrics, by class path: subclasses of `TextMetric`.
+        metrics: additional metrics by class path, subclasses of `TextMetric`.
     """
 
     settings: list[SamplingSettings] = field(default_factory=list)
@@ -37,10 +37,10 @@ class EvaluationSettings:
     metrics: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be evaluated.
+        """Check the settings.
 
         Raises:
-            UserError: for numbers that are too small, seeds that repeat, or a sweep over what is no setting.
+            UserError: for numbers that are too small, repeated seeds, or a sweep over an unknown setting.
         """
         for name in ("num_samples", "batch_size"):
             if getattr(self, name) < 1:
@@ -52,7 +52,7 @@ class EvaluationSettings:
         self.configurations(SamplingSettings())
 
     def configurations(self, own: SamplingSettings) -> dict[str, SamplingSettings]:
-        """The sampling configurations to compare, each once, by name; `own` are the model's own settings."""
+        """The distinct sampling configurations to compare, by name; `own` is the model's."""
         combinations: list[dict[str, Any]] = [
             dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
         ]
@@ -72,7 +72,7 @@ def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
     if name not in swept:
         raise UserError(f"evaluation.sweep: '{name}' cannot be swept; choose from {', '.join(swept)}")
     if not values:
-        raise UserError(f"evaluation.sweep.{name} has no values; give some, or leave it out")
+        raise UserError(f"evaluation.sweep.{name} has no values; give at least one, or remove it")
     if wrong := [value for value in values if not isinstance(value, swept[name])]:
         wanted = "names" if swept[name] == (str,) else f"values of type {swept[name][-1].__name__}"
         raise UserError(f"evaluation.sweep.{name} has the value {wrong[0]!r}; give {wanted}")

@@ -1,4 +1,4 @@
-"""A trained network and a request -> texts."""
+"""Text generation with a trained network."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The one generator behind `ELF`, callbacks, `predict` and evaluation."""
+"""The text generator behind `ELF`, callbacks, `predict` and evaluation."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from elf_lightning.sampling.settings import MEASURING_SEED
 
 @dataclass(frozen=True)
 class TextGenerator:
-    """Turns requests into texts: the same seed and number give the same text in any batch, on any rank.
+    """Turns requests into texts; a text depends on seed and request, and not on batch size or rank.
 
     Attributes:
-        network: the denoiser and decoder, trained or in training.
-        config: what it was built and trained with.
-        precision: makes a context in which the network computes.
-        compile: run the solver's steps through `torch.compile`.
-        repetition_direction: (C,) for the repetition control, if it was measured before.
-        distributed: divide the work among the ranks of the default process group, which all make the same
-            calls and get all the texts.
+        network: the denoiser and decoder, possibly still in training.
+        config: its configuration.
+        precision: creates a context for calls of the network.
+        compile: compile the solver's steps with `torch.compile`.
+        repetition_direction: (C,) for repetition control, if already measured.
+        distributed: divide the work among the ranks of the default process group; all ranks make the same
+            calls and get all texts.
     """
 
     network: ELFNetwork
@@ -51,31 +51,31 @@ class TextGenerator:
         """The model's codec.
 
         Raises:
-            UserError: if its checkpoint does not name tokenizer and encoder, or names another tokenizer.
+            UserError: if the checkpoint has none, or one that does not fit the network.
         """
         codec = self.config.codec
         if codec is None:
             raise UserError(
-                "the checkpoint does not say which tokenizer and encoder it was trained with, so its tokens "
-                "cannot be turned into text; use the run's own checkpoint, or a Hub folder made from it"
+                "the checkpoint does not say which tokenizer and encoder it was trained with, so it cannot "
+                "generate text; use the checkpoint written by the run, or a Hub folder made from it"
             )
         if len(codec.vocabulary) != self.config.vocab_size:
             raise UserError(
                 f"tokenizer '{codec.tokenizer}' has {len(codec.vocabulary)} tokens and does not fit the "
-                f"model, which was trained on {self.config.vocab_size}; it needs its own tokenizer"
+                f"model, which has {self.config.vocab_size}; use the tokenizer it was trained with"
             )
         return codec
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.network.rotary.device
 
     def sampler(self, settings: SamplingSettings | None = None) -> Sampler:
-        """A sampler with these settings, the model's own by default.
+        """A sampler with these settings, by default the model's own.
 
         Raises:
-            UserError: if repetition is to be controlled and was never measured.
+            UserError: for repetition control without a measured direction.
         """
         settings = settings or self.config.default_sampling
         return Sampler(
@@ -98,25 +98,25 @@ class TextGenerator:
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
     ) -> Iterator[list[Sample]]:
-        """The texts of all requests in order, a batch (of every rank) at a time.
+        """Generate the texts of all requests, in order, one batch (over all ranks) at a time.
 
         Args:
             requests: what to generate.
             seed: of all random draws.
-            settings: how to sample; the model's own by default.
-            batch_size: texts sampled at once on each rank.
-            trajectory_steps: numbers of the steps, from 0, after which to keep the text so far.
-            on_step: called after every step of every batch on this rank, for progress bars.
+            settings: sampling settings; by default the model's own.
+            batch_size: texts sampled at once per rank.
+            trajectory_steps: indices of steps after which to keep the intermediate text.
+            on_step: called after each step on this rank, for progress bars.
 
         Raises:
-            UserError: for settings that cannot be used.
+            UserError: for unusable settings.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-        for own in self._batches(requests, batch_size):
+        for part in self._batches(requests, batch_size):
             samples = []
-            if own:
-                prompt, infill = self.batch(own)
+            if part:
+                prompt, infill = self.batch(part)
                 samples = self.sample_batch(prompt, seed, infill, settings, trajectory_steps, on_step)
             if self.distributed:
                 samples = sorted(gathered(samples), key=lambda sample: sample.index)
@@ -131,21 +131,21 @@ class TextGenerator:
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
     ) -> list[Sample]:
-        """The texts of one batch, on this rank alone; arguments as in `generate` and `batch`."""
+        """Generate one batch on this rank only; arguments as in `generate` and `batch`."""
         sampler = self.sampler(settings)
         with self.precision():
             result = sampler.sample(prompt, seed, infill, trajectory_steps=trajectory_steps, on_step=on_step)
         return samples_of(result, self.codec, prompt.index.tolist(), seed)
 
     def batch(self, requests: Sequence[Request]) -> tuple[LatentPromptBatch, Infill | None]:
-        """Requests as one batch with the latents of what they give, on the network's device."""
+        """The requests as one batch, with latents of the given tokens, on the network's device."""
         ids = torch.zeros(len(requests), self.config.max_length, dtype=torch.int64)
         condition_mask, fixed_mask = torch.zeros_like(ids).bool(), torch.zeros_like(ids).bool()
-        for place, request in enumerate(requests):
+        for row, request in enumerate(requests):
             given = {**dict(enumerate(request.condition)), **request.fixed}
-            ids[place, list(given)] = torch.tensor(list(given.values()), dtype=torch.int64)
-            condition_mask[place, : len(request.condition)] = True
-            fixed_mask[place, list(request.fixed)] = True
+            ids[row, list(given)] = torch.tensor(list(given.values()), dtype=torch.int64)
+            condition_mask[row, : len(request.condition)] = True
+            fixed_mask[row, list(request.fixed)] = True
         index = torch.tensor([request.index for request in requests])
         prompt = self._embedded(PromptBatch(index, ids, condition_mask))
         if not fixed_mask.any():
@@ -157,20 +157,20 @@ class TextGenerator:
     # Repetition
 
     def check(self, settings: SamplingSettings | None = None) -> None:
-        """See whether these settings can be sampled with while the weights still change.
+        """Check that these settings can be used during training.
 
         Raises:
-            UserError: if repetition is to be controlled, whose direction changes with the weights.
+            UserError: for repetition control, whose direction changes with the weights.
         """
         settings = settings or self.config.default_sampling
         if settings.repetition_control:
             raise UserError(
                 f"sampling.repetition_control is {settings.repetition_control}, but the direction of "
-                "repetition changes while a model trains; give `settings` in which it is 0"
+                "repetition changes during training; give `settings` with a repetition_control of 0"
             )
 
     def needs_measuring(self, settings: SamplingSettings | None = None) -> bool:
-        """Whether these settings control repetition, and its direction is not known yet."""
+        """Whether these settings need a direction of repetition that has not been measured."""
         settings = settings or self.config.default_sampling
         return bool(
             settings.repetition_control
@@ -186,14 +186,14 @@ class TextGenerator:
         batch_size: int = 32,
         on_step: Callable[[Step], None] | None = None,
     ) -> Tensor:
-        """The direction of repetition (C,) of texts sampled with these settings; kept for `sampler`.
+        """Measure the direction of repetition (C,) of texts sampled with these settings; kept for `sampler`.
 
         Args:
             requests: the texts to measure it from.
-            settings: how to sample, apart from the repetition control.
+            settings: sampling settings, whose repetition control is ignored.
             seed: of the texts.
-            batch_size: texts sampled at once on each rank.
-            on_step: called after every step of every batch on this rank, for progress bars.
+            batch_size: as in `generate`.
+            on_step: as in `generate`.
 
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
@@ -201,15 +201,15 @@ class TextGenerator:
         settings = replace(settings or self.config.default_sampling, repetition_control=0.0)
         sampler = self.sampler(settings)
         measured: list[tuple[int, Tensor, float]] = []
-        for own in self._batches(requests, batch_size):
-            if own:
+        for part in self._batches(requests, batch_size):
+            if part:
                 with self.precision():
-                    means, repetition = trajectory_means(sampler, self.batch(own)[0], seed, on_step)
-                numbers = [request.index for request in own]
-                measured += zip(numbers, means.float().cpu(), repetition.tolist(), strict=True)
+                    means, repetition = trajectory_means(sampler, self.batch(part)[0], seed, on_step)
+                indices = [request.index for request in part]
+                measured += zip(indices, means.float().cpu(), repetition.tolist(), strict=True)
         measured = sorted(gathered(measured) if self.distributed else measured, key=itemgetter(0))
-        all_means = torch.stack([means for _, means, _ in measured])
-        direction = direction_between(all_means, torch.tensor([repeated for _, _, repeated in measured]))
+        _, all_means, repetitions = zip(*measured, strict=True)
+        direction = direction_between(torch.stack(all_means), torch.tensor(repetitions))
         self._measured[str(settings)] = direction
         return direction
 
@@ -221,11 +221,11 @@ class TextGenerator:
     # Batches
 
     def _batches(self, requests: Sequence[Request], batch_size: int) -> Iterator[Sequence[Request]]:
-        """This rank's requests, batch by batch; the same number of batches on all ranks."""
+        """This rank's part of each batch; the number of batches is the same on all ranks."""
         rank, world_size = rank_and_world_size() if self.distributed else (0, 1)
-        together = batch_size * world_size
-        for start in range(0, len(requests), together):
-            yield requests[start : start + together][rank::world_size]
+        size = batch_size * world_size
+        for start in range(0, len(requests), size):
+            yield requests[start : start + size][rank::world_size]
 
     def _embedded(self, prompt: PromptBatch) -> LatentPromptBatch:
         prompt = prompt.to(self.device)
@@ -237,7 +237,7 @@ class TextGenerator:
             raise UserError(
                 f"encoder '{embedder.encoder.name_or_path}' gives latents of size "
                 f"{embedder.encoder.latent_size}, but the model was trained on size "
-                f"{self.config.latent_size}; it needs the encoder it was trained with"
+                f"{self.config.latent_size}; use the encoder it was trained with"
             )
         with self.precision():
             embedded = embedder.prompts(prompt)

@@ -1,4 +1,4 @@
-"""A trained model in three lines: load it, generate, save it."""
+"""A trained model: load, generate, save."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, MEASURING_SEED
 class ELF(ModelHubMixin, library_name="elf-lightning"):
     """A trained model with its tokenizer and, for prompts, its frozen encoder.
 
-    `from_pretrained` reads Lightning checkpoints, official ones and Hub folders alike;
+    `from_pretrained` reads Lightning checkpoints, official checkpoints and Hub folders;
     `save_pretrained` and `push_to_hub` write a Hub folder.
 
     Args:
         bundle: configuration and weights.
-        device: where to sample; a GPU if there is one, by default.
-        compile: sample through `torch.compile`, which pays off over many batches, and needs a C++ compiler
-            on a CPU, Triton on a GPU.
-        precision: one of `PRECISIONS`; by default `bf16-mixed` on a GPU that computes in bfloat16, else
+        device: by default a GPU, if available.
+        compile: compile sampling with `torch.compile`, which pays off over many batches, and needs a C++
+            compiler on a CPU and Triton on a GPU.
+        precision: one of `PRECISIONS`; by default `bf16-mixed` on GPUs with bfloat16 arithmetic, otherwise
             `32-true`.
 
     Raises:
-        UserError: for a device, precision or compiler that is not available.
+        UserError: if device, precision or compiler is not available.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """An instance without the mixin's record of arguments: `save_hub` writes the configuration."""
+        """Skip the mixin's record of arguments: `save_hub` writes the configuration."""
         return object.__new__(cls)
 
     def __init__(
@@ -74,31 +74,23 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         pretrained_model_name_or_path: str | Path,
         *,
         device: torch.device | str | None = None,
-        averaged: bool = True,
         compile: bool = False,
         precision: str | None = None,
-        max_length: int | None = None,
-        max_condition_length: int | None = None,
-        **download: Any,
+        **options: Any,
     ) -> Self:
-        """The model in a file, a folder or on the Hub; see `checkpoints.load_model`.
+        """Load a model from a file, a folder or the Hub.
 
         Args:
             pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder or a Hub id.
-            device: where to sample; a GPU if there is one, by default.
-            averaged: take the averaged weights where both kinds are stored.
-            compile: sample through `torch.compile`.
-            precision: as for `ELF`.
-            max_length: longest sequence, for official checkpoints, which do not say; 1024 by default.
-            max_condition_length: longest prompt, for official checkpoints of text-to-text models.
-            download: passed on to `huggingface_hub.snapshot_download`: `revision`, `token` and the like.
+            device: as in `ELF`, like `compile` and `precision`.
+            compile: as in `ELF`.
+            precision: as in `ELF`.
+            options: of `checkpoints.load_model`, such as `averaged=False`.
 
         Raises:
-            UserError: one line that says what is wrong with the file, or why it could not be found.
+            UserError: as `load_model` and `ELF`.
         """
-        name = pretrained_model_name_or_path
-        bundle = load_model(name, averaged, max_length, max_condition_length, **download)
-        return cls(bundle, device, compile, precision)
+        return cls(load_model(pretrained_model_name_or_path, **options), device, compile, precision)
 
     @property
     def network(self) -> ELFNetwork:
@@ -110,7 +102,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """Tokenizer, encoder, normalisation and special ids.
 
         Raises:
-            UserError: if the checkpoint does not name them, or its tokenizer is another one.
+            UserError: if the checkpoint has no codec, or one that does not fit the network.
         """
         return self.generator.codec
 
@@ -121,7 +113,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
 
     @property
     def repetition_direction(self) -> Tensor | None:
-        """(C,) what `repetition_control` steers along; None before `measure_repetition`."""
+        """(C,) the direction used by `repetition_control`; None before `measure_repetition`."""
         return self.generator.repetition_direction
 
     def generate(
@@ -134,18 +126,18 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         batch_size: int = 32,
         **settings: Any,
     ) -> list[str]:
-        """Texts; the same seed gives the same ones, whatever the batch size.
+        """Generate texts; the same seed gives the same texts for any batch size.
 
         Args:
-            num: texts altogether, or for each prompt or template.
+            num: number of texts, or of texts per prompt or template.
             seed: of all random draws.
-            prompts: to answer (text-to-text models) or to continue (all others).
+            prompts: texts to answer (text-to-text models) or to continue (all others).
             infill: templates in which each `_` is a token to fill in.
             batch_size: texts sampled at once.
-            settings: any of `SamplingSettings`, in place of the model's own: `steps=64`, `guidance=2.0`.
+            settings: any of `SamplingSettings`, such as `steps=64`, to override the model's own.
 
         Raises:
-            UserError: for settings, prompts or templates that this model cannot use.
+            UserError: for unusable settings, prompts or templates.
         """
         samples = self.samples(num, seed, prompts, infill, batch_size, **settings)
         return [sample.text for sample in samples]
@@ -161,46 +153,45 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,
     ) -> Iterator[Sample]:
-        """As `generate`, one after the other and with everything known about each.
+        """Generate texts one by one, with tokens and trajectories.
 
         Args:
-            num: as in `generate`, as are `seed`, `prompts`, `infill`, `batch_size` and `settings`.
-            seed: of all random draws.
-            prompts: one or more texts.
-            infill: one or more templates.
-            batch_size: texts sampled at once.
-            trajectory_steps: numbers of the steps, from 0, after which to keep the text so far.
-            on_step: called after every step of every batch, for progress bars.
-            settings: in place of the model's own.
+            num: as in `generate`, like `seed`, `prompts`, `infill`, `batch_size` and `settings`.
+            seed: as in `generate`.
+            prompts: as in `generate`.
+            infill: as in `generate`.
+            batch_size: as in `generate`.
+            trajectory_steps: indices of steps after which to keep the intermediate text.
+            on_step: called after each step of each batch, for progress bars.
+            settings: as in `generate`.
 
         Raises:
             UserError: as `generate`.
         """
         changed = self.changed_settings(**settings)
         requests = self.requests(num, prompts, infill)
-        batches = self.generator.generate(requests, seed, changed, batch_size, trajectory_steps, on_step)
-        for batch in batches:
+        for batch in self.generator.generate(requests, seed, changed, batch_size, trajectory_steps, on_step):
             yield from batch
 
     def requests(
         self, num: int = 1, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
     ) -> list[Request]:
-        """What `samples` generates with these arguments.
+        """The requests that `samples` makes of these arguments.
 
         Raises:
-            UserError: for prompts or templates that this model cannot use.
+            UserError: for unusable prompts or templates.
         """
         return requests_from_user(self.codec, num, prompts, infill)
 
     def changed_settings(self, **settings: Any) -> SamplingSettings:
-        """This model's settings, changed by `settings`.
+        """This model's settings, overridden by `settings`.
 
         Raises:
-            UserError: for a setting that does not exist or has an impossible value.
+            UserError: for an unknown setting or an impossible value.
         """
-        known = [field.name for field in fields(SamplingSettings)]
-        if unknown := sorted(settings.keys() - set(known)):
-            raise UserError(f"sampling has no setting {', '.join(unknown)}; choose from {', '.join(known)}")
+        names = [field.name for field in fields(SamplingSettings)]
+        if unknown := sorted(settings.keys() - set(names)):
+            raise UserError(f"sampling has no setting {', '.join(unknown)}; choose from {', '.join(names)}")
         if settings.keys() & {"steps", "grid"}:
             settings = {"times": None, **settings}
         return replace(self.settings, **settings)
@@ -218,17 +209,15 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,
     ) -> Tensor:
-        """Measure and keep the direction (C,) that `repetition_control` steers along, from `num` texts.
-
-        `save_pretrained` saves it with the model.
+        """Measure the direction (C,) for `repetition_control`; `save_pretrained` saves it with the model.
 
         Args:
-            num: texts altogether.
-            seed: of their noise.
-            prompts: to answer in turn, for text-to-text models.
-            batch_size: texts sampled at once.
-            on_step: called after every step of every batch, for progress bars.
-            settings: in place of the model's own.
+            num: number of texts to measure it on.
+            seed: of their random draws.
+            prompts: used in turn, for text-to-text models.
+            batch_size: as in `generate`.
+            on_step: as in `samples`.
+            settings: as in `generate`.
 
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
@@ -241,12 +230,12 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return direction
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write a Hub folder; see `huggingface_hub.ModelHubMixin.save_pretrained` for the options.
+        """Write a Hub folder; `options` are those of `huggingface_hub.ModelHubMixin.save_pretrained`.
 
         Raises:
-            UserError: if the tokenizer cannot be read, before the folder is made.
+            UserError: if the tokenizer cannot be read.
         """
-        _ = self.codec
+        _ = self.codec  # fails before the folder is created
         return super().save_pretrained(save_directory, **options)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

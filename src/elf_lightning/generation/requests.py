@@ -1,10 +1,10 @@
-"""What to generate: a text from nothing, a continuation, an answer, or a template with blanks."""
+"""Requests for texts: unconditional, from a prompt, a condition, or a template with blanks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,9 +21,9 @@ class Request:
     """One text to generate, in the tokenizer's ids.
 
     Attributes:
-        index: its number; together with the seed it decides all random draws.
-        condition: the clean prefix that a text-to-text model answers.
-        fixed: tokens that the text must have, by position.
+        index: determines the random draws, together with the seed.
+        condition: the clean prefix of a text-to-text model.
+        fixed: given tokens of the text, by position.
     """
 
     index: int
@@ -34,19 +34,19 @@ class Request:
 def requests_from_user(
     codec: TextCodec, num: int, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
 ) -> list[Request]:
-    """Requests in order: all of the first prompt or template, then of the second, and so on.
+    """Requests in the order of prompts or templates, `num` for each.
 
     Args:
-        codec: the model's.
-        num: texts altogether, or for each prompt or template.
+        codec: of the model.
+        num: number of texts, or of texts per prompt or template.
         prompts: texts to answer (text-to-text models) or to continue (all others).
-        infill: templates in which each `_` is one token to fill in.
+        infill: templates in which each `_` is a token to fill in.
 
     Raises:
-        UserError: for prompts and templates together, or any that this model cannot use.
+        UserError: for both prompts and templates, or any that this model cannot use.
     """
     if num < 1:
-        raise UserError(f"num is {num}; ask for at least 1 text")
+        raise UserError(f"num is {num}; it must be at least 1")
     if prompts is not None and infill is not None:
         raise UserError("prompts and infill cannot be combined; give one of them")
     if prompts is not None:
@@ -54,16 +54,16 @@ def requests_from_user(
     elif infill is not None:
         given = [Request(0, fixed=_from_template(codec, text)) for text in _as_list(infill)]
     elif codec.max_condition_length is not None:
-        raise UserError("this is a text-to-text model and needs prompts to answer; give prompts")
+        raise UserError("this is a text-to-text model, which needs prompts; give prompts")
     else:
         given = [Request(0)]
     repeated = [request for request in given for _ in range(num)]
-    return [Request(index, one.condition, one.fixed) for index, one in enumerate(repeated)]
+    return [replace(request, index=index) for index, request in enumerate(repeated)]
 
 
-def requests_from_data(data: ELFDataModule, indices: Sequence[int]) -> list[Request]:
-    """Requests with these numbers; in text-to-text tasks, to answer those validation conditions."""
-    if data.max_condition_length is None:
+def requests_from_data(data: ELFDataModule | None, indices: Sequence[int]) -> list[Request]:
+    """Requests with these indices; in text-to-text tasks, with the validation conditions at these indices."""
+    if data is None or data.max_condition_length is None:
         return [Request(index) for index in indices]
     examples = data.preparation.examples("validation").read(indices)
     conditions = (example.condition_input_ids for example in examples)
@@ -74,7 +74,7 @@ def requests_from_data(data: ELFDataModule, indices: Sequence[int]) -> list[Requ
 
 
 def _from_prompt(codec: TextCodec, text: str) -> Request:
-    """A condition (text-to-text), or fixed tokens at the start.
+    """A request with a condition (text-to-text), or with fixed tokens at the start.
 
     Raises:
         UserError: for a prompt that is empty, too long, or outside the model's vocabulary.
@@ -93,17 +93,19 @@ def _from_prompt(codec: TextCodec, text: str) -> Request:
 
 
 def _from_template(codec: TextCodec, text: str) -> dict[int, int]:
-    """The tokens of `text` by position, in which each `_` leaves one open, and the end of the text.
+    """The given tokens of `text` by position, including EOS after it; each `_` leaves one position open.
 
     A blank has a fixed number of tokens, which need not be whole words. The given tokens are embedded
-    without the words that will stand between them, although a contextual encoder would have used those.
+    without the words that fill the blanks, which a contextual encoder would use.
 
     Raises:
-        UserError: for a text-to-text model, or a template without blanks, too long, or outside the
-            model's vocabulary.
+        UserError: for a text-to-text model, or a template that has no blank, is too long, or has tokens
+            outside the model's vocabulary.
     """
     if codec.max_condition_length is not None:
-        raise UserError("infill needs a model of unconditional text, this one is text-to-text; give prompts")
+        raise UserError(
+            "infill needs a model of unconditional text, but this one is text-to-text; give prompts"
+        )
     fixed: dict[int, int] = {}
     length = 0
     for part in re.split(r"(_+)", text):
@@ -123,7 +125,7 @@ def _from_template(codec: TextCodec, text: str) -> dict[int, int]:
 
 
 def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
-    """A token outside the network's vocabulary cannot be part of its text."""
+    """Refuse tokens outside a restricted vocabulary."""
     vocabulary = codec.vocabulary
     if not ids or not isinstance(vocabulary, RestrictedVocabulary):
         return
@@ -137,7 +139,7 @@ def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
 
 
 def _as_list(given: Sequence[str]) -> Sequence[str]:
-    """A single string is a list of one text, not of letters."""
+    """Wrap a single string in a list."""
     return [given] if isinstance(given, str) else given
 
 

@@ -1,4 +1,4 @@
-"""Generated texts, and how they emerged."""
+"""Generated texts and their trajectories."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from elf_lightning.sampling import SampleResult, Trajectory
 
 @dataclass(frozen=True)
 class Stage:
-    """A text at one step of its sampling.
+    """A text at one step of sampling.
 
     Attributes:
         time: from 0 (noise) to 1 (data).
-        text: the network's estimate, decoded; at time 1, the generated text.
-        tokens: (S,) its network ids, padding included.
+        text: decoded from the network's estimate; at time 1, the generated text.
+        tokens: (S,) network ids, including padding.
         latents: (S, C) noised latents `z`.
         estimate: (S, C) the network's estimate of the clean latents, `x_hat`.
     """
@@ -36,11 +36,11 @@ class Sample:
     """A generated text.
 
     Attributes:
-        index: its number in the request.
-        seed: of the request.
-        text: decoded, up to its end.
-        tokens: its network ids, without padding.
-        stages: the text at the steps that were asked for.
+        index: of the request.
+        seed: of the random draws.
+        text: the decoded text, up to EOS.
+        tokens: network ids, without padding.
+        stages: the text at the requested steps.
     """
 
     index: int
@@ -51,11 +51,11 @@ class Sample:
 
     @property
     def stage_tokens(self) -> list[list[int]]:
-        """The ids at each stage, padding included."""
+        """The ids at each stage, including padding."""
         return [stage.tokens for stage in self.stages]
 
     def record(self) -> dict[str, Any]:
-        """A line of a sample file, in plain types: `index, seed, text, tokens`."""
+        """A line of a sample file: `index, seed, text, tokens`."""
         return {"index": self.index, "seed": self.seed, "text": self.text, "tokens": self.tokens}
 
 
@@ -63,16 +63,16 @@ def samples_of(result: SampleResult, codec: TextCodec, indices: Sequence[int], s
     """The sequences of a result as samples.
 
     Args:
-        result: what the sampler returned.
-        codec: the model's.
-        indices: the sequences' numbers in the request.
-        seed: of the request.
+        result: from the sampler.
+        codec: of the model.
+        indices: of the requests.
+        seed: of the random draws.
     """
     stages = _stages(result.trajectory, codec) if result.trajectory else [()] * len(result.tokens)
-    found = zip(indices, codec.decode(result.tokens), result.tokens.tolist(), stages, strict=True)
+    columns = zip(indices, codec.decode(result.tokens), result.tokens.tolist(), stages, strict=True)
     return [
-        Sample(index, seed, text, [token for token in ids if token != codec.pad_id], own)
-        for index, text, ids, own in found
+        Sample(index, seed, text, [token for token in ids if token != codec.pad_id], path)
+        for index, text, ids, path in columns
     ]
 
 

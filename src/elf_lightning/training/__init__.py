@@ -1,4 +1,4 @@
-"""LightningModules: a base that all objectives share, and one file for each objective."""
+"""LightningModules: a common base class, and one file per objective."""
 
 import lazy_loader
 

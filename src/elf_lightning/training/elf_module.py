@@ -1,4 +1,4 @@
-"""ELF as published: flow matching with guided self-conditioning, and token recovery by the same network."""
+"""ELF as published: flow matching with guided self-conditioning, and decoding by the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer steps whose gradient is measured, and that stop or are skipped when it is not finite."""
+"""Optimizer steps that are stopped or skipped if the loss or gradient is not finite."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ MAX_CONSECUTIVE_SKIPS = 100
 
 
 class GuardedModule(LightningModule):
-    """Automatic optimization that logs each step's gradient norm and learning rate, and guards the weights.
+    """Automatic optimization that logs gradient norm and learning rate, and guards against non-finite steps.
 
     The first micro-batch whose loss or gradient is not finite is recorded on the device, and read every
-    `log_every_n_steps` steps and before every checkpoint. So no step waits for the device, and no
-    checkpoint is ever written after a bad step.
+    `log_every_n_steps` steps and before every checkpoint. So steps do not synchronise with the device, and
+    no checkpoint is written after a bad step.
 
-    Under fp16, the precision plugin's scaler handles overflowing gradients: it lowers its scale and skips
-    the step; only losses are guarded.
+    Under fp16, only losses are guarded: the precision plugin's gradient scaler handles overflows.
 
     Args:
-        non_finite: `stop` ends training at the first bad step. `skip` skips bad steps on all ranks: weights,
-            optimizer state and average stay unchanged, the schedule and `global_step` advance. It waits for
-            the device in every step, and gives up after 100 bad steps in a row.
+        non_finite: `stop` ends training after a bad step. `skip` skips bad steps on all ranks: weights,
+            optimizer state and average stay unchanged, while the schedule and `global_step` advance. It
+            synchronises with the device in every step, and gives up after 100 consecutive bad steps.
 
     Raises:
-        UserError: another value of `non_finite`.
+        UserError: for another value of `non_finite`.
     """
 
     def __init__(self, non_finite: NonFinite = "stop") -> None:
@@ -46,15 +45,15 @@ class GuardedModule(LightningModule):
             raise UserError(f"model.non_finite is {non_finite!r}; choose {' or '.join(get_args(NonFinite))}")
         self.non_finite = non_finite
         self.skipped_steps = 0
-        self.step_skipped = False  # the latest optimizer step; read by the average
-        self._skipped_together = 0
+        self.step_skipped = False  # the latest step; read by EMA
+        self._consecutive_skips = 0
         self._first_bad: Tensor | None = None  # (3,) step, epoch and batch; -1 for none
         self._gradient_norm: Tensor | None = None
 
     def on_fit_start(self) -> None:
-        """Start without any bad step."""
-        self._first_bad = torch.full((3,), -1, device=self.device)
-        self.step_skipped, self._skipped_together = False, 0
+        """Reset the record of bad steps."""
+        self._first_bad = None
+        self.step_skipped, self._consecutive_skips = False, 0
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Record a loss that is not finite."""
@@ -66,7 +65,7 @@ class GuardedModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, and log the gradient's norm before that; both from one pass over the gradients."""
+        """Clip gradients, and log their norm before clipping, from a single pass."""
         norm = _norm(optimizer) if self._gradient_norm is None else self._gradient_norm
         self._gradient_norm = None
         if not self._scaled:
@@ -75,7 +74,7 @@ class GuardedModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val:
             clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, norm)
-        # On the host: a number that Lightning has to bring to the device makes the host wait for it.
+        # A tensor on the host: for a plain number, Lightning would synchronise with the device.
         rate = torch.tensor(optimizer.param_groups[0]["lr"])
         self.log_dict({"train/gradient_norm": norm, "train/learning_rate": rate})
 
@@ -86,7 +85,7 @@ class GuardedModule(LightningModule):
         optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step; with `skip`, check loss and gradient first."""
+        """Take a step; with `skip`, check loss and gradient first."""
         if self.non_finite == "stop" or optimizer_closure is None:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
@@ -98,7 +97,7 @@ class GuardedModule(LightningModule):
         if self.step_skipped:
             self._skip(batch_idx)
         else:
-            self._skipped_together = 0
+            self._consecutive_skips = 0
             super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
         self.log("train/skipped_steps", torch.tensor(float(self.skipped_steps)))
 
@@ -106,36 +105,37 @@ class GuardedModule(LightningModule):
         """Check for bad steps every `log_every_n_steps` steps.
 
         Raises:
-            UserError: if there was one, and they are not to be skipped.
+            UserError: if there was one and `non_finite` is `stop`.
         """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self._check()
 
     def on_train_end(self) -> None:
-        """Check for bad steps once more."""
+        """Check for bad steps a last time."""
         self._check()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save weights after a bad step."""
+        """Refuse to save after a bad step, and save the number of skipped steps."""
         self._check()
         checkpoint["skipped_steps"] = self.skipped_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue to count skipped steps."""
+        """Restore the number of skipped steps."""
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
     @property
     def _scaled(self) -> bool:
-        """Whether the precision plugin scales losses, and so handles overflowing gradients."""
+        """Whether the precision plugin scales losses, and so handles overflows."""
         return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def _note(self, bad: Tensor) -> None:
-        """Record the first bad micro-batch, without waiting to know whether this one is."""
-        assert self._first_bad is not None
-        place = (self.global_step, self.current_epoch, self.trainer.fit_loop.batch_idx)
+        """Record this micro-batch if it is the first bad one, without synchronising with the device."""
+        if self._first_bad is None:  # here, since BatchSizeFinder trains before `on_fit_start`
+            self._first_bad = torch.full((3,), -1, device=self.device)
+        position = (self.global_step, self.current_epoch, self.trainer.fit_loop.batch_idx)
         first = bad & (self._first_bad[0] < 0)
-        for slot, number in zip(self._first_bad.unbind(), place, strict=True):
+        for slot, number in zip(self._first_bad.unbind(), position, strict=True):
             slot.masked_fill_(first, number)
 
     def _check(self) -> None:
@@ -145,7 +145,7 @@ class GuardedModule(LightningModule):
         if step >= 0:
             raise UserError(
                 f"the loss or its gradient is not finite in step {step} (epoch {epoch}, batch {batch}); "
-                f"{self._last_good()}. Lower the learning rate or lengthen the warm-up, or skip such steps "
+                f"{self._last_good()}. Lower the learning rate, lengthen the warm-up, or skip such steps "
                 "with model.non_finite skip"
             )
 
@@ -157,17 +157,17 @@ class GuardedModule(LightningModule):
 
     def _skip(self, batch_idx: int) -> None:
         self.skipped_steps += 1
-        self._skipped_together += 1
+        self._consecutive_skips += 1
         where = f"step {self.global_step} (epoch {self.current_epoch}, batch {batch_idx})"
         rank_zero_warn(f"{where} skipped: its loss or gradient is not finite; {self.skipped_steps} so far")
-        if self._skipped_together == MAX_CONSECUTIVE_SKIPS:
+        if self._consecutive_skips == MAX_CONSECUTIVE_SKIPS:
             raise UserError(
-                f"model.non_finite skip: {MAX_CONSECUTIVE_SKIPS} steps in a row, up to {where}, have a loss "
-                f"or gradient that is not finite; {self._last_good()}"
+                f"model.non_finite skip: the loss or gradient was not finite in {MAX_CONSECUTIVE_SKIPS} "
+                f"consecutive steps up to {where}; {self._last_good()}; lower the learning rate"
             )
 
     def _last_good(self) -> str:
-        """Where to resume from: the newest file in the folders of the checkpoint callbacks."""
+        """The newest file of the checkpoint callbacks, for messages."""
         for saver in self.trainer.checkpoint_callbacks:
             if isinstance(saver, ModelCheckpoint) and saver.dirpath:
                 with suppress(UserError):

@@ -1,4 +1,4 @@
-"""A checkpoint's loop counters, which must describe the state of its weights."""
+"""Loop counters of a checkpoint that agree with its weights."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from elf_lightning.data.resume import Position
 def set_loop_counters(
     fit_loop: dict[str, Any], position: Position, batches_per_epoch: int, steps: int
 ) -> None:
-    """Make the counters of a checkpoint say: stopped right after the last optimizer step.
+    """Set the counters of a checkpoint to the state right after the last optimizer step.
 
-    What Lightning's loops save depends on which hook saves. After a run was stopped within an epoch (as
-    `max_time` does) they claim that the epoch is over; between two accumulated micro-batches they would
-    resume without the first one's gradient; after an epoch's last batch they forget to start the next. Here
-    all of them get the same form, from which Lightning resumes with the batch at `position`. A validation
-    that was cut short is not repeated.
+    What Lightning saves depends on the hook that saves. If a run stops within an epoch (`max_time`), the
+    counters say that the epoch is over; between two accumulated micro-batches, a resumed run would miss the
+    gradient of the first; after the last batch of an epoch, it would not start the next. Here the counters
+    always have the same form, from which Lightning resumes with the batch at `position`. An interrupted
+    validation is not repeated.
 
     Args:
-        fit_loop: the state of Lightning's fit loop, which is changed.
+        fit_loop: the state of Lightning's fit loop; modified in place.
         position: the next batch to train on.
         batches_per_epoch: micro-batches per epoch.
         steps: optimizer steps taken.
     """
     epoch, batch = position.epoch, position.batch
     started = epoch + 1 if batch else epoch
-    # If `ready` and `started` differ, Lightning starts the epoch, hooks included; else it continues it.
+    # Lightning starts the epoch, including hooks, if `ready` and `started` differ; otherwise it continues it.
     epochs = {"ready": epoch + 1, "started": started, "processed": epoch, "completed": epoch}
     fit_loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
 
     total = epoch * batches_per_epoch + batch
     fit_loop["epoch_loop.batch_progress"] = {
-        # From `completed` Lightning infers which hook saved: one or none behind are treated specially.
+        # Lightning infers the hook that saved from `completed`: a lag of 0 or 1 is treated specially.
         "total": {"ready": total, "started": total, "processed": total, "completed": total - 2},
         "current": dict.fromkeys(("ready", "started", "processed", "completed"), batch),
         "is_last_batch": False,
     }
-    # The x axis of all logs; one behind, since Lightning adds the step that it resumes after.
+    # The x axis of all logs; Lightning adds one when it resumes.
     fit_loop["epoch_loop.state_dict"] = {"_batches_that_stepped": steps - 1}
     fit_loop.pop("epoch_loop.val_loop.batch_progress")

@@ -1,4 +1,4 @@
-"""What validation measures."""
+"""Metrics of the validation set."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class ValidationMetrics(nn.Module):
         self.clean_decode_accuracy.update(decoded, batch.input_ids, batch.loss_mask)
 
     def named(self) -> dict[str, Metric]:
-        """The metrics by the names under which they are logged."""
+        """The metrics by their names in logs."""
         return {f"val/{name}": metric for name, metric in self.named_children() if isinstance(metric, Metric)}

@@ -1,4 +1,4 @@
-"""Weights of another run or of a published model to start from."""
+"""Initial weights from another run or a published model."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 
 TOLERANCE = 0.05
-"""Largest difference, in standard deviations, that still counts as the same normalisation."""
+"""Maximum difference, in standard deviations, between equivalent normalisations."""
 
 
 def warm_start(network: ELFNetwork, name_or_path: str) -> TextCodec | None:
-    """Give `network` the averaged weights of a checkpoint in any format that `load_model` reads.
+    """Load the averaged weights of a checkpoint, in any format that `load_model` reads, into `network`.
 
     Returns:
-        The checkpoint's codec, for `check_latents`; None where the file does not say.
+        The checkpoint's codec, for `check_latents`; None if the file does not contain one.
 
     Raises:
-        UserError: in one line, if there is no such checkpoint or it holds another network.
+        UserError: if the checkpoint does not exist or contains another network.
     """
     try:
         bundle = load_model(name_or_path)
@@ -34,26 +34,26 @@ def warm_start(network: ELFNetwork, name_or_path: str) -> TextCodec | None:
 
 
 def check_latents(checkpoint: TextCodec, data: TextCodec) -> None:
-    """Compare what the weights were trained on with what the data give.
+    """Compare the ids and latents of initial weights with those of the data.
 
-    Warns where latents are normalised otherwise: training makes up for it, but starts worse.
+    Warns if latents are normalised differently: training adapts, from a worse start.
 
     Args:
-        checkpoint: the codec that the weights came with.
+        checkpoint: the codec of the weights.
         data: the codec of the data.
 
     Raises:
-        UserError: if the network's ids stand for other tokens.
+        UserError: if network ids stand for other tokens.
     """
     if checkpoint.kept_ids != data.kept_ids:
         raise UserError(
-            "model.init_from: its token head was trained on another restricted vocabulary than these data "
-            "have; give the text it was trained on, or weights trained with data.restrict_vocabulary false"
+            "model.init_from: the weights were trained with another restricted vocabulary than that of these "
+            "data; train on the same text, or start from weights trained with data.restrict_vocabulary false"
         )
     if not _close(checkpoint, data):
         rank_zero_warn(
-            "model.init_from: its latents were normalised otherwise than these data's; set data.latent_mean "
-            "and data.latent_std to the values it was trained with"
+            "model.init_from: the weights were trained on latents with another normalisation; set "
+            "data.latent_mean and data.latent_std to the values they were trained with"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from elf_lightning.data.sources.base import Source, file_stamps, with_validation
 from elf_lightning.data.sources.columns import first_examples, pick_columns, pick_streamed_columns
-from elf_lightning.encoders import one_clear_failure
+from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class HubDataset(Source):
         from datasets.exceptions import DatasetGenerationError
 
         try:
-            with one_clear_failure():
+            with silent_hub_retries():
                 yield
         except OSError as error:
             raise unreachable(self.path, error) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from elf_lightning.data.sources.base import Source, file_stamps, with_validation
 from elf_lightning.data.sources.columns import pick_columns
 from elf_lightning.data.sources.hub import unreachable
-from elf_lightning.encoders import one_clear_failure
+from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class SavedDataset(Source):
         if local.is_dir():
             return local
         try:
-            with one_clear_failure():
+            with silent_hub_retries():
                 return Path(snapshot_download(self.path, repo_type="dataset", revision=self.revision))
         except HFValidationError as error:
             raise UserError(

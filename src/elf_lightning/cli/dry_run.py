@@ -1,0 +1,73 @@
+"""`elf plan` and `elf prepare`: commands that take all settings of `fit` and do not train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import wraps
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from elf_lightning.callbacks.run_plan import PlannableModule, plan_run
+from elf_lightning.callbacks.run_summary import print_plan
+from elf_lightning.cli import trainer
+from elf_lightning.data import ELFDataModule
+from elf_lightning.errors import UserError
+
+EMBED = "--embed"
+PLAN = (
+    "Print what `elf fit` would do with these options: steps, learning rate and memory. The number of steps "
+    "depends on the number of sequences, so the corpus is downloaded and tokenised first if necessary."
+)
+PREPARE = (
+    "Prepare the data of `elf fit` with these options: download and tokenise the corpus and, with --embed, "
+    "write its latents."
+)
+
+
+class PlanningTrainer(Trainer):
+    """Prints the plan of a run."""
+
+    @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
+        if not (isinstance(model, PlannableModule) and isinstance(datamodule, ELFDataModule)):
+            raise UserError(
+                f"there is no plan for model {type(model).__name__} with data {type(datamodule).__name__}; "
+                "use a TrainingModule and an ELFDataModule"
+            )
+        print_plan(plan_run(model, datamodule, self))
+
+
+class PreparingTrainer(Trainer):
+    """Prepares data on its device, under its precision, and prints a summary."""
+
+    @wraps(Trainer.fit)
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
+        datamodule.trainer = self
+        datamodule.prepare_data()
+        if not isinstance(datamodule, ELFDataModule):
+            return
+        for split, found in datamodule.summary().items():
+            print(f"{split:11}{found.examples:,} sequences of at most {datamodule.max_length:,} tokens")
+            fractions = f"{found.padding:.2%} padding, {found.unknown:.2%} unknown tokens"
+            print(f"{'':11}mean length {found.mean_tokens:,.1f} tokens, {fractions}")
+        print(f"in         {datamodule.preparation.folder}")
+        if datamodule.cache_latents:
+            for split in datamodule.preparation.splits():
+                num_bytes = datamodule.store.split(split, self.strategy.root_device).num_bytes
+                print(f"latents    {num_bytes / 1e9:,.2f} GB for {split}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `["plan", "--config", "quickstart"]` or `["prepare", "--embed", "--config", "quickstart"]`.
+
+    Raises:
+        UserError: for settings or data that cannot be used.
+    """
+    command, *words = arguments
+    if command == "plan":
+        trainer.run(["fit", *words], PlanningTrainer, PLAN)
+        return
+    embed = str(EMBED in words).lower()
+    options = [word for word in words if word != EMBED]
+    trainer.run(["fit", *options, "--data.cache_latents", embed], PreparingTrainer, PREPARE)
