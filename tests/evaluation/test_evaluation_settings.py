@@ -60,12 +60,6 @@ CHANGES: dict[str, Any] = {
     "temperature": 0.5,
     "top_k": 9,
     "repetition_control": 2.0,
-    "solver_options": {"max_growth": 1.5},
-    "gamma_end": 0.5,
-    "gamma_power": 2.0,
-    "grid_per_batch": True,
-    "early_exit_margin": 0.5,
-    "early_exit_fraction": 0.9,
 }
 
 

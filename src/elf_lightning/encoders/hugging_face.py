@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 PACKAGE_PREFIX = "package:"
+GGUF_SUFFIX = ".gguf"
 POSITIONS_AFTER_PAD = ("roberta", "camembert", "mpnet", "xmod")
 """Families whose position ids start after the pad id."""
 
 
 def resolve_folder(name_or_path: str) -> str:
-    """The folder of `package:NAME/FOLDER`; any other name (folder, Hub id) unchanged.
+    """The folder or GGUF file of `package:NAME/PATH`; any other name (folder, Hub id) unchanged.
 
     The package is located without importing it, so its dependencies are not needed.
 
     Raises:
-        UserError: if the package is not installed or has no such folder.
+        UserError: if the package is not installed, or has no such folder or file.
     """
     if not name_or_path.startswith(PACKAGE_PREFIX):
         return name_or_path
@@ -39,18 +40,31 @@ def resolve_folder(name_or_path: str) -> str:
             f"encoder '{name_or_path}': package '{package}' is not installed; "
             f"the embedded packages come with `{INSTALL_EMBEDDED}`"
         )
-    folder = Path(spec.origin).parent / inside
-    if not folder.is_dir():
+    path = Path(spec.origin).parent / inside
+    if not path.is_dir() and not (path.suffix == GGUF_SUFFIX and path.is_file()):
+        what = "file" if path.suffix == GGUF_SUFFIX else "folder"
         raise UserError(
-            f"encoder '{name_or_path}': package '{package}' has no folder '{inside}'; check the name"
+            f"encoder '{name_or_path}': package '{package}' has no {what} '{inside}'; check the name"
         )
-    return str(folder)
+    return str(path)
+
+
+def pretrained_arguments(name_or_path: str) -> tuple[str, dict[str, Any]]:
+    """Arguments of `from_pretrained`: a folder or Hub id, and the GGUF file in it, if any.
+
+    Raises:
+        UserError: as `resolve_folder` does.
+    """
+    path = Path(place := resolve_folder(name_or_path))
+    return (str(path.parent), {"gguf_file": path.name}) if path.suffix == GGUF_SUFFIX else (place, {})
 
 
 def weights_stamp(name_or_path: str) -> list[list[Any]]:
     """Name, size and modification time of local weight files; empty for a model on the Hub."""
-    folder = Path(resolve_folder(name_or_path))
-    files = sorted(file for suffix in ("safetensors", "bin") for file in folder.glob(f"*.{suffix}"))
+    path = Path(resolve_folder(name_or_path))
+    files = sorted(file for suffix in ("safetensors", "bin") for file in path.glob(f"*.{suffix}"))
+    if path.suffix == GGUF_SUFFIX and path.is_file():
+        files = [path]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
@@ -83,11 +97,11 @@ def read_config(name_or_path: str) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    folder = resolve_folder(name_or_path)
+    folder, file = pretrained_arguments(name_or_path)
     try:
         with silent_hub_retries():
-            config: PretrainedConfig = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+            config: PretrainedConfig = AutoConfig.from_pretrained(folder, **file)
+    except (OSError, ValueError, ImportError) as error:
         raise unreadable("encoder", name_or_path, error) from error
     return config
 
@@ -124,15 +138,21 @@ def read_model(
         # T5Gemma's encoder cannot be built from an encoder-decoder config.
         config = deepcopy(config)
         config.is_encoder_decoder = False
+    folder, file = pretrained_arguments(name_or_path)
+    if file:
+        from transformers import GgufConfig
+
+        file["quantization_config"] = GgufConfig(dequantize=True)
     try:
         with silent_hub_retries():
             model: PreTrainedModel = reader.from_pretrained(
-                resolve_folder(name_or_path),
+                folder,
                 config=config,
                 attn_implementation=attn_implementation,
                 dtype=torch.float32,
+                **file,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         if attn_implementation is not None and isinstance(error, ValueError):
             raise UserError(
                 f"encoder attn_implementation '{attn_implementation}' is not available for '{name_or_path}'; "
@@ -150,12 +170,12 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    folder = resolve_folder(name_or_path)
+    folder, file = pretrained_arguments(name_or_path)
     try:
         with silent_hub_retries():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, model_max_length=int(1e30)
+                folder, model_max_length=int(1e30), **file
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise unreadable("tokenizer", name_or_path, error) from error
     return tokenizer

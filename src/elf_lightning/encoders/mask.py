@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -23,6 +24,18 @@ def encoder_mask(attention_mask: Tensor, condition_mask: Tensor, label_drop: Ten
         attention_mask if label_drop is None else attention_mask & ~(condition_mask & label_drop[:, None])
     )
     return torch.where(is_condition, sees_condition[:, None, :], sees_all[:, None, :])
+
+
+def causal_mask(mask: Tensor) -> Tensor:
+    """The mask (..., S, S) without what lies after each position: causal and allowed."""
+    return mask.tril()
+
+
+def behind_start(mask: Tensor) -> Tensor:
+    """The mask (..., S, S) with a position before the first, (..., 1+S, 1+S): all see it, it sees itself."""
+    whole = F.pad(mask, (1, 0, 1, 0), value=False)
+    whole[..., 0] = True
+    return whole
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,38 +1,59 @@
-"""Frozen Hugging Face encoders: the T5, T5Gemma and BERT families."""
+"""Frozen Hugging Face encoders: the T5, T5Gemma and BERT families, and causal language models."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elf_lightning.encoders.base import Encoder
-from elf_lightning.encoders.hugging_face import encoder_sizes, position_limit, read_config, read_model
-from elf_lightning.encoders.mask import additive_mask
+from elf_lightning.encoders.hugging_face import (
+    encoder_sizes,
+    position_limit,
+    read_config,
+    read_model,
+    read_tokenizer,
+)
+from elf_lightning.encoders.mask import additive_mask, behind_start, causal_mask
 from elf_lightning.errors import UserError
 
 Attention = Literal["eager", "sdpa"]
-CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm")
-"""Names of the normalisation after the last block in T5, ModernBERT and T5Gemma."""
+CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm", "ln_f")
+"""Names of the normalisation after the last block in T5, ModernBERT, T5Gemma, Llama and GPT-2."""
 
 
 class PretrainedEncoder(Encoder):
-    """The hidden states of a pretrained encoder, or of an encoder-decoder's encoder.
+    """The hidden states of a pretrained encoder, of an encoder-decoder's encoder, or of a causal model.
+
+    A causal model keeps its causal mask: a latent at position i does not change with tokens after i, and the
+    mask of `forward` only restricts it further. Whether a model is causal is found from what it computes.
 
     Args:
-        name_or_path: folder, Hub id, or `package:NAME/FOLDER` for a model inside an installed package.
+        name_or_path: folder, GGUF file, Hub id, or `package:NAME/PATH` for a folder or GGUF file inside an
+            installed package.
         layer: use the output of this block (from 1, as in `hidden_states[layer]`), and remove the blocks
             above it; None uses the final output.
         attn_implementation: `eager` or `sdpa`, the only ones that accept a mask per position; None uses
             `sdpa`, the faster one, if available for the model.
+        start_token: a token of the tokenizer that the encoder reads before every sequence, such as
+            `<|endoftext|>`; it has no latent itself. Causal models give the first token they read a hidden
+            state ten times as large as any other, which then is not a token of the text.
+        unit_rms: divide each position's hidden state by its root mean square, as the next block of a pre-norm
+            model would: the blocks of causal models leave sizes that differ tenfold between positions.
 
     Raises:
         UserError: if the model cannot be found or has no such layer.
     """
 
     def __init__(
-        self, name_or_path: str, layer: int | None = None, attn_implementation: Attention | None = None
+        self,
+        name_or_path: str,
+        layer: int | None = None,
+        attn_implementation: Attention | None = None,
+        start_token: str | None = None,
+        unit_rms: bool = False,
     ) -> None:
         super().__init__()
         if attn_implementation not in (None, *get_args(Attention)):
@@ -43,11 +64,14 @@ class PretrainedEncoder(Encoder):
         self.name_or_path = name_or_path
         self.layer = layer
         self.attn_implementation = attn_implementation
+        self.start_token = start_token
+        self.unit_rms = unit_rms
         self._config = read_config(name_or_path)
         sizes = encoder_sizes(self._config)
         self.latent_size: int = sizes.hidden_size
         self.depth: int = sizes.num_hidden_layers
-        self.max_length = position_limit(sizes)
+        limit = position_limit(sizes)
+        self.max_length = limit if limit is None or start_token is None else limit - 1
         if layer is not None and not 1 <= layer <= self.depth:
             raise UserError(
                 f"encoder layer {layer} does not exist: '{name_or_path}' has {self.depth} layers; "
@@ -55,13 +79,34 @@ class PretrainedEncoder(Encoder):
             )
 
     def load_weights(self) -> None:  # noqa: D102
+        self._start_id = None if self.start_token is None else self._id_of(self.start_token)
         model = read_model(self.name_or_path, self._config, self.attn_implementation)
         if self.layer is not None and self.layer < self.depth:
             _keep_blocks(model, self.depth, self.layer)
+        model.config.use_cache = False  # or causal models would keep the keys and values of every block
         self.model = model
         self._check_mask()
+        self.causal = self._is_causal()
 
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
+        if self._start_id is not None:
+            input_ids, mask = F.pad(input_ids, (1, 0), value=self._start_id), behind_start(mask)
+        hidden = self._hidden_states(input_ids, causal_mask(mask) if self.causal else mask)
+        if self._start_id is not None:
+            hidden = hidden[:, 1:]
+        return F.rms_norm(hidden.float(), hidden.shape[-1:]) if self.unit_rms else hidden
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        identity = {"class": "PretrainedEncoder", "name_or_path": self.name_or_path, "layer": self.layer}
+        # Left out where they change nothing, so that checkpoints written before they existed stay the same.
+        if self.start_token is not None:
+            identity["start_token"] = self.start_token
+        if self.unit_rms:
+            identity["unit_rms"] = True
+        return identity
+
+    def _hidden_states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """The model's hidden states (B, S, C) of ids (B, S) under just this boolean mask (B, 1, S, S)."""
         device = input_ids.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else self.model.dtype
@@ -69,8 +114,14 @@ class PretrainedEncoder(Encoder):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {"class": "PretrainedEncoder", "name_or_path": self.name_or_path, "layer": self.layer}
+    def _id_of(self, token: str) -> int:
+        token_id = read_tokenizer(self.name_or_path).get_vocab().get(token)
+        if token_id is None:
+            raise UserError(
+                f"encoder start_token '{token}' is no token of '{self.name_or_path}'; "
+                "choose one that is, such as its BOS or EOS token"
+            )
+        return int(token_id)
 
     @torch.no_grad()
     def _check_mask(self) -> None:
@@ -79,20 +130,28 @@ class PretrainedEncoder(Encoder):
         Raises:
             UserError: if it does not.
         """
-        ids = torch.tensor([[3, 4, 5], [3, 4, 6]])
-        mask = torch.ones(2, 1, 3, 3, dtype=torch.bool)
-        mask[..., 0, 1:] = False
+        ids = torch.tensor([[3, 4, 5, 4], [6, 4, 5, 4]])
+        half = torch.tensor([0, 0, 1, 1])
+        halves = (half[:, None] == half).expand(2, 1, 4, 4)
         try:
             with torch.autocast("cpu", enabled=False):
-                first, second = self.encode(ids, mask)
-            applied = torch.allclose(first[0], second[0], atol=1e-4) and not torch.equal(first[1], second[1])
+                one, other = self._hidden_states(ids, halves)
+            applied = torch.allclose(one[2:], other[2:], atol=1e-4) and not torch.equal(one[1], other[1])
         except (RuntimeError, TypeError, ValueError):
             applied = False
         if not applied:
             raise UserError(
                 f"encoder '{self.name_or_path}': {type(self.model).__name__} does not apply a mask per "
-                "position; choose a model of the T5, T5Gemma or BERT families"
+                "position; choose a model of the T5, T5Gemma or BERT families, or a causal language model of "
+                "the GPT-2 or Llama families"
             )
+
+    @torch.no_grad()
+    def _is_causal(self) -> bool:
+        """Whether the model, left to itself, keeps a position from seeing what comes after it."""
+        with torch.autocast("cpu", enabled=False):
+            one, other = self.model(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state
+        return torch.allclose(one[0], other[0], rtol=0, atol=1e-6)
 
 
 def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:
