@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModel
@@ -53,14 +53,15 @@ def test_other_encoders_see_both_ways(model_folder: str) -> None:
     assert not PretrainedEncoder(model_folder).load().causal
 
 
-@pytest.mark.parametrize("settings", [{}, {"start_token": "<|endoftext|>", "unit_rms": True, "layer": 2}])
+@pytest.mark.parametrize("arguments", [{}, {"start_token": "<|endoftext|>", "unit_rms": True, "layer": 2}])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_latent_never_changes_with_a_later_token(
-    family: str, settings: dict[str, object], request: pytest.FixtureRequest
+    family: str, arguments: dict[str, object], request: pytest.FixtureRequest
 ) -> None:
-    encoder = PretrainedEncoder(request.getfixturevalue(family), **settings).load()
+    encoder = PretrainedEncoder(request.getfixturevalue(family), **arguments).load()
     before = encoder(example(), everything())
 
+    @settings(deadline=None, max_examples=40)
     @given(position=st.integers(0, LENGTH - 1), token=st.integers(0, 200))
     def property_holds(position: int, token: int) -> None:
         ids = example()
