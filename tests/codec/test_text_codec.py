@@ -71,7 +71,7 @@ def test_pieces_join_as_the_tokenizer_does(
     assert "".join(codec.token_texts([2, 3, 4])) == codec.decode(torch.tensor([[2, 3, 4]]))[0]
 
 
-def test_padding_and_eos_have_empty_pieces(make_codec: MakeCodec) -> None:
+def test_padding_and_eos_have_empty_texts(make_codec: MakeCodec) -> None:
     codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
     assert codec.token_texts([2, PAD, 3, EOS, PAD]) == ["run", "", "ning", "", ""]
     assert codec.token_texts([PAD, 4]) == ["", "dog"]

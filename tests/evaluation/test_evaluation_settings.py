@@ -46,13 +46,7 @@ def test_steps_in_a_sweep_replace_explicit_times() -> None:
 CHANGES: dict[str, Any] = {
     "steps": 33,
     "solver": "heun",
-    "solver_options": {"max_growth": 1.5},
     "gamma": 0.5,
-    "gamma_end": 0.5,
-    "gamma_power": 2.0,
-    "grid_per_batch": True,
-    "early_exit_margin": 0.5,
-    "early_exit_fraction": 0.9,
     "grid": "uniform",
     "times": [0.0, 0.5, 1.0],
     "guidance": 1.25,
@@ -60,6 +54,12 @@ CHANGES: dict[str, Any] = {
     "temperature": 0.5,
     "top_k": 9,
     "repetition_control": 2.0,
+    "solver_options": {"max_growth": 1.5},
+    "gamma_end": 0.5,
+    "gamma_power": 2.0,
+    "grid_per_batch": True,
+    "early_exit_margin": 0.5,
+    "early_exit_fraction": 0.9,
 }
 
 
