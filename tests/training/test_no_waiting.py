@@ -34,8 +34,8 @@ ON_THE_HOST = {
 WHEN_LOGGED = {
     "lightning/fabric/utilities/apply_func.py:convert_tensors_to_scalars",  # for loggers
     "elf_lightning/callbacks/metric_text.py:short_metrics",
-    "elf_lightning/callbacks/watch.py:CollapseWatch._look_at_accuracy",
-    "elf_lightning/callbacks/watch.py:CollapseWatch._look_at_entropy",
+    "elf_lightning/callbacks/watch.py:CollapseWatch._check_accuracy",
+    "elf_lightning/callbacks/watch.py:CollapseWatch._check_entropy",
 }
 GUARD = "elf_lightning/training/guard.py:GuardedModule"
 
