@@ -43,7 +43,7 @@ def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str
         ),
         ({"model.optimizer.learning_rate": 1}, ["learning_rate"]),
         ({"model.optimizer.base_learning_rate": -1}, ["base_learning_rate=-1.0", "positive"]),
-        ({"model.objective.mixing": "tokens"}, ["mixing", "tokens", "rows", "steps"]),
+        ({"model.objective.mixing": "tokens"}, ["mixing", "tokens", "rows", "steps", "devices"]),
         ({"model.objective.decode_probability": 1.5}, ["decode_probability", "1.5", "[0, 1]"]),
         ({"model.schedule.warmup_steps": -3}, ["warmup_steps=-3", "0 (no warm-up) or more"]),
         ({"model.schedule.warmup_epochs": -0.5}, ["warmup_epochs=-0.5", "0 (no warm-up) or more"]),

@@ -153,6 +153,18 @@ def test_steps_mixing_is_one_coin_for_all_ranks() -> None:
     assert sum(by_rank[0]) / 4000 == pytest.approx(0.2, abs=0.04)
 
 
+def test_devices_mixing_draws_the_mode_of_a_micro_batch_on_each_rank() -> None:
+    objective = ELFObjective(mixing="devices")
+    by_rank = [
+        [objective._mode_counts(4, StepKey(0, 0, step, rank))[0] for step in range(1000)] for rank in (0, 1)
+    ]
+    both = sum(one == other == 4 for one, other in zip(*by_rank, strict=True))
+    assert both / 1000 == pytest.approx(0.04, abs=0.02)
+    for counts in by_rank:
+        assert set(counts) == {0, 4}
+        assert sum(counts) / 4000 == pytest.approx(0.2, abs=0.04)
+
+
 @pytest.mark.parametrize("num_decode", [0, 3, 8])
 def test_every_parameter_has_a_gradient_however_the_rows_fall(num_decode: int) -> None:
     network, batch, objective = tiny_network(), tiny_batch(), ELFObjective()

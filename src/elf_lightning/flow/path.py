@@ -9,7 +9,7 @@ from torch import Tensor
 from elf_lightning.errors import UserError
 
 
-def per_row(values: Tensor, like: Tensor) -> Tensor:
+def expand_like(values: Tensor, like: Tensor) -> Tensor:
     """`values` (B,) or (B, S) with ones appended to its shape until it broadcasts against `like`."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
@@ -39,9 +39,9 @@ class RectifiedPath:
 
     def interpolate(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S)."""
-        t = per_row(t, x)
+        t = expand_like(t, x)
         return t * x + (1 - t) * self.noise_scale * noise
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Velocity at `z` that ends in `x`, (B, S, C), for `t` (B,)."""
-        return (x - z) / (1 - per_row(t, x)).clamp(min=self.t_eps)
+        return (x - z) / (1 - expand_like(t, x)).clamp(min=self.t_eps)

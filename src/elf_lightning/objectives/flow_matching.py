@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
-from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, per_row
+from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, expand_like
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.base import Objective
 from elf_lightning.objectives.draws import Draws, StepKey
 from elf_lightning.objectives.losses import Losses
 from elf_lightning.objectives.token_loss import token_cross_entropy
+
+Mixing = Literal["rows", "steps", "devices"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,14 @@ class ELFObjective(Objective):
         path: how latents and noise are mixed.
         times: distribution of the denoise sequences' times.
         guidance: distribution of the guidance scales.
-        decode_probability: probability that a sequence (or, with `mixing: steps`, a step) decodes.
+        decode_probability: probability that a sequence decodes, or a whole micro-batch (see `mixing`).
         self_cond_probability: probability that a denoise sequence is conditioned on an earlier estimate.
         decode_mix: distribution of the weight of the latents in a decode sequence's input, per token.
         decode_noise_scale: standard deviation of the noise that has the remaining weight; 5 for unconditional
             text, 1 for text-to-text.
-        mixing: "rows" splits every micro-batch between the two modes; "steps" gives a whole step to one of
-            them, the same on every rank.
+        mixing: "rows" splits every micro-batch between the two modes; "steps" gives a whole micro-batch to
+            one of them, the same on every rank; "devices" draws that mode on each rank, as the official JAX
+            code does.
     """
 
     path: RectifiedPath = RectifiedPath()
@@ -43,7 +46,7 @@ class ELFObjective(Objective):
     self_cond_probability: float = 0.5
     decode_mix: LogitNormal = LogitNormal(0.8, 0.8)
     decode_noise_scale: float = 5.0
-    mixing: Literal["rows", "steps"] = "rows"
+    mixing: Mixing = "rows"
 
     def __post_init__(self) -> None:
         """Refuse impossible settings.
@@ -58,8 +61,9 @@ class ELFObjective(Objective):
             raise UserError(
                 f"objective.decode_noise_scale is {self.decode_noise_scale}; it must not be negative"
             )
-        if self.mixing not in ("rows", "steps"):
-            raise UserError(f"objective.mixing is {self.mixing!r}; choose rows or steps")
+        if self.mixing not in get_args(Mixing):
+            choices = ", ".join(get_args(Mixing))
+            raise UserError(f"objective.mixing is {self.mixing!r}; choose one of {choices}")
 
     def draw(self, shape: torch.Size | tuple[int, int, int], key: StepKey, device: torch.device) -> Draws:
         """See `Objective.draw`."""
@@ -84,11 +88,12 @@ class ELFObjective(Objective):
     def _mode_counts(self, rows: int, key: StepKey) -> tuple[int, int]:
         """Numbers of decode and of self-conditioning sequences, each within 1 of its mean, and unbiased."""
         u, u_self_cond = torch.rand(2, generator=key.counts_generator()).tolist()
-        if self.mixing == "steps":
-            coin = torch.rand((), generator=key.shared_generator()).item()
-            num_decode = rows if coin < self.decode_probability else 0
-        else:
+        if self.mixing == "rows":
             num_decode = math.floor(self.decode_probability * rows + u)
+        else:
+            shared = torch.rand((), generator=key.shared_generator()).item()
+            coin = shared if self.mixing == "steps" else u
+            num_decode = rows if coin < self.decode_probability else 0
         return num_decode, math.floor(self.self_cond_probability * (rows - num_decode) + u_self_cond)
 
     def __call__(
@@ -149,7 +154,7 @@ class ELFObjective(Objective):
         own = torch.where(condition, clean[:count], x_u)
         x_c = network.denoise(z_own, t, w, own)
         shift = self.path.velocity(x_c, z_own, t) - self.path.velocity(x_u, z_own, t)
-        guided = target[:count] + per_row(1 - 1 / w, shift) * shift
+        guided = target[:count] + expand_like(1 - 1 / w, shift) * shift
         return torch.cat([own, clean[count:]]), torch.cat([guided, target[count:]])
 
     def _reduce(

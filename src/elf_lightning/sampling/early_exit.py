@@ -1,4 +1,4 @@
-"""Early exit: no more steps for sequences whose tokens are settled."""
+"""Early exit: no more steps for sequences whose tokens are final."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from elf_lightning.sampling.settings import SamplingSettings
 class EarlyExit:
     """Ends each sequence on its own, at its estimate `x_hat`, as an Euler step to t=1 would.
 
-    A check decodes `x_hat` at t=1. A position is settled if its token is that of the check before and its
+    A check decodes `x_hat` at t=1. A token is final if it is that of the check before and its
     logit exceeds the second largest by more than `early_exit_margin`. A sequence ends once at least
-    `early_exit_fraction` of its generated positions, up to its first EOS, are settled. Checks follow every
+    `early_exit_fraction` of its generated positions, up to its first EOS, are final. Checks follow every
     eighth of the steps in their second half. Each is a network call for the sequences that still run; those
     that have ended cost nothing more. The host waits for the device at each call.
 
@@ -45,7 +45,7 @@ class EarlyExit:
         return steps <= 2 * done < 2 * steps and done % max(1, steps // 8) == 0
 
     def check(self, x_hat: Tensor) -> bool:
-        """End sequences whose tokens are settled; True once all have ended.
+        """End sequences whose tokens are final; True once all have ended.
 
         Args:
             x_hat: (B, S, C) the last estimate.
@@ -55,8 +55,8 @@ class EarlyExit:
         generated = self.generated[running]
         is_eos = (tokens == self.eos_id) & generated
         counted = generated & (is_eos.cumsum(dim=1) - is_eos.long() == 0)
-        settled = (tokens == self._tokens[running]) & (margins > self.settings.early_exit_margin) & counted
-        ended = settled.sum(dim=1) >= self.settings.early_exit_fraction * counted.sum(dim=1)
+        final = (tokens == self._tokens[running]) & (margins > self.settings.early_exit_margin) & counted
+        ended = final.sum(dim=1) >= self.settings.early_exit_fraction * counted.sum(dim=1)
         self._tokens[running] = tokens
         self.running[running] = ~ended
         return bool(ended.all())
