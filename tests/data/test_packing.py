@@ -71,3 +71,32 @@ def test_only_paragraphs_too_long_for_a_sequence_are_cut(lengths: list[int], max
 def test_an_example_by_hand() -> None:
     sequences = list(packed([[1, 2], [3], [4, 5, 6], [7] * 6, [8]], "paragraphs", 5, EOS))
     assert sequences == [[1, 2, 3, EOS], [4, 5, 6, EOS], [7, 7, 7, 7, 7], [7, 8]]
+
+
+@given(TEXTS, st.integers(2, 16))
+def test_every_sequence_begins_with_a_sentence_and_is_full(lengths: list[int], max_length: int) -> None:
+    sentences = numbered(lengths)
+    stream = list(chain(*sentences))
+    starts = {sentence[0] for sentence in sentences}
+    for sequence in packed(sentences, "sentences", max_length, EOS):
+        assert sequence[0] in starts
+        assert sequence == stream[sequence[0] - 1 :][:max_length]
+
+
+@given(TEXTS, st.integers(2, 16))
+def test_sequences_from_sentences_lose_no_sentence_but_the_ends_of_long_ones(
+    lengths: list[int], max_length: int
+) -> None:
+    sequences = list(packed(numbered(lengths), "sentences", max_length, EOS))
+    kept = set(chain(*sequences))
+    last = max(kept, default=0)
+    for sentence in numbered(lengths):
+        if sentence[-1] <= last:
+            assert kept.issuperset(sentence[:max_length])
+    for sequence, following in pairwise(sequences):
+        assert sequence[0] < following[0] <= sequence[-1] + 1 or max(lengths) > max_length
+
+
+def test_a_sentence_that_was_cut_begins_the_next_sequence() -> None:
+    sequences = list(packed([[1, 2], [3, 4, 5], [6] * 6, [7, 8], [9, 10]], "sentences", 4, EOS))
+    assert sequences == [[1, 2, 3, 4], [3, 4, 5, 6], [6, 6, 6, 6], [7, 8, 9, 10]]

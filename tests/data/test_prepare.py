@@ -180,6 +180,42 @@ class TestParagraphs:
             prepared(Texts([], input_ids=[[5, 6]]), packing="paragraphs")
 
 
+class TestSentences:
+    TEXTS = ("God said. Let there be light.\nThe day", "", "And there was light. Night and day")
+    SENTENCES = ("God said.", "Let there be light.", "The day", "And there was light.", "Night and day")
+    ENDS = (False, False, True, False, True)
+
+    def test_sequences_begin_with_sentences_and_texts_end_with_eos(
+        self, prepared: Callable[..., Preparation]
+    ) -> None:
+        preparation = prepared(Texts(list(self.TEXTS)), packing="sentences", max_length=6)
+        tokenizer = preparation.tokenize.tokenizer
+        ids = [
+            tokenizer(sentence, add_special_tokens=False)["input_ids"] + [EOS] * ends
+            for sentence, ends in zip(self.SENTENCES, self.ENDS, strict=True)
+        ]
+        expected = list(packed(ids, "sentences", 6, EOS))
+        assert ids_of(preparation) == expected
+        assert len(expected) > 2
+        assert EOS in chain(*expected)
+        assert preparation.examples("train").lengths().tolist() == [6] * len(expected)
+
+    def test_ids_have_no_sentences(self, prepared: Callable[..., Preparation]) -> None:
+        with pytest.raises(UserError, match=r"data.packing sentences: the source gives token ids"):
+            prepared(Texts([], input_ids=[[5, 6]]), packing="sentences")
+
+
+def test_unused_tokens_fill_a_restricted_vocabulary_up_to_a_multiple_of_8(
+    prepared: Callable[..., Preparation],
+) -> None:
+    preparation = prepared(Texts(["god said", "light"]), packing="truncate", max_length=8)
+    occurring = set(preparation.tokenize.tokenizer("god said light", add_special_tokens=False)["input_ids"])
+    kept = preparation.kept_ids({EOS})
+    assert kept == sorted(set(kept))
+    assert len(kept) == 8
+    assert occurring | {EOS} < set(kept)
+
+
 class TestSummary:
     def test_it_tells_length_padding_and_unknown_tokens(self, prepared: Callable[..., Preparation]) -> None:
         source = Texts(["god said zebra", "light"])

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from elf_lightning.data.packing import cut_between_paragraphs
+from elf_lightning.data.packing import CUTS
 from elf_lightning.data.sources import CONDITION_IDS, IDS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Ids = npt.NDArray[np.integer[Any]]
-CUT_TYPE = np.dtype([("end", np.int64), ("eos", np.bool_)])
+CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])
 """How a `Cut` is stored."""
 
 
@@ -52,11 +52,11 @@ class PackedExamples:
     """Slices of the memory-mapped stream of all tokens; no token is copied to disk.
 
     Args:
-        dataset: documents or paragraphs, one per table row.
+        dataset: documents, paragraphs or sentences, one per table row.
         max_length: tokens of an example, where `cuts` is not given.
         eos_id: the tokenizer's id that ends a text.
-        cuts: file with the end of each example, from `write_cuts`; None cuts every `max_length` tokens and
-            leaves the rest out.
+        cuts: file with the borders of each example, from `write_cuts`; None cuts every `max_length` tokens
+            and leaves the rest out.
     """
 
     def __init__(self, dataset: Dataset, max_length: int, eos_id: int, cuts: Path | None = None) -> None:
@@ -86,14 +86,14 @@ class PackedExamples:
         """Tokens of each example, (N,)."""
         if self._cuts is None:
             return np.full(len(self), self._length, np.int32)
-        lengths: npt.NDArray[np.int64] = np.diff(self._cuts["end"], prepend=0) + self._cuts["eos"]
+        lengths: npt.NDArray[np.int64] = self._cuts["end"] - self._cuts["start"] + self._cuts["eos"]
         return lengths.astype(np.int32)
 
     def _read(self, index: int) -> Ids:
         if self._cuts is None:
             return self._slice(index * self._length, (index + 1) * self._length)
-        end, eos = self._cuts[index].item()
-        ids = self._slice(int(self._cuts[index - 1]["end"]) if index else 0, end)
+        start, end, eos = self._cuts[index].item()
+        ids = self._slice(start, end)
         return np.concatenate([ids, self._eos]) if eos else ids
 
     def _slice(self, start: int, end: int) -> Ids:
@@ -107,14 +107,14 @@ class PackedExamples:
         return np.concatenate(parts)
 
 
-def write_cuts(dataset: Dataset, max_length: int, path: Path) -> None:
-    """Write where examples of whole paragraphs end, for `PackedExamples`."""
+def write_cuts(dataset: Dataset, packing: str, max_length: int, path: Path) -> None:
+    """Write where examples start and end, for `PackedExamples`."""
 
     def lengths() -> Iterator[int]:
         for chunk in dataset.data.column(IDS).chunks:
             yield from chunk.value_lengths().to_pylist()
 
-    np.save(path, np.fromiter(cut_between_paragraphs(lengths(), max_length), CUT_TYPE))
+    np.save(path, np.fromiter(CUTS[packing](lengths(), max_length), CUT_TYPE))
 
 
 class WholeExamples:

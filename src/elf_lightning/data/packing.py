@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
-Packing = Literal["pack", "paragraphs", "truncate", "wrap"]
-Cut = tuple[int, bool]
-"""Where a sequence ends, in tokens from the beginning of the stream, and whether EOS follows there."""
+Packing = Literal["pack", "paragraphs", "sentences", "truncate", "wrap"]
+
+
+class Cut(NamedTuple):
+    """A sequence: where it starts and ends, in tokens from the beginning of the stream.
+
+    Attributes:
+        eos: whether EOS is added at its end.
+    """
+
+    start: int
+    end: int
+    eos: bool
 
 
 def cut_densely(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
@@ -21,8 +31,8 @@ def cut_densely(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
     for length in lengths:
         end += length
         while end - start >= max_length:
+            yield Cut(start, start + max_length, False)
             start += max_length
-            yield start, False
 
 
 def cut_between_paragraphs(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
@@ -38,40 +48,58 @@ def cut_between_paragraphs(lengths: Iterable[int], max_length: int) -> Iterator[
     start = end = 0
     for length in lengths:
         if start < end and end + length - start >= max_length:
-            yield end, True
+            yield Cut(start, end, True)
             start = end
         end += length
         while end - start >= max_length:
+            yield Cut(start, start + max_length, False)
             start += max_length
-            yield start, False
     if start < end:
-        yield end, False
+        yield Cut(start, end, False)
+
+
+def cut_from_sentences(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
+    """Full sequences that begin with sentences; the one after a cut sentence begins with that sentence.
+
+    Of a sentence longer than a sequence, the rest is left out, as are the tokens after the last sequence.
+
+    Args:
+        lengths: tokens of each sentence.
+        max_length: tokens of a sequence.
+    """
+    start = end = 0
+    for length in lengths:
+        sentence, end = end, end + length
+        while end - start >= max_length:
+            yield Cut(start, start + max_length, False)
+            start = sentence if start < sentence and end - start > max_length else end
 
 
 CUTS: dict[str, Callable[[Iterable[int], int], Iterator[Cut]]] = {
     "pack": cut_densely,
     "paragraphs": cut_between_paragraphs,
+    "sentences": cut_from_sentences,
 }
 
 
 def packed(texts: Iterable[list[int]], packing: str, max_length: int, eos_id: int) -> Iterator[list[int]]:
-    """The sequences of a stream of documents or paragraphs.
+    """The sequences of a stream of documents, paragraphs or sentences.
 
     Args:
-        texts: token ids of each document or paragraph.
-        packing: `pack` or `paragraphs`.
+        texts: token ids of each document, paragraph or sentence.
+        packing: a key of `CUTS`.
         max_length: longest sequence, in tokens.
         eos_id: the tokenizer's id that ends a text.
     """
     buffer: list[int] = []
-    cut = 0
+    first = 0  # where the buffer starts in the stream
 
     def lengths() -> Iterator[int]:
         for text in texts:
             buffer.extend(text)
             yield len(text)
 
-    for end, ended in CUTS[packing](lengths(), max_length):
-        yield buffer[: end - cut] + [eos_id] * ended
-        del buffer[: end - cut]
-        cut = end
+    for start, end, eos in CUTS[packing](lengths(), max_length):
+        del buffer[: start - first]
+        first = start
+        yield buffer[: end - start] + [eos_id] * eos

@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Increased whenever prepared files change their meaning."""
+"""Increased whenever prepared tokens change their meaning."""
+CUTS_FORMAT = 2
+"""Increased whenever the borders of sequences change their meaning."""
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -161,15 +164,16 @@ class Preparation:
         return examples
 
     def _cuts(self, split: str) -> Path | None:
-        """Where sequences of whole paragraphs end; None for other packings."""
-        if self.tokenize.packing != "paragraphs":
+        """Where sequences start and end; None where each begins at the last one's end and is full."""
+        packing = self.tokenize.packing
+        if packing == "pack":
             return None
         length = self.tokenize.max_length
-        folder = self.cache_dir / f"cuts-{cache_key(tokens=self.key, max_length=length)}"
+        folder = self.cache_dir / f"cuts-{cache_key(format=CUTS_FORMAT, tokens=self.key, max_length=length)}"
         with written_once(folder) as unfinished:
             if unfinished is not None:
                 for name in self.splits():
-                    write_cuts(self._open(name), length, unfinished / f"{name}.npy")
+                    write_cuts(self._open(name), packing, length, unfinished / f"{name}.npy")
         return folder / f"{split}.npy"
 
     def _open(self, split: str) -> Dataset:
@@ -184,14 +188,19 @@ class Preparation:
         return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
 
     def kept_ids(self, special: set[int]) -> list[int]:
-        """Tokenizer ids that occur in the training set, and the `special` ones, ascending."""
+        """Tokenizer ids that occur in the training set, and the `special` ones, ascending.
+
+        Others fill their number up to a multiple of 8, which matrix units of GPUs need for full speed.
+        """
         folder = self.cache_dir / f"vocabulary-{self.key}"
         with written_once(folder) as unfinished:
             if unfinished is not None:
                 self.run()
                 occurring = np.flatnonzero(self._counts("train")).tolist()
                 (unfinished / "kept.json").write_text(json.dumps(occurring))
-        return sorted(special.union(json.loads((folder / "kept.json").read_text())))
+        kept = special.union(json.loads((folder / "kept.json").read_text()))
+        others = (one for one in range(len(self.tokenize.tokenizer)) if one not in kept)
+        return sorted(kept.union(islice(others, -len(kept) % 8)))
 
     def summary(self, kept_ids: list[int] | None = None) -> dict[str, Summary]:
         """What each prepared split holds.

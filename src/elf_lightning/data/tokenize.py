@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from elf_lightning.data.packing import CUTS, Packing
+from elf_lightning.data.sentences import sentences
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
 from elf_lightning.errors import UserError
 
@@ -32,7 +34,7 @@ class Tokenize:
         tokenizer: a Hugging Face tokenizer.
         eos_id: its id that ends a text.
         packing: `truncate` cuts each document to `max_length`, `wrap` cuts it into as many sequences as it
-            needs; for `pack` and `paragraphs` documents or paragraphs stay whole, to be packed later.
+            needs; for `pack`, `paragraphs` and `sentences` these parts stay whole, to be packed later.
         max_length: longest sequence, in tokens.
         max_condition_length: longest condition, in tokens; None for unconditional text.
         condition_eos: end conditions with EOS too.
@@ -79,10 +81,10 @@ class Tokenize:
                 f"data.max_condition_length {self.max_condition_length}: the source gives no conditions; "
                 "name them with condition_column, or leave the setting out"
             )
-        if self.packs and self.packing == "paragraphs" and IDS in names:
+        if self.packs and self.packing != "pack" and IDS in names:
             raise UserError(
-                "data.packing paragraphs: the source gives token ids, which have no paragraphs; choose "
-                "pack, truncate or wrap"
+                f"data.packing {self.packing}: the source gives token ids, which have no {self.packing}; "
+                "choose pack, truncate or wrap"
             )
 
     def __call__(self, columns: Table, indices: Sequence[int] | None = None, split: str = "train") -> Table:
@@ -105,12 +107,22 @@ class Tokenize:
         if self.packs and self.packing == "paragraphs":
             texts = self._texts(columns[TEXT], name)
             return _whole(self._tokenised([line for text in texts for line in text.splitlines()]))
+        if self.packs and self.packing == "sentences":
+            return _whole(self._sentences(self._texts(columns[TEXT], name)))
         targets = self._ids(columns, TEXT, IDS, name)
         if TEXT in columns:
             targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
         if self.max_condition_length is None:
             return self._documents(targets)
         return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS, name), targets, name)
+
+    def _sentences(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each sentence; those that end a text end with EOS."""
+        documents = [list(sentences(text)) for text in texts]
+        ids = self._tokenised([sentence for document in documents for sentence in document])
+        for end in accumulate(len(document) for document in documents if document):
+            ids[end - 1] = [*ids[end - 1], self.eos_id]
+        return ids
 
     def _documents(self, documents: list[list[int]]) -> Table:
         if self.packs:
