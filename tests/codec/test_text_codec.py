@@ -87,6 +87,13 @@ def test_a_letter_of_two_tokens_appears_with_the_second(make_codec: MakeCodec) -
     assert codec.token_texts([4, 2, 3, 4]) == ["b", "", "ä", "b"]
 
 
+def test_word_pieces_are_set_as_in_print_token_by_token(make_codec: MakeCodec) -> None:
+    codec = make_codec(["run", "##ning", "dog", "'", "s", ",", "-"], decoders.WordPiece())
+    ids = [4, 5, 6, 7, 4, 8, 2, 3, PAD]
+    assert codec.token_texts(ids) == ["dog", "'", "s", ",", " dog", "-", "run", "ning", ""]
+    assert codec.decode([ids]) == ["dog's, dog-running"]
+
+
 def test_decoded_texts_have_neither_padding_nor_eos(make_codec: MakeCodec) -> None:
     codec = make_codec(["run", "##ning", "dog"], decoders.WordPiece())
     ids = [[2, 3, 4, EOS, PAD], [PAD, PAD, PAD, PAD, PAD]]

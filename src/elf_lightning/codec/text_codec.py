@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elf_lightning.codec.compatibility import check_compatible
 from elf_lightning.codec.latents import Embedder, LatentStatistics
+from elf_lightning.codec.spacing import space_before
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
 from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
 from elf_lightning.errors import UserError
@@ -159,8 +160,14 @@ class TextCodec:
         return ids
 
     def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
-        """The text of each sequence of network ids (N, S), without padding and EOS."""
+        """The text of each sequence of network ids (N, S), without padding and EOS.
+
+        Word pieces (BERT) are set as in print, without the spaces that their decoder leaves around
+        punctuation marks. Other tokenizers keep a text's spaces.
+        """
         sequences = ids.tolist() if isinstance(ids, Tensor) else ids
+        if self._continuation is not None:
+            return ["".join(self.token_texts(ids)) for ids in sequences]
         skipped = {self.pad_id, self.eos_id}
         kept = [[self.tokenizer_id(one) for one in ids if one not in skipped] for ids in sequences]
         texts: list[str] = self.text_tokenizer.batch_decode(kept) if kept else []
@@ -168,6 +175,8 @@ class TextCodec:
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each network id, with the space before it; empty for padding and EOS."""
+        if self._continuation is not None:
+            return self._word_pieces(ids, self._continuation)
         texts: list[str] = []
         before: int | None = None
         for one in ids:
@@ -177,6 +186,32 @@ class TextCodec:
                 before, last = self.tokenizer_id(one), before
                 texts.append(self._token_text(last, before))
         return texts
+
+    def _word_pieces(self, ids: Sequence[int], continuation: str) -> list[str]:
+        texts = [""] * len(ids)
+        words: list[str] = []
+        starts: list[int] = []
+        places = [place for place, one in enumerate(ids) if one not in (self.pad_id, self.eos_id)]
+        pieces = self.text_tokenizer.convert_ids_to_tokens(
+            [self.tokenizer_id(ids[place]) for place in places]
+        )
+        for place, piece in zip(places, pieces, strict=True):
+            texts[place] = piece.removeprefix(continuation)
+            if words and piece.startswith(continuation):
+                words[-1] += texts[place]
+            else:
+                words.append(texts[place])
+                starts.append(place)
+        for start, spaced in zip(starts, space_before(words), strict=True):
+            texts[start] = " " * spaced + texts[start]
+        return texts
+
+    @cached_property
+    def _continuation(self) -> str | None:
+        """What tokens inside a word begin with, in word-piece tokenizers; None for others."""
+        decoder = getattr(getattr(self.text_tokenizer, "backend_tokenizer", None), "decoder", None)
+        prefix: str | None = getattr(decoder, "prefix", None)  # decoders of word pieces alone have one
+        return prefix
 
     @cached_property
     def _token_text(self) -> Any:

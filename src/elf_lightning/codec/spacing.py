@@ -1,0 +1,121 @@
+"""Where spaces go in a text whose punctuation was split off, as word-piece tokenizers do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LEFT = frozenset(".,;:!?%)]}…°")
+"""What stands at the word before it."""
+RIGHT = frozenset("([{")
+"""What stands at the word after it."""
+BOTH = frozenset("-\N{EN DASH}\N{EM DASH}/")
+"""What stands between two words without a space."""
+CURRENCIES = frozenset("$£€#")
+"""What stands at a number after it."""
+ENDINGS = frozenset(["s", "t", "d", "m", "re", "ve", "ll"])
+"""What follows the apostrophe of it's and don't."""
+ELISIONS = frozenset(["tis", "twas", "twere", "twill", "twould", "em"])
+"""What begins with an apostrophe."""
+PREFIXES = frozenset(["o", "d", "l", "qu"])
+"""What ends in an apostrophe at the word after it: o'clock, d'Artagnan."""
+ABBREVIATIONS = frozenset({("a", "m"), ("p", "m"), ("i", "e"), ("e", "g")})
+"""Letters that are written without a space after the full stop between them."""
+BROKEN_PAIR = 1.5
+"""Cost of two opening or two closing quotes in a row, against 2 for a quote that touches nothing."""
+
+
+def space_before(words: Sequence[str]) -> list[bool]:
+    """Whether a space stands before each of the words of a text; never before the first.
+
+    Straight quotes say not which way they open: they are taken in pairs, with the fewest that open before
+    punctuation or close nothing.
+
+    Args:
+        words: the text's words and marks of punctuation, in order.
+    """
+    opening = _opening_quotes(words)
+    glued_right = [_stands_at_next(words, place, opening) for place in range(len(words))]
+    return [
+        place > 0 and not glued_right[place - 1] and not _stands_at_last(words, place, opening)
+        for place in range(len(words))
+    ]
+
+
+def _stands_at_last(words: Sequence[str], place: int, opening: dict[int, bool]) -> bool:
+    word, last = words[place], words[place - 1]
+    if place in opening:
+        return not opening[place]
+    if word in LEFT or word in BOTH:
+        return True
+    before = words[place - 2] if place > 1 else ""
+    if last == "," and before.isdecimal() and len(before) <= 3:
+        return word.isdecimal() and len(word) == 3
+    if last in (".", ":") and before.isdecimal():
+        return word.isdecimal()
+    return last == "." and (before, word) in ABBREVIATIONS
+
+
+def _stands_at_next(words: Sequence[str], place: int, opening: dict[int, bool]) -> bool:
+    word, following = words[place], words[place + 1] if place + 1 < len(words) else ""
+    if place in opening:
+        return opening[place] or (word == "'" and _within_word(words, place))
+    if word in CURRENCIES:
+        return following[:1].isdecimal()
+    return word in RIGHT or word in BOTH
+
+
+def _within_word(words: Sequence[str], place: int) -> bool:
+    """Whether an apostrophe has letters of its word on both sides."""
+    last = words[place - 1] if place else ""
+    following = words[place + 1] if place + 1 < len(words) else ""
+    return last[-1:].isalnum() and (following in ENDINGS or (last in PREFIXES and following[:1].isalpha()))
+
+
+def _opening_quotes(words: Sequence[str]) -> dict[int, bool]:
+    """Which of the straight quotes and apostrophes stand at the word after them, by their places."""
+    return _opening_double(words) | _opening_single(words)
+
+
+def _opening_double(words: Sequence[str]) -> dict[int, bool]:
+    """The cheapest way to read the double quotes: each role costs by its neighbours, a broken pair extra."""
+    places = [place for place, word in enumerate(words) if word == '"']
+    paths: dict[bool, tuple[float, list[bool]]] = {False: (0.0, []), True: (BROKEN_PAIR / 4, [])}
+    for place in places:
+        paths = {
+            opens: min(
+                (cost + _quote_cost(words, place, opens) + BROKEN_PAIR * (before == opens), [*path, opens])
+                for before, (cost, path) in paths.items()
+            )
+            for opens in (True, False)
+        }
+    return dict(zip(places, min(paths.values())[1], strict=True))
+
+
+def _quote_cost(words: Sequence[str], place: int, opens: bool) -> float:
+    last = words[place - 1] if place else ""
+    following = words[place + 1] if place + 1 < len(words) else ""
+    if opens:
+        touches = following != "" and following not in LEFT
+        return (0.0 if touches else 2.0) + (0.5 if last[-1:].isalnum() else 0.0)
+    return (0.0 if last else 2.0) + (0.5 if last[-1:].isalnum() else 0.0)
+
+
+def _opening_single(words: Sequence[str]) -> dict[int, bool]:
+    roles: dict[int, bool] = {}
+    quoting = False
+    for place, word in enumerate(words):
+        if word != "'":
+            continue
+        last = words[place - 1] if place else ""
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if _within_word(words, place):
+            roles[place] = False
+        elif following in ELISIONS:
+            roles[place] = True
+        elif quoting and not (last.endswith("s") and following[:1].isalpha()):
+            roles[place] = quoting = False
+        else:
+            possessive = last[-1:].isalpha() and (last.endswith(("s", "in")) or not following[:1].isalnum())
+            roles[place] = not possessive and following != ""
+            quoting = quoting or roles[place]
+    return roles
