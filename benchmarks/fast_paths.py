@@ -24,8 +24,8 @@ from benchmarks.batches import RandomBatches
 from benchmarks.measure import Budget, Spread, alternate, new_table, run
 from benchmarks.sizes import SIZES, Size
 from benchmarks.training import Training
-from elf_lightning.network import attention
-from elf_lightning.network.transformer import LatentProjection
+from elf_lightning.network import blocks
+from elf_lightning.network.projections import LatentProjection
 from elf_lightning.objectives import flow_matching
 from elf_lightning.optim import newton_schulz
 
@@ -33,7 +33,7 @@ OURS = "ours"
 
 
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
-    """`attention.rotate` in real numbers."""
+    """`blocks.rotate` in real numbers."""
     even, odd = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
     cos, sin = rotary.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
@@ -49,7 +49,7 @@ def token_cross_entropy(
 
 
 WITHOUT = {
-    "rotation as a complex product": patch.object(attention, "rotate", rotate),
+    "rotation as a complex product": patch.object(blocks, "rotate", rotate),
     "two input layers as one": patch.object(LatentProjection, "forward", latents_in),
     "token loss in chunks": patch.object(flow_matching, "token_cross_entropy", token_cross_entropy),
     "Newton-Schulz on Gram matrices": patch.object(newton_schulz, "gram_is_cheaper", lambda *shape: False),

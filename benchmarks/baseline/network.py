@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.attention import Attention
+from elf_lightning.network.blocks import Attention
 
 
 def hidden_states(

@@ -28,7 +28,7 @@ from benchmarks.sizes import SIZES
 from benchmarks.train_step import our_step_flops
 from benchmarks.training import BaselineTraining, Training, mixed_precision, timed_parts
 from elf_lightning.encoders import PretrainedEncoder
-from elf_lightning.network.peaks import device_peak
+from elf_lightning.network.flops import device_peak
 
 COMPILING_SECONDS, EAGER_SECONDS = 45.0, 8.0
 """What a case takes, about."""

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
-from elf_lightning.network.flops import sampling_flops, training_step_flops
-from elf_lightning.network.peaks import bfloat16_peak
+from elf_lightning.network.flops import bfloat16_peak, sampling_flops, training_step_flops
 from elf_lightning.objectives import ELFObjective, StepKey
 
 ROWS, LENGTH, LATENT, VOCAB = 10, 24, 20, 50

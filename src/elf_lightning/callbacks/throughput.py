@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elf_lightning.batch import TokenBatch
-from elf_lightning.network.peaks import device_peak
+from elf_lightning.network.flops import device_peak
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Throughput(Callback):
 
     Tokens are those of all ranks, padding included, since the network computes it too; only batches that are
     a `TokenBatch` are counted. MFU is the module's `training_flops` per second as a fraction of the device's
-    bfloat16 peak (`elf_lightning.network.peaks`). Both are means over the last `log_every_n_steps` optimizer
+    bfloat16 peak (`elf_lightning.network.flops`). Both are means over the last `log_every_n_steps` optimizer
     steps by the host's clock, which the device follows over many steps. Validation time is left out.
     """
 

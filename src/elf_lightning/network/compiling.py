@@ -34,19 +34,18 @@ def require_compiler(setting: str, device: torch.device) -> None:
     if device.type == "cuda":
         if find_spec("triton") is None:
             raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")
-        compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-        if not any(map(shutil.which, compilers)):
-            raise UserError(
-                f"{setting} needs a C compiler on a GPU, for Triton, and {' or '.join(compilers)} was not "
-                f"found: install one, name another in the environment variable CC, or leave {setting} out"
-            )
+        what, variable, default = "C compiler on a GPU, for Triton", "CC", ["gcc", "clang"]
     elif device.type == "cpu":
-        compiler = os.environ.get("CXX", DEFAULT_COMPILERS.get(sys.platform, "g++"))
-        if shutil.which(compiler) is None:
-            raise UserError(
-                f"{setting} needs a C++ compiler on a CPU, and '{compiler}' was not found: install it, name "
-                f"another in the environment variable CXX, or leave {setting} out"
-            )
+        what, variable = "C++ compiler on a CPU", "CXX"
+        default = [DEFAULT_COMPILERS.get(sys.platform, "g++")]
+    else:
+        return
+    compilers = [os.environ[variable]] if variable in os.environ else default
+    if not any(map(shutil.which, compilers)):
+        raise UserError(
+            f"{setting} needs a {what}, and {' or '.join(compilers)} was not found: install it, name "
+            f"another in the environment variable {variable}, or leave {setting} out"
+        )
 
 
 def room_for_graphs() -> dict[str, Any]:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elf_lightning.network.layers import ScalarEmbedding
+from elf_lightning.network.config import NetworkConfig
+
+
+class ScalarEmbedding(nn.Module):
+    """One number per sequence as a vector: a sinusoid of 256 values, then `Linear -> SiLU -> Linear`."""
+
+    num_frequencies = 128
+    frequencies: Tensor
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        exponents = torch.arange(self.num_frequencies, dtype=torch.float32) / self.num_frequencies
+        self.register_buffer("frequencies", torch.exp(-math.log(10_000) * exponents), persistent=False)
+        self.expand = nn.Linear(2 * self.num_frequencies, hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, scalar: Tensor) -> Tensor:
+        """Scalars (B,) -> (B, H); times stay in [0, 1] and are not multiplied by 1000."""
+        angles = scalar.float()[:, None] * self.frequencies
+        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return self.out(F.silu(self.expand(sinusoid)))  # type: ignore[no-any-return]
 
 
 class ScalarTokens(nn.Module):
@@ -36,22 +59,18 @@ class ModeTokens(nn.Module):
 class Prefix(nn.Module):
     """Time, guidance and mode tokens, in this order."""
 
-    def __init__(
-        self, hidden_size: int, num_time_tokens: int, num_guidance_tokens: int, num_mode_tokens: int
-    ) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.length = num_time_tokens + num_guidance_tokens + num_mode_tokens
-        self.time = ScalarTokens(num_time_tokens, hidden_size)
-        self.guidance = ScalarTokens(num_guidance_tokens, hidden_size) if num_guidance_tokens else None
-        self.mode = ModeTokens(num_mode_tokens, hidden_size)
+        width, num_guidance = config.hidden_size, config.num_guidance_tokens
+        self.length = config.num_time_tokens + num_guidance + config.num_mode_tokens
+        self.time = ScalarTokens(config.num_time_tokens, width)
+        self.guidance = ScalarTokens(num_guidance, width) if num_guidance else None
+        self.mode = ModeTokens(config.num_mode_tokens, width)
 
     def forward(self, t: Tensor, guidance: Tensor, decode_gate: Tensor) -> Tensor:
         """Times, guidance scales and gates, (B,) each -> prefix tokens (B, length, H).
 
         A network without guidance tokens ignores `guidance`.
         """
-        tokens = [self.time(t)]
-        if self.guidance is not None:
-            tokens.append(self.guidance(guidance))
-        tokens.append(self.mode(decode_gate))
-        return torch.cat(tokens, dim=1)
+        scale = [] if self.guidance is None else [self.guidance(guidance)]
+        return torch.cat([self.time(t), *scale, self.mode(decode_gate)], dim=1)

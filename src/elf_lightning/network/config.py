@@ -24,6 +24,9 @@ class NetworkConfig:
         self_conditioning: whether an earlier `x_hat` is a second input.
         dropout: in the middle half of the blocks, on attention output and feed-forward units.
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
+
+    Raises:
+        UserError: for a size that is not positive, an uneven head size, or dropout outside [0, 1).
     """
 
     hidden_size: int = 768
@@ -39,11 +42,6 @@ class NetworkConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse impossible sizes.
-
-        Raises:
-            UserError: for a size that is not positive, or heads that do not divide the width.
-        """
         for name in ("hidden_size", "depth", "num_heads", "bottleneck_size", "num_time_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"network.{name} is {getattr(self, name)}; it must be at least 1")

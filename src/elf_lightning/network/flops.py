@@ -1,15 +1,16 @@
-"""FLOPs of the network, the numerator of the model FLOPs utilisation, counted by `torch.utils.flop_counter`.
+"""The model FLOPs utilisation: FLOPs of the network, and peak rates of devices.
 
-The counter runs once per network size and length on meta tensors, which have no values. It counts matrix
-products (a multiply and an add are 2 FLOPs), and for attention the two products with the whole (N, N) matrix.
-Norms, activations, rotations and the optimizer are left out, as is recomputation under gradient
-checkpointing, which is not work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+`torch.utils.flop_counter` runs once per network size and length on meta tensors, which have no values. It
+counts matrix products (a multiply and an add are 2 FLOPs), and for attention the two products with the whole
+(N, N) matrix. Norms, activations, rotations and the optimizer are left out, as is recomputation under
+gradient checkpointing, which is not work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -20,13 +21,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.transformer import ELFNetwork
 
+BFLOAT16_PEAKS = {
+    "GB200": 2.5e15, "B200": 2.25e15, "RTX 5090": 209.5e12,
+    "H200": 989.4e12, "GH200": 989.4e12, "H100": 989.4e12, "H100 PCIe": 756e12, "H100 NVL": 835.5e12,
+    "H800": 989.4e12, "H20": 148e12,
+    "A100": 312e12, "A800": 312e12, "A40": 149.7e12, "A30": 165e12, "A10G": 70e12, "A10": 125e12,
+    "RTX A6000": 154.8e12, "RTX 3090": 71e12,
+    "L40S": 362e12, "L40": 181e12, "L4": 121e12, "RTX 6000 Ada": 364e12, "RTX 4090": 165.2e12,
+    "MI300X": 1307.4e12,
+}  # fmt: skip
+"""Dense bfloat16 FLOPs per second with float32 accumulation, by product.
 
-@dataclass(frozen=True)
-class _Flops:
-    """FLOPs of a forward pass, and of forward and backward pass together."""
-
-    forward: int
-    training: int
+From data sheets and architecture white papers; half of a figure that is given with sparsity. Power limits and
+clocks may keep a machine below it.
+"""
+_OTHER_PRODUCTS = {"laptop", "mig", "ti", "super"}
+"""Words that turn the name of one product into that of another."""
 
 
 def training_step_flops(
@@ -44,12 +54,12 @@ def training_step_flops(
         decode_rows: sequences that decode; the others denoise. A mean, such as `0.2 * rows`, gives the mean.
         self_cond_rows: denoise sequences with self-conditioning.
     """
-    flops = _counts(network, length)
-    backbone, latent_head, once = flops["backbone"], flops["latent_head"], flops["once"]
-    heads = (rows - decode_rows) * latent_head.training + decode_rows * flops["token_head"].training
-    total = rows * backbone.training + once.training + heads
+    flops = _flops(network, length, backward=True)
+    total = rows * flops["backbone"] + flops["once"] + decode_rows * flops["token_head"]
+    total += (rows - decode_rows) * flops["latent_head"]
     if self_cond_rows:
-        total += 2 * (self_cond_rows * (backbone.forward + latent_head.forward) + once.forward)
+        flops = _flops(network, length)
+        total += 2 * (self_cond_rows * (flops["backbone"] + flops["latent_head"]) + flops["once"])
     return total
 
 
@@ -63,18 +73,20 @@ def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, pass
         calls: steps; more for solvers that call the network several times a step.
         passes: 2 under classifier-free guidance.
     """
-    flops = _counts(network, length)
-    backbone, once, prefix = (flops[part].forward for part in ("backbone", "once", "prefix"))
-    call = passes * rows * (backbone - prefix + flops["latent_head"].forward) + prefix + once
-    return calls * call + rows * (backbone + flops["token_head"].forward) + once
+    flops = _flops(network, length)
+    backbone, once, prefix = flops["backbone"], flops["once"], flops["prefix"]
+    call = passes * rows * (backbone - prefix + flops["latent_head"]) + prefix + once
+    return calls * call + rows * (backbone + flops["token_head"]) + once
 
 
-def _counts(network: ELFNetwork, length: int) -> dict[str, _Flops]:
-    return _count(network.config, network.latent_size, network.vocab_size, length)
+def _flops(network: ELFNetwork, length: int, backward: bool = False) -> dict[str, int]:
+    return _count(network.config, network.latent_size, network.vocab_size, length, backward)
 
 
 @lru_cache
-def _count(config: NetworkConfig, latent_size: int, vocab_size: int, length: int) -> dict[str, _Flops]:
+def _count(
+    config: NetworkConfig, latent_size: int, vocab_size: int, length: int, backward: bool
+) -> dict[str, int]:
     """FLOPs of one sequence by part; `once` is the cost of a call that does not depend on its sequences."""
     with torch.device("meta"):
         # One block is enough: the others cost the same.
@@ -83,26 +95,45 @@ def _count(config: NetworkConfig, latent_size: int, vocab_size: int, length: int
         hidden = torch.empty(1, length, config.hidden_size, requires_grad=True)
         positions = torch.empty(1, len(network.rotary), config.hidden_size, requires_grad=True)
         z, scalar = torch.empty(2, length, latent_size), torch.empty(2)
-    one = _measure(lambda: network(z[:1], scalar[:1], scalar[:1], scalar[:1], z[:1]))
-    two = _measure(lambda: network(z, scalar, scalar, scalar, z))
-    block = _measure(lambda: network.blocks[0](positions, network.rotary, None))
-    others = config.depth - 1
+
+    def measure(part: Callable[..., Tensor], *inputs: Tensor | None) -> int:
+        # Fused attention kernels are not counted on every device; the plain one always is.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            result = part(*inputs)
+            if backward:
+                result.backward(torch.empty_like(result))  # type: ignore[no-untyped-call]
+        total: int = counter.get_total_flops()
+        return total
+
+    one = measure(network, z[:1], scalar[:1], scalar[:1], scalar[:1], z[:1])
+    two = measure(network, z, scalar, scalar, scalar, z)
+    block = measure(network.blocks[0], positions, network.rotary, None)
     return {
-        "backbone": _Flops(
-            two.forward - one.forward + others * block.forward,
-            two.training - one.training + others * block.training,
-        ),
-        "once": _Flops(2 * one.forward - two.forward, 2 * one.training - two.training),
-        "prefix": _measure(lambda: network.prefix(scalar[:1], scalar[:1], scalar[:1])),
-        "latent_head": _measure(lambda: network.latent_head(hidden)),
-        "token_head": _measure(lambda: network.token_head(hidden)),
+        "backbone": two - one + (config.depth - 1) * block,
+        "once": 2 * one - two,
+        "prefix": measure(network.prefix, scalar[:1], scalar[:1], scalar[:1]),
+        "latent_head": measure(network.latent_head, hidden),
+        "token_head": measure(network.token_head, hidden),
     }
 
 
-def _measure(part: Callable[[], Tensor]) -> _Flops:
-    # Fused attention kernels are not counted on every device; the plain one always is.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        result = part()
-        forward = counter.get_total_flops()
-        result.backward(torch.empty_like(result))  # type: ignore[no-untyped-call]
-    return _Flops(forward, counter.get_total_flops())
+def bfloat16_peak(name: str) -> float | None:
+    """Dense bfloat16 FLOPs per second of the device with this name; None if it is not in the table.
+
+    Args:
+        name: as `torch.cuda.get_device_name` returns it, such as "NVIDIA H100 80GB HBM3".
+    """
+    if _words(name) & _OTHER_PRODUCTS:
+        return None
+    matches = (product for product in BFLOAT16_PEAKS if _words(product) <= _words(name))
+    product = max(matches, key=len, default=None)
+    return None if product is None else BFLOAT16_PEAKS[product]
+
+
+def device_peak(device: torch.device) -> float | None:
+    """`bfloat16_peak` of a device; None for a CPU or an unknown accelerator."""
+    return bfloat16_peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", name.lower()))

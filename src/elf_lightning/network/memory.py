@@ -18,7 +18,7 @@ has no fused norm, needs 16 H more.
 
 from __future__ import annotations
 
-from elf_lightning.network.heads import CHUNK_LOGITS
+from elf_lightning.network.projections import CHUNK_LOGITS
 from elf_lightning.network.transformer import ELFNetwork
 
 
@@ -51,13 +51,8 @@ def activation_bytes(
 def head_bytes(network: ELFNetwork, rows: int, length: int, decode_rows: float) -> int:
     """Everything outside the blocks, in float32: projections, both heads, and a chunk of logits, twice.
 
-    The two are the logits and their softmax, which turns into their gradient.
-
-    Args:
-        network: only its sizes matter.
-        rows: sequences in the micro-batch.
-        length: tokens of a sequence, padding included.
-        decode_rows: sequences that decode; the others denoise.
+    The two are the logits and their softmax, which turns into their gradient. Arguments as in
+    `activation_bytes`; `decode_rows` sequences decode, the others denoise.
     """
     hidden, latent = network.config.hidden_size, network.latent_size
     each = 4 * (3 * latent + network.config.bottleneck_size + 2 * hidden)

@@ -8,34 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from elf_lightning.errors import UserError
-from elf_lightning.network.attention import rotary_table
-from elf_lightning.network.blocks import Blocks
+from elf_lightning.network.blocks import Blocks, rotary_table
 from elf_lightning.network.compiling import room_for_graphs
-from elf_lightning.network.conditioning import Prefix
+from elf_lightning.network.conditioning import ModeTokens, Prefix, ScalarEmbedding, ScalarTokens
 from elf_lightning.network.config import NetworkConfig
-from elf_lightning.network.heads import LatentHead, TokenHead
-from elf_lightning.network.initialization import initialize
-from elf_lightning.network.layers import full_precision
+from elf_lightning.network.projections import LatentHead, LatentProjection, TokenHead
 
-
-class LatentProjection(nn.Module):
-    """Latents to hidden states through a bottleneck, after merging in the self-conditioning input."""
-
-    def __init__(self, latent_size: int, config: NetworkConfig) -> None:
-        super().__init__()
-        self.merge_self_cond = nn.Linear(2 * latent_size, latent_size) if config.self_conditioning else None
-        self.down = nn.Linear(latent_size, config.bottleneck_size, bias=False)
-        self.up = nn.Linear(config.bottleneck_size, config.hidden_size)
-
-    def forward(self, z: Tensor, self_cond: Tensor | None) -> Tensor:
-        """Noised latents and, if given, an earlier estimate, (B, S, C) each -> (B, S, H) in float32."""
-        with full_precision(z):
-            x, down, bias = z.float(), self.down.weight, None
-            if self.merge_self_cond is not None and self_cond is not None:
-                x = torch.cat([x, self_cond.float()], dim=-1)
-                # Both layers are linear: their product, computed once per call, takes far fewer FLOPs.
-                down, bias = down @ self.merge_self_cond.weight, down @ self.merge_self_cond.bias
-            return self.up(nn.functional.linear(x, down, bias))  # type: ignore[no-any-return]
+EMBEDDING_STD = 0.02
 
 
 class ELFNetwork(nn.Module):
@@ -63,11 +42,8 @@ class ELFNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, size in {
-            "latent_size": latent_size,
-            "vocab_size": vocab_size,
-            "max_length": max_length,
-        }.items():
+        sizes = {"latent_size": latent_size, "vocab_size": vocab_size, "max_length": max_length}
+        for name, size in sizes.items():
             if size < 1:
                 raise UserError(f"{name} is {size}; it must be at least 1")
         self.config = config
@@ -76,18 +52,28 @@ class ELFNetwork(nn.Module):
         self.max_length = max_length
 
         self.latent_in = LatentProjection(latent_size, config)
-        self.prefix = Prefix(
-            config.hidden_size, config.num_time_tokens, config.num_guidance_tokens, config.num_mode_tokens
-        )
+        self.prefix = Prefix(config)
         self.blocks = Blocks(config)
         self.latent_head = LatentHead(config.hidden_size, latent_size)
         self.token_head = TokenHead(config.hidden_size, latent_size, vocab_size)
-        self.register_buffer(
-            "rotary",
-            rotary_table(config.hidden_size // config.num_heads, self.prefix.length, max_length),
-            persistent=False,
-        )
-        initialize(self, generator)
+        rotary = rotary_table(config.hidden_size // config.num_heads, self.prefix.length, max_length)
+        self.register_buffer("rotary", rotary, persistent=False)
+        self._initialize(generator)
+
+    def _initialize(self, generator: torch.Generator | None) -> None:
+        """Initial values of the official code, with which the first `x_hat` is zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, ScalarTokens | ModeTokens):
+                nn.init.normal_(module.tokens, std=EMBEDDING_STD, generator=generator)
+            elif isinstance(module, ScalarEmbedding):
+                nn.init.normal_(module.expand.weight, std=EMBEDDING_STD, generator=generator)
+                nn.init.normal_(module.out.weight, std=EMBEDDING_STD, generator=generator)
+        nn.init.zeros_(self.latent_head.linear.weight)
 
     def forward(
         self,
@@ -121,17 +107,7 @@ class ELFNetwork(nn.Module):
     def hidden(
         self, prefix: Tensor, z: Tensor, self_cond: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
-        """As `forward`, with the prefix already computed.
-
-        Args:
-            prefix: (B, P, H) tokens of `self.prefix`, or (1, P, H) for all sequences.
-            z: (B, S, C), as in `forward`.
-            self_cond: (B, S, C) or None, as in `forward`.
-            attention_mask: (B, S) or None, as in `forward`.
-
-        Raises:
-            UserError: for sequences longer than `max_length`.
-        """
+        """As `forward`, from tokens of `self.prefix`: (B, P, H), or (1, P, H) for all sequences."""
         if z.shape[1] > self.max_length:
             raise UserError(
                 f"sequences have {z.shape[1]} positions, more than the network's max_length "
@@ -139,11 +115,10 @@ class ELFNetwork(nn.Module):
             )
         length = self.prefix.length
         h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
-        rotary = self.rotary[: h.shape[1]]
         mask = None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
-        return self.blocks(h, rotary, mask)[:, length:]  # type: ignore[no-any-return]
+        return self.blocks(h, self.rotary[: h.shape[1]], mask)[:, length:]  # type: ignore[no-any-return]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.

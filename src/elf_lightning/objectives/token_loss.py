@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elf_lightning.network import ELFNetwork, full_precision
-from elf_lightning.network.heads import CHUNK_LOGITS
+from elf_lightning.network.projections import CHUNK_LOGITS
 
 
 def token_cross_entropy(

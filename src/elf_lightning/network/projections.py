@@ -1,4 +1,4 @@
-"""The two output heads, for latents and for tokens. Both stay in float32."""
+"""From latents to hidden states, and from those to latents and tokens. All of it stays in float32."""
 
 from __future__ import annotations
 
@@ -6,10 +6,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elf_lightning.network.layers import RMSNorm, full_precision
+from elf_lightning.network.blocks import RMSNorm
+from elf_lightning.network.config import NetworkConfig
 
 CHUNK_LOGITS = 2**24
 """Logits that training and validation hold at a time, 64 MiB; at least those of one token."""
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A context on the device of `like` without autocast."""
+    # Autocast has no meta device, on which FLOPs are counted.
+    return torch.autocast("cpu" if like.is_meta else like.device.type, enabled=False)
+
+
+class LatentProjection(nn.Module):
+    """Latents to hidden states through a bottleneck, after merging in the self-conditioning input."""
+
+    def __init__(self, latent_size: int, config: NetworkConfig) -> None:
+        super().__init__()
+        self.merge_self_cond = nn.Linear(2 * latent_size, latent_size) if config.self_conditioning else None
+        self.down = nn.Linear(latent_size, config.bottleneck_size, bias=False)
+        self.up = nn.Linear(config.bottleneck_size, config.hidden_size)
+
+    def forward(self, z: Tensor, self_cond: Tensor | None) -> Tensor:
+        """Noised latents and, if given, an earlier estimate, (B, S, C) each -> (B, S, H) in float32."""
+        with full_precision(z):
+            x, down, bias = z.float(), self.down.weight, None
+            if self.merge_self_cond is not None and self_cond is not None:
+                x = torch.cat([x, self_cond.float()], dim=-1)
+                # Both layers are linear: their product, computed once per call, takes far fewer FLOPs.
+                down, bias = down @ self.merge_self_cond.weight, down @ self.merge_self_cond.bias
+            return self.up(F.linear(x, down, bias))  # type: ignore[no-any-return]
 
 
 class LatentHead(nn.Module):
@@ -47,5 +74,4 @@ class TokenHead(nn.Module):
     def most_likely(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, S, H) -> ids (B, S) of the largest logits, `CHUNK_LOGITS` of them at a time."""
         chunks = torch.split(hidden.flatten(0, 1), max(1, CHUNK_LOGITS // self.unembed.out_features))
-        ids = [self(chunk).argmax(-1) for chunk in chunks]
-        return torch.cat(ids).view(hidden.shape[:2])
+        return torch.cat([self(chunk).argmax(-1) for chunk in chunks]).view(hidden.shape[:2])

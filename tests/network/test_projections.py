@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from elf_lightning.network import heads
-from elf_lightning.network.heads import TokenHead
+from elf_lightning.network import projections
+from elf_lightning.network.projections import TokenHead
 
 VOCABULARY = 300
 
@@ -18,7 +18,7 @@ VOCABULARY = 300
 def test_the_most_likely_tokens_are_those_of_all_logits(
     positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads, "CHUNK_LOGITS", positions * VOCABULARY)
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", positions * VOCABULARY)
     head, hidden = TokenHead(32, 16, VOCABULARY), torch.randn(5, 12, 32)
     assert torch.equal(head.most_likely(hidden), head(hidden).argmax(-1))
 
@@ -26,7 +26,7 @@ def test_the_most_likely_tokens_are_those_of_all_logits(
 def test_memory_is_bounded_however_many_rows(
     monkeypatch: pytest.MonkeyPatch, largest_tensor: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(heads, "CHUNK_LOGITS", 40 * VOCABULARY)
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", 40 * VOCABULARY)
     head, hidden = TokenHead(32, 16, VOCABULARY), torch.randn(20, 12, 32)
     with largest_tensor() as largest:
         head.most_likely(hidden)
