@@ -26,7 +26,7 @@ from benchmarks.training import Training
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import StepKey
-from elf_lightning.optim.groups import split_parameters
+from elf_lightning.optim import split_parameters
 
 
 def peak_bytes(function: Function, device: torch.device) -> int:

@@ -13,7 +13,7 @@ from torch import distributed as dist
 from torch import nn
 
 from elf_lightning.optim import MuonWithNesterovAdam
-from elf_lightning.optim.sharing import owners
+from elf_lightning.optim.muon import owners
 
 STEPS = 3
 NUMBERS = [0, 1, 2, 3, 7]

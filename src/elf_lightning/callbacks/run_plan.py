@@ -20,8 +20,7 @@ from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import Objective
-from elf_lightning.optim import OptimizerSettings, Schedule, scaled_learning_rate
-from elf_lightning.optim.groups import split_parameters
+from elf_lightning.optim import OptimizerSettings, Schedule, scaled_learning_rate, split_parameters
 
 WIDTH = 70
 """Columns of a list, beside the names on a terminal of 80 columns."""

@@ -1,11 +1,11 @@
-from .groups import muon_parameter_groups as muon_parameter_groups
-from .groups import split_parameters as split_parameters
 from .muon import MuonWithNesterovAdam as MuonWithNesterovAdam
+from .muon import muon_parameter_groups as muon_parameter_groups
+from .muon import split_parameters as split_parameters
 from .newton_schulz import orthogonalize as orthogonalize
 from .schedule import Decay as Decay
+from .schedule import Schedule as Schedule
 from .schedule import learning_rate_factor as learning_rate_factor
 from .schedule import scaled_learning_rate as scaled_learning_rate
 from .settings import AdamWSettings as AdamWSettings
 from .settings import MuonSettings as MuonSettings
 from .settings import OptimizerSettings as OptimizerSettings
-from .settings import Schedule as Schedule

@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from itertools import compress
 from math import sqrt
 from typing import Any
 
 import torch
 from muon import SingleDeviceMuonWithAuxAdam
-from torch import Tensor
+from torch import Tensor, nn
+from torch import distributed as dist
 
 from elf_lightning.errors import UserError
-from elf_lightning.optim import sharing
 from elf_lightning.optim.newton_schulz import NEWTON_SCHULZ_DTYPES, flops, orthogonalize
 from elf_lightning.ranks import rank_and_world_size
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    """Matrices of one shape in one group, orthogonalised together."""
+def split_parameters(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The trainable parameters by name: the matrices (two axes), and all others.
 
-    group: dict[str, Any]
-    params: list[Tensor]
+    Biases and norm weights have one axis, learned tokens (1, n, H) have three.
 
-    @property
-    def step_size(self) -> float:
-        """The learning rate times `sqrt(max(1, fan_out/fan_in))`."""
-        rows, columns = self.params[0].shape
-        fan_out, fan_in = (columns, rows) if self.group["transposed"] else (rows, columns)
-        return float(self.group["lr"] * sqrt(max(1.0, fan_out / fan_in)))
+    Raises:
+        UserError: if there is nothing to train.
+    """
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise UserError("the network has no trainable parameter; unfreeze at least one")
+    matrices = {name: p for name, p in trainable.items() if p.ndim == 2}
+    return matrices, {name: p for name, p in trainable.items() if name not in matrices}
+
+
+def muon_parameter_groups(network: nn.Module, transposed: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Parameter groups for `MuonWithNesterovAdam`, without empty ones.
+
+    Args:
+        network: any module.
+        transposed: names of matrices stored (fan_in, fan_out). All others are (fan_out, fan_in), as in
+            `nn.Linear`.
+
+    Raises:
+        UserError: a name in `transposed` is not a trainable matrix of the network, or the network has nothing
+            to train.
+    """
+    matrices, others = split_parameters(network)
+    if unknown := sorted(set(transposed) - set(matrices)):
+        raise UserError(f"transposed={unknown}: not trainable matrices; choose from {sorted(matrices)}")
+    groups: list[dict[str, Any]] = []
+    for flipped in (False, True):
+        params = [p for name, p in matrices.items() if (name in transposed) == flipped]
+        groups.append({"params": params, "use_muon": True, "transposed": flipped})
+    groups.append({"params": list(others.values()), "use_muon": False})
+    return [group for group in groups if group["params"]]
+
+
+_Bucket = tuple[dict[str, Any], list[Tensor]]
+"""A group and its matrices of one shape, which are orthogonalised together."""
 
 
 class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  # the package has no types
@@ -66,11 +93,8 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         if newton_schulz_dtype not in NEWTON_SCHULZ_DTYPES.values():
             choices = ", ".join(NEWTON_SCHULZ_DTYPES)
             raise UserError(f"newton_schulz_dtype={newton_schulz_dtype}: choose one of {choices}")
-        groups = [{"lr": lr, **group} for group in param_groups]
-        for group in groups:
-            if not group["use_muon"]:
-                group.setdefault("betas", (0.9, 0.999))
-                group.setdefault("eps", 1e-8)
+        adam = {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8}
+        groups = [({"lr": lr} if group["use_muon"] else adam) | group for group in param_groups]
         # The parent refuses unknown keys, so this one is added afterwards.
         transposed = [group.pop("transposed", False) for group in groups]
         super().__init__(groups)
@@ -107,39 +131,44 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         for group in self.param_groups:
             group["step"] += 1
             if group["use_muon"]:
-                buckets += _same_shapes(group)
+                shapes: dict[Any, list[Tensor]] = defaultdict(list)
+                for p in group["params"]:
+                    shapes[p.shape, p.device, p.dtype].append(p)
+                buckets += [(group, params) for params in shapes.values()]
             elif group["params"]:
                 self._step_adam(group)
         self._step_muon(buckets)
         return loss
 
     def _step_muon(self, buckets: list[_Bucket]) -> None:
-        matrices = [p for bucket in buckets for p in bucket.params]
+        matrices = [p for _, params in buckets for p in params]
         rank, world_size = rank_and_world_size() if self.sharded else (0, 1)
-        owners = sharing.owners([flops(*p.shape) for p in matrices], world_size)
-        owner = dict(zip(matrices, owners, strict=True))
-        own = {p for p in matrices if owner[p] == rank}
-        computed: Iterable[Tensor] = (self._directions(bucket, own) for bucket in buckets)
-        if self.sharded:
+        owner = dict(zip(matrices, owners([flops(*p.shape) for p in matrices], world_size), strict=True))
+        computed: Iterable[Tensor] = (
+            self._directions(group, params, [owner[p] == rank for p in params]) for group, params in buckets
+        )
+        if world_size > 1:
             computed = list(computed)  # every process finishes its own work before it waits for the others
-        for bucket, directions in zip(buckets, computed, strict=True):
-            if self.sharded:
-                directions = sharing.gather(directions, [owner[p] for p in bucket.params])
-            _decay(bucket.group, bucket.params)
-            torch._foreach_add_(bucket.params, list(directions.unbind()), alpha=-bucket.step_size)
+        for (group, params), directions in zip(buckets, computed, strict=True):
+            if world_size > 1:
+                directions = _gather(directions, [owner[p] for p in params], rank)
+            rows, columns = params[0].shape
+            fan_out, fan_in = (columns, rows) if group["transposed"] else (rows, columns)
+            step_size = group["lr"] * sqrt(max(1.0, fan_out / fan_in))
+            _decay(group, params)
+            torch._foreach_add_(params, list(directions.unbind()), alpha=-step_size)
 
-    def _directions(self, bucket: _Bucket, own: set[Tensor]) -> Tensor:
-        """Orthogonalised updates of the bucket's matrices in `own`, (their number, rows, columns)."""
-        beta, step = bucket.group["momentum"], bucket.group["step"]
-        momenta = [self._state(p, "momentum_buffer") for p in bucket.params]
-        grads = _gradients(bucket.params)
+    def _directions(self, group: dict[str, Any], params: list[Tensor], own: list[bool]) -> Tensor:
+        """Orthogonalised updates of this process's `own` matrices, (their number, rows, columns)."""
+        beta, step = group["momentum"], group["step"]
+        momenta = [self._state(p, "momentum_buffer") for p in params]
+        grads = _gradients(params)
         torch._foreach_lerp_(momenta, grads, 1 - beta)
-        places = [place for place, p in enumerate(bucket.params) if p in own]
-        if not places:
+        if not any(own):
             return grads[0].new_empty(0, *grads[0].shape, dtype=self.newton_schulz_dtype)
-        updates = torch.stack([momenta[i] for i in places]).mul_(beta / (1 - beta ** (step + 1)))
-        chosen = [grads[i] for i in places]
-        torch._foreach_add_(list(updates.unbind()), chosen, alpha=(1 - beta) / (1 - beta**step))
+        updates = torch.stack(list(compress(momenta, own))).mul_(beta / (1 - beta ** (step + 1)))
+        own_grads = list(compress(grads, own))
+        torch._foreach_add_(list(updates.unbind()), own_grads, alpha=(1 - beta) / (1 - beta**step))
         return orthogonalize(updates, self.newton_schulz_dtype)
 
     def _step_adam(self, group: dict[str, Any]) -> None:
@@ -165,13 +194,6 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         return self.state[p][name]  # type: ignore[no-any-return]
 
 
-def _same_shapes(group: dict[str, Any]) -> Iterator[_Bucket]:
-    shapes: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
-    for p in group["params"]:
-        shapes[tuple(p.shape), p.device, p.dtype].append(p)
-    return (_Bucket(group, params) for params in shapes.values())
-
-
 def _gradients(params: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
 
@@ -179,3 +201,32 @@ def _gradients(params: list[Tensor]) -> list[Tensor]:
 def _decay(group: dict[str, Any], params: list[Tensor]) -> None:
     if group["weight_decay"]:
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+
+
+def owners(costs: list[int], processes: int) -> list[int]:
+    """The process assigned to each cost: the largest first, each to the least loaded process so far.
+
+    A pure function of its arguments, so that all processes agree without communication.
+    """
+    loads, result = [0] * processes, [0] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        result[index] = loads.index(min(loads))
+        loads[result[index]] += costs[index]
+    return result
+
+
+def _gather(own: Tensor, owners: list[int], rank: int) -> Tensor:
+    """All matrices, (len(owners), rows, columns), from each process's `own` (n, rows, columns).
+
+    One asynchronous broadcast per matrix: an all-gather in which processes may have different numbers of
+    matrices, or none.
+    """
+    everything = own.new_empty(len(owners), *own.shape[1:])
+    slots = everything.unbind()
+    if len(own):
+        torch._foreach_copy_([slots[i] for i, owner in enumerate(owners) if owner == rank], own.unbind())
+    sent = [dist.broadcast(slot, owner, async_op=True) for slot, owner in zip(slots, owners, strict=True)]
+    for work in sent:
+        assert work is not None
+        work.wait()
+    return everything

@@ -1,21 +1,18 @@
-"""Settings of optimizer and schedule, as given in YAML or a notebook, checked on creation."""
+"""Settings of the optimizer, as given in YAML or a notebook, checked on creation."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import inf, isfinite
-from typing import ClassVar, Literal
+from math import inf
+from typing import Any, ClassVar, Literal
 
-import torch
 from torch import nn
+from torch.optim import AdamW, Optimizer
 
 from elf_lightning.errors import UserError
-from elf_lightning.optim.groups import muon_parameter_groups, split_parameters
-from elf_lightning.optim.muon import MuonWithNesterovAdam
+from elf_lightning.optim.muon import MuonWithNesterovAdam, muon_parameter_groups, split_parameters
 from elf_lightning.optim.newton_schulz import NEWTON_SCHULZ_DTYPES
-from elf_lightning.optim.resume import ResumedLR, keep_settings
-from elf_lightning.optim.schedule import DECAYS, Decay, learning_rate_factor
 
 
 class OptimizerSettings(ABC):
@@ -30,7 +27,7 @@ class OptimizerSettings(ABC):
     matrix_averages: ClassVar[int] = 2
 
     @abstractmethod
-    def build(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    def build(self, network: nn.Module, learning_rate: float) -> Optimizer:
         """The optimizer of all trainable parameters of `network`.
 
         Args:
@@ -67,7 +64,9 @@ class MuonSettings(OptimizerSettings):
     sharded: bool = False
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check(self)
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum={self.momentum}: give a number in [0, 1)")
         if self.newton_schulz_dtype not in NEWTON_SCHULZ_DTYPES:
             choices = ", ".join(NEWTON_SCHULZ_DTYPES)
             raise UserError(f"newton_schulz_dtype={self.newton_schulz_dtype!r}: choose one of {choices}")
@@ -84,7 +83,7 @@ class MuonSettings(OptimizerSettings):
         optimizer = MuonWithNesterovAdam(
             groups, learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded
         )
-        optimizer.register_load_state_dict_pre_hook(keep_settings)
+        optimizer.register_load_state_dict_pre_hook(_keep_settings)
         return optimizer
 
 
@@ -105,88 +104,39 @@ class AdamWSettings(OptimizerSettings):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check(self)
 
-    def build(self, network: nn.Module, learning_rate: float) -> torch.optim.AdamW:
+    def build(self, network: nn.Module, learning_rate: float) -> AdamW:
         """See `OptimizerSettings.build`."""
         matrices, others = split_parameters(network)
         groups = [
             {"params": list(matrices.values()), "weight_decay": self.weight_decay},
             {"params": list(others.values()), "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, foreach=True)
-        optimizer.register_load_state_dict_pre_hook(keep_settings)
+        optimizer = AdamW(groups, lr=learning_rate, betas=self.betas, eps=self.eps, foreach=True)
+        optimizer.register_load_state_dict_pre_hook(_keep_settings)
         return optimizer
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up from 0, then a constant learning rate or a cosine decay to 0.
-
-    Args:
-        warmup_steps: optimizer steps of warm-up.
-        warmup_epochs: the same in epochs, instead; 0.5 in the paper. Without either there is no warm-up.
-        decay: after the warm-up, `constant` or `cosine`.
-    """
-
-    warmup_steps: int = 0
-    warmup_epochs: float = 0.0
-    decay: Decay = "constant"
-
-    def __post_init__(self) -> None:
-        if self.warmup_steps < 0:
-            raise UserError(f"warmup_steps={self.warmup_steps}: give 0 (no warm-up) or more")
-        if not (isfinite(self.warmup_epochs) and self.warmup_epochs >= 0):
-            raise UserError(f"warmup_epochs={self.warmup_epochs}: give 0 (no warm-up) or more")
-        if self.warmup_steps and self.warmup_epochs:
-            raise UserError(
-                f"warmup_steps={self.warmup_steps}, warmup_epochs={self.warmup_epochs}: give one, not both"
-            )
-        if self.decay not in DECAYS:
-            raise UserError(f"decay={self.decay!r}: choose one of {', '.join(DECAYS)}")
-
-    def resolve_warmup(self, steps_per_epoch: int, total_steps: float) -> int:
-        """The warm-up in optimizer steps, rounded down.
-
-        Raises:
-            UserError: it is longer than the run of `total_steps`, or a cosine is asked for without a number
-                of steps.
-        """
-        if self.decay == "cosine" and total_steps == inf:
-            raise UserError(
-                "decay='cosine': needs the length of the run; set trainer.max_epochs or trainer.max_steps"
-            )
-        warmup = self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
-        if warmup > total_steps:
-            given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
-            raise UserError(
-                f"{given}: a warm-up of {warmup} steps is longer than the run of {total_steps} steps; "
-                "shorten it or train longer"
-            )
-        return warmup
-
-    def build(self, optimizer: torch.optim.Optimizer, total_steps: float, steps_per_epoch: int) -> ResumedLR:
-        """The scheduler, to be stepped after every optimizer step.
-
-        Args:
-            optimizer: its groups' learning rates are the peak rates.
-            total_steps: optimizer steps of the whole run; `inf` if only time ends it.
-            steps_per_epoch: optimizer steps per epoch.
-
-        Raises:
-            UserError: as `resolve_warmup`.
-        """
-        warmup = self.resolve_warmup(steps_per_epoch, total_steps)
-        return ResumedLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))
-
-
-def _check_numbers(settings: OptimizerSettings) -> None:
-    for name, value in vars(settings).items():
-        if name in ("base_learning_rate", "eps") and not (isfinite(value) and value > 0):
+def _check(settings: MuonSettings | AdamWSettings) -> None:
+    for name in ("base_learning_rate", "eps"):
+        if not 0 < (value := getattr(settings, name)) < inf:
             raise UserError(f"{name}={value}: give a positive number")
-        if name == "weight_decay" and not (isfinite(value) and value >= 0):
-            raise UserError(f"{name}={value}: give 0 (none) or more")
-        if name in ("momentum", "betas"):
-            for fraction in value if name == "betas" else [value]:
-                if not 0 <= fraction < 1:
-                    raise UserError(f"{name}={fraction}: give a number in [0, 1)")
+    if not 0 <= settings.weight_decay < inf:
+        raise UserError(f"weight_decay={settings.weight_decay}: give 0 (none) or more")
+    for beta in settings.betas:
+        if not 0 <= beta < 1:
+            raise UserError(f"betas={beta}: give a number in [0, 1)")
+
+
+def _keep_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """On resuming, parameter groups take their step count from the checkpoint, but not their settings.
+
+    A different number of groups is left for the optimizer to refuse.
+    """
+    saved, own = state_dict["param_groups"], optimizer.param_groups
+    if len(saved) != len(own):
+        return state_dict
+    settings = [{key: group[key] for key in group if key not in ("params", "step")} for group in own]
+    groups = [old | new for old, new in zip(saved, settings, strict=True)]
+    return state_dict | {"param_groups": groups}
