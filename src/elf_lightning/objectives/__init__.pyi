@@ -1,5 +1,5 @@
+from .base import Draws as Draws
+from .base import Losses as Losses
 from .base import Objective as Objective
-from .draws import Draws as Draws
-from .draws import StepKey as StepKey
+from .base import StepKey as StepKey
 from .flow_matching import ELFObjective as ELFObjective
-from .losses import Losses as Losses

@@ -13,9 +13,7 @@ from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
 from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, expand_like
 from elf_lightning.network import ELFNetwork
-from elf_lightning.objectives.base import Objective
-from elf_lightning.objectives.draws import Draws, StepKey
-from elf_lightning.objectives.losses import Losses
+from elf_lightning.objectives.base import Draws, Losses, Objective, StepKey
 from elf_lightning.objectives.token_loss import token_cross_entropy
 
 Mixing = Literal["rows", "steps", "devices"]
@@ -37,6 +35,9 @@ class ELFObjective(Objective):
         mixing: "rows" splits every micro-batch between the two modes; "steps" gives a whole micro-batch to
             one of them, the same on every rank; "devices" draws that mode on each rank, as the official JAX
             code does.
+
+    Raises:
+        UserError: for a probability outside [0, 1], a negative scale or an unknown mixing.
     """
 
     path: RectifiedPath = RectifiedPath()
@@ -49,21 +50,13 @@ class ELFObjective(Objective):
     mixing: Mixing = "rows"
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings.
-
-        Raises:
-            UserError: for a probability outside [0, 1], a negative scale or an unknown mixing.
-        """
         for name in ("decode_probability", "self_cond_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"objective.{name} is {getattr(self, name)}; it must be in [0, 1]")
-        if self.decode_noise_scale < 0:
-            raise UserError(
-                f"objective.decode_noise_scale is {self.decode_noise_scale}; it must not be negative"
-            )
-        if self.mixing not in get_args(Mixing):
-            choices = ", ".join(get_args(Mixing))
-            raise UserError(f"objective.mixing is {self.mixing!r}; choose one of {choices}")
+        if (scale := self.decode_noise_scale) < 0:
+            raise UserError(f"objective.decode_noise_scale is {scale}; it must not be negative")
+        if self.mixing not in (choices := get_args(Mixing)):
+            raise UserError(f"objective.mixing is {self.mixing!r}; choose one of {', '.join(choices)}")
 
     def draw(self, shape: torch.Size | tuple[int, int, int], key: StepKey, device: torch.device) -> Draws:
         """See `Objective.draw`."""
@@ -100,43 +93,44 @@ class ELFObjective(Objective):
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
         """See `Objective.__call__`."""
-        keep = ~(batch.condition_mask & batch.label_drop[:, None])[..., None]
-        x = batch.latents * keep
         condition = batch.condition_mask[..., None]
-        clean = x * condition
-        first = draws.num_decode
+        x = batch.latents * ~(condition & batch.label_drop[:, None, None])
+        t, first = draws.t, draws.num_decode
 
-        z_decode = self._decode_input(x[:first], draws, first)
-        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, draws.t))[first:]
-        target = self.path.velocity(x[first:], z, draws.t[first:])
-        self_cond, target = self._self_condition(network, z, target, clean, condition, draws)
+        mix = draws.decode_mix[:first, :, None]
+        z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
+        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, t))[first:]
+        target = self.path.velocity(x[first:], z, t[first:])
+        self_cond, target = self._self_condition(network, z, target, x * condition, condition, draws)
 
-        t = torch.cat([torch.ones_like(draws.t[:first]), draws.t[first:]])
-        gate = torch.zeros_like(draws.t)
-        gate[:first] = 1
+        decodes = torch.arange(len(t), device=t.device) < first
         hidden = network(
             torch.cat([z_decode, z]),
-            t,
+            t.masked_fill(decodes, 1),
             draws.guidance,
-            gate,
+            decodes.float(),
             torch.cat([torch.zeros_like(z_decode), self_cond]),
         )
-        return self._reduce(network, hidden, z, target, batch, draws, unknown_id)
 
-    def _decode_input(self, x: Tensor, draws: Draws, rows: int) -> Tensor:
-        """Inputs of the decode sequences, the first `rows`, (rows, S, C)."""
-        mix = draws.decode_mix[:rows, :, None]
-        return mix * x + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:rows]
+        # Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs.
+        mask = (batch.loss_mask & ~batch.condition_mask).float()
+        velocity = self.path.velocity(network.latent_head(hidden[first:]), z, t[first:])
+        denoise_sum = ((velocity - target).square().mean(-1) * mask[first:]).sum()
+        decode_sum, decode_correct = token_cross_entropy(
+            network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
+        )
+        return Losses(
+            total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),
+            denoise_sum=denoise_sum,
+            denoise_count=mask[first:].sum(),
+            decode_sum=decode_sum,
+            decode_count=mask[:first].sum(),
+            decode_correct=decode_correct,
+        )
 
     @torch.no_grad()
     def _self_condition(
-        self,
-        network: ELFNetwork,
-        z: Tensor,
-        target: Tensor,
-        clean: Tensor,
-        condition: Tensor,
-        draws: Draws,
+        self, network: ELFNetwork, z: Tensor, target: Tensor, clean: Tensor, condition: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Self-conditioning inputs and guided velocity targets of the denoise sequences, (rows, S, C) each.
 
@@ -156,34 +150,6 @@ class ELFObjective(Objective):
         shift = self.path.velocity(x_c, z_own, t) - self.path.velocity(x_u, z_own, t)
         guided = target[:count] + expand_like(1 - 1 / w, shift) * shift
         return torch.cat([own, clean[count:]]), torch.cat([guided, target[count:]])
-
-    def _reduce(
-        self,
-        network: ELFNetwork,
-        hidden: Tensor,
-        z: Tensor,
-        target: Tensor,
-        batch: LatentBatch,
-        draws: Draws,
-        unknown_id: int | None,
-    ) -> Losses:
-        """Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs."""
-        first = draws.num_decode
-        mask = (batch.loss_mask & ~batch.condition_mask).float()
-        x_hat = network.latent_head(hidden[first:])
-        velocity = self.path.velocity(x_hat, z, draws.t[first:])
-        denoise_sum = ((velocity - target).square().mean(-1) * mask[first:]).sum()
-        decode_sum, decode_correct = token_cross_entropy(
-            network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
-        )
-        return Losses(
-            total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),
-            denoise_sum=denoise_sum,
-            denoise_count=mask[first:].sum(),
-            decode_sum=decode_sum,
-            decode_count=mask[:first].sum(),
-            decode_correct=decode_correct,
-        )
 
     @torch.no_grad()
     def evaluate(

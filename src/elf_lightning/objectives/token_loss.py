@@ -67,8 +67,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             gap = best - logits.gather(1, target)
             losses[chunk] = (gap - probabilities.gather(1, prediction).log()).squeeze(1)
             if train:
-                of_logits = probabilities.scatter_add_(1, target, torch.full_like(best, -1))
-                _accumulate(gradients, chunk, of_logits, x, weight, mask[chunk])
+                of_features, of_weight, of_bias = gradients
+                # From here on the gradient of the logits; the mask is applied to tensors smaller than (N, V).
+                probabilities.scatter_add_(1, target, torch.full_like(best, -1))
+                counts = mask[chunk, None]
+                of_features[chunk] = (probabilities @ weight) * counts
+                torch.addmm(of_weight, probabilities.T, x * counts, out=of_weight)
+                of_bias.addmv_(probabilities.T, mask[chunk])
             del logits, probabilities  # before the next chunk's are computed
         ctx.gradients = gradients
         ctx.mark_non_differentiable(correct)
@@ -81,13 +86,3 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, weight, bias = (stored.mul_(gradient) for stored in ctx.gradients)
         del ctx.gradients
         return features, weight, bias, None, None, None
-
-
-def _accumulate(
-    gradients: list[Tensor], chunk: slice, of_logits: Tensor, x: Tensor, weight: Tensor, mask: Tensor
-) -> None:
-    """Adds a chunk's gradients; the mask is applied to the small tensors rather than to (N, V)."""
-    features, unembed, bias = gradients
-    features[chunk] = (of_logits @ weight) * mask[:, None]
-    torch.addmm(unembed, of_logits.T, x * mask[:, None], out=unembed)
-    bias.addmv_(of_logits.T, mask)
