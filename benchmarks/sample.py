@@ -29,7 +29,7 @@ from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import sampling_flops
 from elf_lightning.sampling import Sampler, SamplingSettings, time_grid
-from elf_lightning.sampling.noise import sequence_noise
+from elf_lightning.sampling.sampler import sequence_noise
 
 BASELINE, ONE_HEAD, OURS = "baseline", "baseline, one head", "ours"
 COMPILED, GRAPHS = "ours, compiled", "ours, compiled, CUDA graphs"

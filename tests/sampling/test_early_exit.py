@@ -11,8 +11,7 @@ from torch import Tensor
 
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import SamplingSettings, Step
-from elf_lightning.sampling.decode import most_likely
-from elf_lightning.sampling.early_exit import EarlyExit
+from elf_lightning.sampling.decode import EarlyExit, most_likely
 
 NETWORK_CONFIGURATIONS: list[dict[str, Any]] = [
     {"solver": "sde"},

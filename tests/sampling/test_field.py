@@ -12,8 +12,7 @@ from torch import Tensor
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Euler, Sde, integrate
-from elf_lightning.sampling.field import KnownLatents, LatentField
-from elf_lightning.sampling.guidance import ClassifierFreeGuidance, TwoPassGuidance
+from elf_lightning.sampling.field import ClassifierFreeGuidance, KnownLatents, LatentField, TwoPassGuidance
 
 SHAPE = (3, 5, 4)
 

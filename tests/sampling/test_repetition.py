@@ -13,7 +13,7 @@ from torch import Tensor
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Sampler
-from elf_lightning.sampling.guidance import RepetitionSteering
+from elf_lightning.sampling.field import RepetitionSteering
 from elf_lightning.sampling.repetition import direction_between, repeated_fraction, trajectory_means
 
 

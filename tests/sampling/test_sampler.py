@@ -11,7 +11,7 @@ import torch
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Infill
-from elf_lightning.sampling.noise import sequence_noise
+from elf_lightning.sampling.sampler import sequence_noise
 
 SOLVERS = ("ode", "sde", "heun", "multistep")
 

@@ -1,8 +1,7 @@
+from .field import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .field import KnownLatents as KnownLatents
 from .field import LatentField as LatentField
-from .grid import time_grid as time_grid
-from .guidance import ClassifierFreeGuidance as ClassifierFreeGuidance
-from .guidance import TwoPassGuidance as TwoPassGuidance
+from .field import TwoPassGuidance as TwoPassGuidance
 from .results import Infill as Infill
 from .results import SampleResult as SampleResult
 from .results import Step as Step
@@ -16,3 +15,4 @@ from .solvers import Sde as Sde
 from .solvers import Solver as Solver
 from .solvers import integrate as integrate
 from .solvers import known_solver as known_solver
+from .solvers import time_grid as time_grid

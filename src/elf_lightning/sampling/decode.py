@@ -1,4 +1,4 @@
-"""Clean latents to tokens."""
+"""Clean latents to tokens, and the early exit of sequences whose tokens are final."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ def choose_tokens(logits: Tensor, settings: SamplingSettings, generator: torch.G
     """Token ids (N,) for logits (N, V): the most likely ones, or draws at a temperature."""
     if settings.temperature == 0:
         return logits.argmax(dim=-1)
-    if not settings.top_k:
-        probabilities = torch.softmax(logits / settings.temperature, dim=-1)
-        return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
-    best, ids = logits.topk(min(settings.top_k, logits.shape[-1]))
-    probabilities = torch.softmax(best / settings.temperature, dim=-1)
-    return ids.gather(-1, torch.multinomial(probabilities, 1, generator=generator)).squeeze(-1)
+    ids = None
+    if settings.top_k:
+        logits, ids = logits.topk(min(settings.top_k, logits.shape[-1]))
+    drawn = torch.multinomial(torch.softmax(logits / settings.temperature, dim=-1), 1, generator=generator)
+    return (drawn if ids is None else ids.gather(-1, drawn)).squeeze(-1)
 
 
 def _logits(network: ELFNetwork, latents: Tensor, guidance: float) -> Iterator[tuple[int, slice, Tensor]]:
@@ -72,13 +71,59 @@ def most_likely(network: ELFNetwork, latents: Tensor, guidance: float) -> tuple[
 
 def shift_left(tokens: Tensor, lengths: Tensor, pad_id: int) -> Tensor:
     """`tokens` (B, S) without the first `lengths` (B,) tokens of each sequence; padding follows."""
-    places = torch.arange(tokens.shape[1], device=tokens.device) + lengths[:, None]
-    inside = places < tokens.shape[1]
-    shifted = tokens.gather(1, places.clamp(max=tokens.shape[1] - 1))
-    return shifted.masked_fill(~inside, pad_id)
+    size = tokens.shape[1]
+    places = torch.arange(size, device=tokens.device) + lengths[:, None]
+    return tokens.gather(1, places.clamp(max=size - 1)).masked_fill(places >= size, pad_id)
 
 
 def end_at_eos(tokens: Tensor, eos_id: int, pad_id: int) -> Tensor:
     """`tokens` (B, S) with padding from the first EOS of each sequence on."""
-    ended = (tokens == eos_id).cumsum(dim=1) > 0
-    return tokens.masked_fill(ended, pad_id)
+    return tokens.masked_fill((tokens == eos_id).cumsum(dim=1) > 0, pad_id)
+
+
+class EarlyExit:
+    """Ends each sequence on its own, at its estimate `x_hat`, as an Euler step to t=1 would.
+
+    A check decodes `x_hat` at t=1. A token is final if it is that of the check before and its
+    logit exceeds the second largest by more than `early_exit_margin`. A sequence ends once at least
+    `early_exit_fraction` of its generated positions, up to its first EOS, are final. Checks follow every
+    eighth of the steps in their second half. Each is a network call for the sequences that still run; those
+    that have ended cost nothing more. The host waits for the device at each call.
+
+    Args:
+        network: decodes.
+        settings: margin, fraction, steps and guidance scale.
+        generated: (B, S) boolean, False at condition and infilled positions.
+        eos_id: the token that ends a text.
+
+    Attributes:
+        running: (B,) boolean, False for sequences that have ended; changed in place.
+    """
+
+    def __init__(
+        self, network: ELFNetwork, settings: SamplingSettings, generated: Tensor, eos_id: int
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self.generated = generated
+        self.eos_id = eos_id
+        self.running = torch.ones_like(generated[:, 0])
+        self._tokens = torch.full(generated.shape, -1, device=generated.device)
+
+    def due(self, number: int) -> bool:
+        """Whether to check after step `number`."""
+        done, steps = number + 1, self.settings.num_steps
+        return steps <= 2 * done < 2 * steps and done % max(1, steps // 8) == 0
+
+    def check(self, x_hat: Tensor) -> bool:
+        """End sequences whose tokens are final by the last estimate (B, S, C); True once all have ended."""
+        running = self.running.nonzero().squeeze(1)
+        tokens, margins = most_likely(self.network, x_hat[running], self.settings.guidance)
+        generated = self.generated[running]
+        is_eos = (tokens == self.eos_id) & generated
+        counted = generated & (is_eos.cumsum(dim=1) - is_eos.long() == 0)
+        final = (tokens == self._tokens[running]) & (margins > self.settings.early_exit_margin) & counted
+        ended = final.sum(dim=1) >= self.settings.early_exit_fraction * counted.sum(dim=1)
+        self._tokens[running] = tokens
+        self.running[running] = ~ended
+        return bool(ended.all())

@@ -1,4 +1,4 @@
-"""The velocity field of a network that estimates clean latents."""
+"""The velocity field of a network that estimates clean latents, and its guidance."""
 
 from __future__ import annotations
 
@@ -65,6 +65,79 @@ def _estimate(network: ELFNetwork, prefix: Tensor, z: Tensor, self_cond: Tensor)
     return network.latent_head(network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
 
 
+def _both_passes(denoiser: Denoiser, z: list[Tensor], t: float, self_cond: list[Tensor]) -> list[Tensor]:
+    """`x_hat` (B, S, C) with and without what guides, as one batch."""
+    return list(denoiser(torch.cat(z), t, torch.cat(self_cond)).chunk(2))
+
+
+@dataclass(frozen=True)
+class ClassifierFreeGuidance:
+    """Away from the estimate without the condition: `x_u + cfg_scale * (x_c - x_u)`.
+
+    On a straight path the velocity is linear in `x_hat`, so that mixing estimates is mixing velocities.
+
+    Attributes:
+        denoiser: what to guide.
+        condition_mask: (B, S), True at the positions that the unconditional pass sees as zeros.
+        cfg_scale: 1 is no guidance.
+    """
+
+    denoiser: Denoiser
+    condition_mask: Tensor
+    cfg_scale: float
+
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C)."""
+        hidden = self.condition_mask[..., None]
+        unguided = self_cond.masked_fill(hidden, 0)
+        x_c, x_u = _both_passes(self.denoiser, [z, z.masked_fill(hidden, 0)], t, [self_cond, unguided])
+        return x_u + self.cfg_scale * (x_c - x_u)
+
+
+@dataclass(frozen=True)
+class TwoPassGuidance:
+    """Self-conditioning guidance for a network without guidance tokens: `x_u + guidance * (x_c - x_u)`.
+
+    Attributes:
+        denoiser: what to guide.
+        condition_mask: (B, S), True at the positions that the unguided pass still sees in `self_cond`.
+        guidance: scale `w`; 1 is no guidance.
+    """
+
+    denoiser: Denoiser
+    condition_mask: Tensor
+    guidance: float
+
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C)."""
+        copies = len(z) // len(self.condition_mask)
+        unguided = self_cond.masked_fill(~self.condition_mask.repeat(copies, 1)[..., None], 0)
+        x_c, x_u = _both_passes(self.denoiser, [z, z], t, [self_cond, unguided])
+        return x_u + self.guidance * (x_c - x_u)
+
+
+@dataclass(frozen=True)
+class RepetitionSteering:
+    """Away from repetition: `self_cond - strength * direction`, except at the condition (arXiv 2607.00588).
+
+    Attributes:
+        denoiser: what to steer.
+        direction: (C,) unit vector towards repetition.
+        strength: `lambda`.
+        condition_mask: (B, S), True at condition positions.
+    """
+
+    denoiser: Denoiser
+    direction: Tensor
+    strength: float
+    condition_mask: Tensor
+
+    def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        """`x_hat` (B, S, C)."""
+        push = (~self.condition_mask)[..., None] * (self.strength * self.direction)
+        return self.denoiser(z, t, self_cond - push)
+
+
 @dataclass(frozen=True)
 class KnownLatents:
     """Positions whose clean latents are known.
@@ -110,17 +183,19 @@ class LatentField:
     ) -> None:
         self.denoiser = denoiser
         self.path = path
+        self.known = [condition] if infill is None else [condition, infill]
         self.condition = condition
-        self.infill = infill
         self.running = running
         self.x_hat = condition.restore(torch.zeros_like(condition.latents))
         self.network_calls = torch.zeros_like(condition.mask[:, 0], dtype=torch.int64)
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """Velocity (B, S, C) at `z` (B, S, C); 0 at condition positions if `z` is clamped."""
-        x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
+        x_hat = self.denoiser(z, t, self.x_hat)
+        for known in self.known:
+            x_hat = known.restore(x_hat)
+        self.x_hat = self.ended_at(self.x_hat, x_hat)
         self.count_call()
-        self.x_hat = self.ended_at(self.x_hat, x_hat if self.infill is None else self.infill.restore(x_hat))
         return self.path.velocity(self.x_hat, z, z.new_full(z.shape[:1], t))
 
     def clamp(self, z: Tensor) -> Tensor:

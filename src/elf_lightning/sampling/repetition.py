@@ -23,13 +23,7 @@ MIN_TRAJECTORIES = 6
 
 
 def repeated_fraction(tokens: Tensor, pad_id: int, n: int = 4) -> Tensor:
-    """Fraction of each sequence's n-grams that occurred in it before, (B,) float32; 0 if shorter than n.
-
-    Args:
-        tokens: (B, S) int64; n-grams that touch padding do not count.
-        pad_id: the token that fills sequences.
-        n: length of the n-grams.
-    """
+    """Fraction of each sequence's n-grams that occurred in it before, (B,), for `tokens` (B, S)."""
     fractions = []
     for sequence in tokens.cpu():
         real = sequence[sequence != pad_id]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
-import torch
 from torch import Tensor
 
 
@@ -56,15 +54,6 @@ class Trajectory:
     latents: Tensor
     estimates: Tensor
     tokens: Tensor
-
-    @classmethod
-    def of(cls, steps: list[Step], tokens: list[Tensor]) -> Self | None:
-        """The trajectory through these steps and their tokens (B, S); None if there are no steps."""
-        if not steps:
-            return None
-        latents, estimates = zip(*((step.latents, step.estimate) for step in steps), strict=True)
-        times = tuple(step.time for step in steps)
-        return cls(times, torch.stack(latents), torch.stack(estimates), torch.stack(tokens))
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.compiling import require_compiler
-from elf_lightning.sampling.decode import decode_tokens, end_at_eos, shift_left
-from elf_lightning.sampling.early_exit import EarlyExit
-from elf_lightning.sampling.field import Denoiser, KnownLatents, LatentField, NetworkDenoiser
-from elf_lightning.sampling.grid import time_grid
-from elf_lightning.sampling.guidance import ClassifierFreeGuidance, RepetitionSteering, TwoPassGuidance
-from elf_lightning.sampling.noise import sequence_noise
+from elf_lightning.sampling.decode import EarlyExit, decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.field import (
+    ClassifierFreeGuidance,
+    Denoiser,
+    KnownLatents,
+    LatentField,
+    NetworkDenoiser,
+    RepetitionSteering,
+    TwoPassGuidance,
+)
 from elf_lightning.sampling.results import Infill, SampleResult, Step, Trajectory
 from elf_lightning.sampling.settings import SamplingSettings
-from elf_lightning.sampling.solvers import integrate
+from elf_lightning.sampling.solvers import integrate, time_grid
 
 
 @dataclass(frozen=True)
@@ -90,23 +94,34 @@ class Sampler:
         Raises:
             UserError: if a condition fills its whole sequence.
         """
-        _check_room(prompt)
-        steps: list[Step] = []
-        tokens_at: list[Tensor] = []
+        if full := prompt.index[prompt.condition_mask.all(dim=1)].tolist():
+            raise UserError(
+                f"prompt {full[0]} fills its sequence of {prompt.condition_mask.shape[1]} tokens and leaves "
+                "none to generate; shorten it"
+            )
+        kept: list[tuple[Any, ...]] = []
 
         def observe(step: Step) -> None:
             if step.number in trajectory_steps:
-                steps.append(step)
-                clean = step.latents if step.time == 1 else step.estimate
-                tokens_at.append(self._tokens(clean, prompt, seed, infill))
+                tokens = self._tokens(step.latents if step.time == 1 else step.estimate, prompt, seed, infill)
+                kept.append((step.time, step.latents, step.estimate, tokens))
             if on_step is not None:
                 on_step(step)
 
-        with torch.inference_mode(), _evaluating(self.network):
-            z, calls = self._integrate(prompt, seed, infill, observe)
-            tokens = self._tokens(z, prompt, seed, infill)
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.inference_mode():
+                z, calls = self._integrate(prompt, seed, infill, observe)
+                tokens = self._tokens(z, prompt, seed, infill)
+        finally:
+            self.network.train(training)
+        trajectory = None
+        if kept:
+            times, *tensors = zip(*kept, strict=True)
+            trajectory = Trajectory(times, *map(torch.stack, tensors))
         # Clones made outside are ordinary tensors, which may be changed and differentiated through.
-        return SampleResult(tokens.clone(), z.clone(), calls.clone(), Trajectory.of(steps, tokens_at))
+        return SampleResult(tokens.clone(), z.clone(), calls.clone(), trajectory)
 
     def _integrate(
         self, prompt: LatentPromptBatch, seed: int, infill: Infill | None, observe: Callable[[Step], None]
@@ -115,11 +130,15 @@ class Sampler:
         settings, size, device = self.settings, prompt.latents.shape[1:], prompt.latents.device
         noise = sequence_noise(seed, prompt.index, size, self.path.noise_scale, device)
         batch = [int(prompt.index[0])] if settings.grid_per_batch else []
-        early_exit = None
+        times = time_grid(settings, self.times, seed, *batch)
+        early_exit = running = None
         if settings.early_exit_margin:
             given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
             early_exit = EarlyExit(self.network, settings, ~given, self.eos_id)
-        field = self._field(prompt, infill, None if early_exit is None else early_exit.running)
+            running = early_exit.running
+        condition = KnownLatents(prompt.latents, prompt.condition_mask)
+        known = None if infill is None else KnownLatents(infill.latents, infill.mask)
+        field = LatentField(self._denoiser(prompt, running), self.path, condition, known, running)
 
         def after_step(number: int, t: float, z: Tensor) -> bool:
             all_ended = False
@@ -131,13 +150,11 @@ class Sampler:
             observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
             return all_ended
 
-        times = time_grid(settings, self.times, seed, *batch)
-        z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
+        start = field.clamp(noise())
+        z = integrate(field, start, times, settings.build_solver(), noise, after_step)
         return field.ended_at(field.x_hat, z), field.network_calls
 
-    def _field(
-        self, prompt: LatentPromptBatch, infill: Infill | None = None, running: Tensor | None = None
-    ) -> LatentField:
+    def _denoiser(self, prompt: LatentPromptBatch, running: Tensor | None) -> Denoiser:
         settings, config, mask = self.settings, self.network.config, prompt.condition_mask
         denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, self.compile, running)
         if not config.num_guidance_tokens and config.self_conditioning and settings.guidance != 1:
@@ -147,13 +164,10 @@ class Sampler:
         if settings.repetition_control and self.repetition_direction is not None:
             direction = self.repetition_direction.to(prompt.latents)
             denoiser = RepetitionSteering(denoiser, direction, settings.repetition_control, mask)
-        known = None if infill is None else KnownLatents(infill.latents, infill.mask)
-        return LatentField(denoiser, self.path, KnownLatents(prompt.latents, mask), known, running)
+        return denoiser
 
     def _tokens(self, z: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None) -> Tensor:
-        generators = [
-            seeded_generator("decode", seed, number, device=z.device) for number in prompt.index.tolist()
-        ]
+        generators = _generators("decode", seed, prompt.index, z.device)
         open_until = None
         if infill is not None:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
@@ -166,21 +180,23 @@ class Sampler:
         return end_at_eos(tokens, self.eos_id, self.pad_id)
 
 
-def _check_room(prompt: LatentPromptBatch) -> None:
-    length = prompt.condition_mask.shape[1]
-    full = prompt.index[prompt.condition_mask.all(dim=1)].tolist()
-    if full:
-        raise UserError(
-            f"prompt {full[0]} fills its sequence of {length} tokens and leaves none to generate; shorten it"
-        )
+def sequence_noise(
+    seed: int, index: Tensor, size: torch.Size, scale: float, device: torch.device
+) -> Callable[[], Tensor]:
+    """A source of noise (B, S, C) of standard deviation `scale`, new at each call; `size` is (S, C).
+
+    Each sequence, by its number in `index` (B,), has a stream of its own, whatever batch it is in.
+    """
+    generators = _generators("noise", seed, index, device)
+
+    def draw() -> Tensor:
+        noise = torch.empty((len(generators), *size), device=device)
+        for sequence, generator in zip(noise, generators, strict=True):
+            sequence.normal_(std=scale, generator=generator)
+        return noise
+
+    return draw
 
 
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Without dropout, whatever the network's mode was before and is after."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
+def _generators(purpose: str, seed: int, index: Tensor, device: torch.device) -> list[torch.Generator]:
+    return [seeded_generator(purpose, seed, number, device=device) for number in index.tolist()]

@@ -51,6 +51,9 @@ class SamplingSettings:
         early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
             margin; 0 is off.
         early_exit_fraction: fraction of a text's tokens for which this must hold.
+
+    Raises:
+        UserError: for a value out of its range, an unknown name, or options unknown to the solver.
     """
 
     steps: int = 32
@@ -71,21 +74,14 @@ class SamplingSettings:
     early_exit_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check all settings.
-
-        Raises:
-            UserError: for a value out of its range, an unknown name, or options unknown to the solver.
-        """
         if self.steps < 1:
             raise UserError(f"sampling.steps is {self.steps}; it must be at least 1")
         for name in _NUMBERS:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise UserError(f"sampling.{name} is {value}; it must be 0 or more")
-        if self.early_exit_fraction > 1:
-            raise UserError(
-                f"sampling.early_exit_fraction is {self.early_exit_fraction}; it must be at most 1"
-            )
+        if (fraction := self.early_exit_fraction) > 1:
+            raise UserError(f"sampling.early_exit_fraction is {fraction}; it must be at most 1")
         if self.grid not in get_args(GridName):
             raise UserError(f"sampling.grid is {self.grid!r}; known are {', '.join(get_args(GridName))}")
         if self.top_k > 0 and self.temperature == 0:
@@ -93,8 +89,10 @@ class SamplingSettings:
                 f"sampling.top_k is {self.top_k} but sampling.temperature is 0, which always takes the most "
                 "likely token; set a temperature above 0"
             )
-        if self.times is not None:
-            _check_times(self.times)
+        if (times := self.times) is not None:
+            rising = all(earlier < later for earlier, later in pairwise(times))
+            if len(times) < 2 or times[0] != 0 or times[-1] != 1 or not rising:
+                raise UserError(f"sampling.times is {times}; give rising times that start at 0 and end at 1")
         self.build_solver()
 
     def build_solver(self) -> Solver:
@@ -123,9 +121,3 @@ class SamplingSettings:
     def text_to_text(cls) -> Self:
         """The published settings for translation and summarisation."""
         return cls(steps=64, solver="ode", guidance=1.0, cfg_scale=2.0)
-
-
-def _check_times(times: list[float]) -> None:
-    rising = all(earlier < later for earlier, later in pairwise(times))
-    if len(times) < 2 or times[0] != 0 or times[-1] != 1 or not rising:
-        raise UserError(f"sampling.times is {times}; give rising times that start at 0 and end at 1")

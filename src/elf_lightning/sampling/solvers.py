@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch import Tensor
 
 from elf_lightning.errors import UserError, first_line
+from elf_lightning.flow import LogitNormal, seeded_generator
 from elf_lightning.sampling.field import VelocityField
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Euler(Solver, name="ode", alias="euler"):
         return z + (t_next - t) * field(z, t)
 
 
+@dataclass(frozen=True)
 class Sde(Solver, name="sde"):
     """Adds noise back, then takes an Euler step (arXiv 2605.10938, section 3). One network call a step.
 
@@ -79,10 +82,9 @@ class Sde(Solver, name="sde"):
         gamma_power: how fast it moves from one to the other.
     """
 
-    def __init__(self, gamma: float, gamma_end: float | None = None, gamma_power: float = 1.0) -> None:
-        self.gamma = gamma
-        self.gamma_end = gamma_end
-        self.gamma_power = gamma_power
+    gamma: float
+    gamma_end: float | None = None
+    gamma_power: float = 1.0
 
     @classmethod
     def from_settings(cls, settings: SamplingSettings) -> Self:
@@ -156,25 +158,41 @@ def solver_class(name: str) -> type[Solver]:
     Raises:
         UserError: if there is no such solver.
     """
-    if not known_solver(name):
-        Solver.registry[name] = _imported(name)
-    return Solver.registry[name]
-
-
-def _imported(path: str) -> type[Solver]:
+    if known_solver(name):
+        return Solver.registry[name]
     try:
-        found = resolve_name(path)
+        found = resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        known = ", ".join(name for name in Solver.registry if "." not in name)
+        known = ", ".join(key for key in Solver.registry if "." not in key)
         raise UserError(
-            f"sampling.solver is {path!r}; known are {known}; or give the class path of your own solver "
+            f"sampling.solver is {name!r}; known are {known}; or give the class path of your own solver "
             f"({first_line(error)})"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Solver)):
         raise UserError(
-            f"sampling.solver is {path!r}, which is not a subclass of elf_lightning.sampling.Solver"
+            f"sampling.solver is {name!r}, which is not a subclass of elf_lightning.sampling.Solver"
         )
+    Solver.registry[name] = found
     return found
+
+
+def time_grid(
+    settings: SamplingSettings, distribution: LogitNormal, seed: int, *batch: int
+) -> tuple[float, ...]:
+    """Rising times from 0 to 1, one more than there are steps; plain numbers, so no step waits for a device.
+
+    Args:
+        settings: the number of steps and the kind of grid, or the times themselves.
+        distribution: the training distribution of times, for the grid `logit_normal`.
+        seed: of the draws from it; all batches of a request have the same.
+        batch: numbers that tell batches apart, for draws of their own.
+    """
+    if settings.times is not None:
+        return tuple(settings.times)
+    if settings.grid == "uniform":
+        return tuple(step / settings.steps for step in range(settings.steps + 1))
+    inner = distribution.sample(settings.steps - 1, generator=seeded_generator("times", seed, *batch))
+    return (0.0, *inner.sort().values.tolist(), 1.0)
 
 
 def integrate(
