@@ -1,10 +1,10 @@
 from .base import Encoder as Encoder
+from .base import additive_mask as additive_mask
+from .base import encoder_from_identity as encoder_from_identity
+from .base import encoder_mask as encoder_mask
 from .hugging_face import read_tokenizer as read_tokenizer
 from .hugging_face import resolve_folder as resolve_folder
 from .hugging_face import silent_hub_retries as silent_hub_retries
 from .hugging_face import weights_stamp as weights_stamp
-from .identity import encoder_from_identity as encoder_from_identity
-from .mask import additive_mask as additive_mask
-from .mask import encoder_mask as encoder_mask
 from .pretrained import PretrainedEncoder as PretrainedEncoder
 from .token_table import TokenTableEncoder as TokenTableEncoder

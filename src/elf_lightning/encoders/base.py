@@ -1,11 +1,15 @@
-"""The interface of frozen encoders."""
+"""The interface of frozen encoders, and their attention masks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
+
+from elf_lightning.errors import UserError
 
 
 class Encoder(nn.Module, ABC):
@@ -66,3 +70,66 @@ class Encoder(nn.Module, ABC):
         """
         self.load()
         return self.encode(input_ids, mask if mask.dim() == 4 else mask[:, None]).float()
+
+
+def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:
+    """The encoder with this `identity()`; its weights are read on first use.
+
+    Only imported classes are found: a checkpoint must not import code.
+
+    Args:
+        identity: `class`, the name of an `Encoder`, and its constructor arguments.
+
+    Raises:
+        UserError: if the class is unknown, or does not take these arguments.
+    """
+    from elf_lightning.encoders import pretrained, token_table  # noqa: F401  # the classes of this package
+
+    arguments = dict(identity)
+    name = arguments.pop("class", None)
+    known = {cls.__name__: cls for cls in _subclasses(Encoder)}  # type: ignore[type-abstract]
+    if name not in known:
+        raise UserError(
+            f"the model's encoder has the class {name!r}, but only {', '.join(sorted(known))} are imported; "
+            "import the module that defines it first"
+        )
+    try:
+        return known[name](**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"the arguments of the model's encoder, {', '.join(arguments)}, do not fit this version of "
+            f"{name} ({error}); use the version that wrote the checkpoint"
+        ) from error
+
+
+def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def encoder_mask(attention_mask: Tensor, condition_mask: Tensor, label_drop: Tensor | None = None) -> Tensor:
+    """Boolean mask (B, S, S), True where query position (row) attends to key (column) (arXiv 2605.10938).
+
+    Condition positions attend to condition positions; all others attend to every valid position, except
+    that they ignore the condition in label-dropped sequences.
+
+    Args:
+        attention_mask: (B, S) boolean, True at real tokens.
+        condition_mask: (B, S) boolean, True at condition positions.
+        label_drop: (B,) boolean, True for label-dropped sequences; None for none.
+    """
+    sees_condition, sees_all = condition_mask & attention_mask, attention_mask
+    if label_drop is not None:
+        sees_all = attention_mask & ~(condition_mask & label_drop[:, None])
+    return torch.where(condition_mask[:, :, None], sees_condition[:, None, :], sees_all[:, None, :])
+
+
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as an addend to attention scores: 0 where allowed, `finfo(dtype).min` elsewhere.
+
+    In transformers 5, only this form works for both T5 and BERT, with eager and sdpa attention. The lowest
+    finite number instead of -inf avoids NaN where a position attends to nothing.
+    """
+    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill_(~mask, torch.finfo(dtype).min)

@@ -68,14 +68,6 @@ def weights_stamp(name_or_path: str) -> list[list[Any]]:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
-def unreadable(what: str, name_or_path: str, cause: Exception) -> UserError:
-    """The error for a part of a model that could not be read."""
-    return UserError(
-        f"{what} '{name_or_path}' could not be read ({first_line(cause)}); "
-        "give a local folder, or a Hub id with network access or a downloaded model"
-    )
-
-
 @contextmanager
 def silent_hub_retries() -> Iterator[None]:
     """Silence the Hub client's messages about retries, so that a failure is reported once."""
@@ -89,6 +81,19 @@ def silent_hub_retries() -> Iterator[None]:
         set_verbosity(before)
 
 
+@contextmanager
+def _reading(what: str, name_or_path: str) -> Iterator[None]:
+    """Report in one line that a part of a model could not be read."""
+    try:
+        with silent_hub_retries():
+            yield
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"{what} '{name_or_path}' could not be read ({first_line(error)}); "
+            "give a local folder, or a Hub id with network access or a downloaded model"
+        ) from error
+
+
 def read_config(name_or_path: str) -> PretrainedConfig:
     """The config of a model.
 
@@ -98,11 +103,8 @@ def read_config(name_or_path: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
     folder, file = pretrained_arguments(name_or_path)
-    try:
-        with silent_hub_retries():
-            config: PretrainedConfig = AutoConfig.from_pretrained(folder, **file)
-    except (OSError, ValueError, ImportError) as error:
-        raise unreadable("encoder", name_or_path, error) from error
+    with _reading("encoder", name_or_path):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **file)
     return config
 
 
@@ -143,22 +145,18 @@ def read_model(
         from transformers import GgufConfig
 
         file["quantization_config"] = GgufConfig(dequantize=True)
-    try:
-        with silent_hub_retries():
+    with _reading("encoder weights", name_or_path):
+        try:
             model: PreTrainedModel = reader.from_pretrained(
-                folder,
-                config=config,
-                attn_implementation=attn_implementation,
-                dtype=torch.float32,
-                **file,
+                folder, config=config, attn_implementation=attn_implementation, dtype=torch.float32, **file
             )
-    except (OSError, ValueError, ImportError) as error:
-        if attn_implementation is not None and isinstance(error, ValueError):
+        except ValueError as error:
+            if attn_implementation is None:
+                raise
             raise UserError(
                 f"encoder attn_implementation '{attn_implementation}' is not available for '{name_or_path}'; "
                 "leave it out to use the fastest available"
             ) from error
-        raise unreadable("encoder weights", name_or_path, error) from error
     return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
 
 
@@ -171,11 +169,8 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     folder, file = pretrained_arguments(name_or_path)
-    try:
-        with silent_hub_retries():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, model_max_length=int(1e30), **file
-            )
-    except (OSError, ValueError, ImportError) as error:
-        raise unreadable("tokenizer", name_or_path, error) from error
+    with _reading("tokenizer", name_or_path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, model_max_length=int(1e30), **file
+        )
     return tokenizer

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elf_lightning.encoders.base import Encoder
+from elf_lightning.encoders.base import Encoder, additive_mask
 from elf_lightning.encoders.hugging_face import (
     encoder_sizes,
     position_limit,
@@ -16,7 +16,6 @@ from elf_lightning.encoders.hugging_face import (
     read_model,
     read_tokenizer,
 )
-from elf_lightning.encoders.mask import additive_mask, behind_start, causal_mask
 from elf_lightning.errors import UserError
 
 Attention = Literal["eager", "sdpa"]
@@ -89,9 +88,10 @@ class PretrainedEncoder(Encoder):
         self.causal = self._is_causal()
 
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
-        if self._start_id is not None:
-            input_ids, mask = F.pad(input_ids, (1, 0), value=self._start_id), behind_start(mask)
-        hidden = self._hidden_states(input_ids, causal_mask(mask) if self.causal else mask)
+        if self._start_id is not None:  # a position before the first: all see it, it sees itself
+            input_ids, mask = F.pad(input_ids, (1, 0), value=self._start_id), F.pad(mask, (1, 0, 1, 0))
+            mask[..., 0] = True
+        hidden = self._hidden_states(input_ids, mask.tril() if self.causal else mask)
         if self._start_id is not None:
             hidden = hidden[:, 1:]
         return F.rms_norm(hidden.float(), hidden.shape[-1:]) if self.unit_rms else hidden
