@@ -41,22 +41,12 @@ def resolve_folder(name_or_path: str) -> str:
             f"the embedded packages come with `{INSTALL_EMBEDDED}`"
         )
     path = Path(spec.origin).parent / inside
-    if not path.is_dir() and not (path.suffix == GGUF_SUFFIX and path.is_file()):
-        what = "file" if path.suffix == GGUF_SUFFIX else "folder"
+    what = "file" if path.suffix == GGUF_SUFFIX else "folder"
+    if not path.is_dir() and not (what == "file" and path.is_file()):
         raise UserError(
             f"encoder '{name_or_path}': package '{package}' has no {what} '{inside}'; check the name"
         )
     return str(path)
-
-
-def pretrained_arguments(name_or_path: str) -> tuple[str, dict[str, Any]]:
-    """Arguments of `from_pretrained`: a folder or Hub id, and the GGUF file in it, if any.
-
-    Raises:
-        UserError: as `resolve_folder` does.
-    """
-    path = Path(place := resolve_folder(name_or_path))
-    return (str(path.parent), {"gguf_file": path.name}) if path.suffix == GGUF_SUFFIX else (place, {})
 
 
 def weights_stamp(name_or_path: str) -> list[list[Any]]:
@@ -82,11 +72,15 @@ def silent_hub_retries() -> Iterator[None]:
 
 
 @contextmanager
-def _reading(what: str, name_or_path: str) -> Iterator[None]:
-    """Report in one line that a part of a model could not be read."""
+def _reading(what: str, name_or_path: str) -> Iterator[dict[str, Any]]:
+    """Arguments of `from_pretrained`, which reports in one line that a part of a model could not be read."""
+    path = Path(place := resolve_folder(name_or_path))
+    arguments = {"pretrained_model_name_or_path": place}
+    if path.suffix == GGUF_SUFFIX:
+        arguments = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         with silent_hub_retries():
-            yield
+            yield arguments
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{what} '{name_or_path}' could not be read ({first_line(error)}); "
@@ -102,9 +96,8 @@ def read_config(name_or_path: str) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
-    folder, file = pretrained_arguments(name_or_path)
-    with _reading("encoder", name_or_path):
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **file)
+    with _reading("encoder", name_or_path) as arguments:
+        config: PretrainedConfig = AutoConfig.from_pretrained(**arguments)
     return config
 
 
@@ -131,7 +124,7 @@ def read_model(
     Raises:
         UserError: if the weights cannot be read.
     """
-    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers import AutoModel, AutoModelForTextEncoding, GgufConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
     text_encoder = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -140,16 +133,12 @@ def read_model(
         # T5Gemma's encoder cannot be built from an encoder-decoder config.
         config = deepcopy(config)
         config.is_encoder_decoder = False
-    folder, file = pretrained_arguments(name_or_path)
-    if file:
-        from transformers import GgufConfig
-
-        file["quantization_config"] = GgufConfig(dequantize=True)
-    with _reading("encoder weights", name_or_path):
+    with _reading("encoder weights", name_or_path) as arguments:
+        if "gguf_file" in arguments:
+            arguments["quantization_config"] = GgufConfig(dequantize=True)
+        arguments |= {"config": config, "attn_implementation": attn_implementation, "dtype": torch.float32}
         try:
-            model: PreTrainedModel = reader.from_pretrained(
-                folder, config=config, attn_implementation=attn_implementation, dtype=torch.float32, **file
-            )
+            model: PreTrainedModel = reader.from_pretrained(**arguments)
         except ValueError as error:
             if attn_implementation is None:
                 raise
@@ -168,9 +157,8 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    folder, file = pretrained_arguments(name_or_path)
-    with _reading("tokenizer", name_or_path):
+    with _reading("tokenizer", name_or_path) as arguments:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, model_max_length=int(1e30), **file
+            **arguments, model_max_length=int(1e30)
         )
     return tokenizer

@@ -78,7 +78,14 @@ class PretrainedEncoder(Encoder):
             )
 
     def load_weights(self) -> None:  # noqa: D102
-        self._start_id = None if self.start_token is None else self._id_of(self.start_token)
+        self._start_id: int | None = None
+        if self.start_token is not None:
+            self._start_id = read_tokenizer(self.name_or_path).get_vocab().get(self.start_token)
+            if self._start_id is None:
+                raise UserError(
+                    f"encoder start_token '{self.start_token}' is no token of '{self.name_or_path}'; "
+                    "choose one that is, such as its BOS or EOS token"
+                )
         model = read_model(self.name_or_path, self._config, self.attn_implementation)
         if self.layer is not None and self.layer < self.depth:
             _keep_blocks(model, self.depth, self.layer)
@@ -114,22 +121,9 @@ class PretrainedEncoder(Encoder):
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _id_of(self, token: str) -> int:
-        token_id = read_tokenizer(self.name_or_path).get_vocab().get(token)
-        if token_id is None:
-            raise UserError(
-                f"encoder start_token '{token}' is no token of '{self.name_or_path}'; "
-                "choose one that is, such as its BOS or EOS token"
-            )
-        return int(token_id)
-
     @torch.no_grad()
     def _check_mask(self) -> None:
-        """Check that the model applies the mask: some silently interpret it differently.
-
-        Raises:
-            UserError: if it does not.
-        """
+        """Refuse a model that silently interprets the mask differently."""
         ids = torch.tensor([[3, 4, 5, 4], [6, 4, 5, 4]])
         half = torch.tensor([0, 0, 1, 1])
         halves = (half[:, None] == half).expand(2, 1, 4, 4)

@@ -46,13 +46,11 @@ class TokenTableEncoder(Encoder):
         sizes = encoder_sizes(self._config)
         self.latent_size = latent_size or sizes.hidden_size
         self.vocab_size = vocab_size or sizes.vocab_size
-        if table == "pretrained" and (self.latent_size, self.vocab_size) != (
-            sizes.hidden_size,
-            sizes.vocab_size,
-        ):
+        rows, columns = sizes.vocab_size, sizes.hidden_size
+        if table == "pretrained" and (self.vocab_size, self.latent_size) != (rows, columns):
             raise UserError(
                 f"encoder latent_size {self.latent_size}: the pretrained table of '{name_or_path}' is "
-                f"{sizes.vocab_size} x {sizes.hidden_size}; leave latent_size and vocab_size out"
+                f"{rows} x {columns}; leave latent_size and vocab_size out"
             )
 
     def load_weights(self) -> None:  # noqa: D102
@@ -68,11 +66,5 @@ class TokenTableEncoder(Encoder):
         return F.embedding(input_ids, self.vectors)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {
-            "class": "TokenTableEncoder",
-            "name_or_path": self.name_or_path,
-            "table": self.table,
-            "latent_size": self.latent_size,
-            "vocab_size": self.vocab_size,
-            "seed": self.seed,
-        }
+        names = ("name_or_path", "table", "latent_size", "vocab_size", "seed")
+        return {"class": "TokenTableEncoder"} | {name: getattr(self, name) for name in names}
