@@ -1,9 +1,10 @@
-"""The straight path from noise to data."""
+"""The straight path from noise to data, and distributions of times and guidance scales."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
@@ -21,17 +22,15 @@ class RectifiedPath:
     Attributes:
         noise_scale: standard deviation of the noise at t=0.
         t_eps: lower bound of `1 - t` in velocities, which keeps them finite near the data.
+
+    Raises:
+        UserError: for a noise scale that is not positive or a `t_eps` outside (0, 1).
     """
 
     noise_scale: float = 2.0
     t_eps: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings.
-
-        Raises:
-            UserError: for a noise scale that is not positive or a `t_eps` outside (0, 1).
-        """
         if self.noise_scale <= 0:
             raise UserError(f"path.noise_scale is {self.noise_scale}; it must be positive")
         if not 0 < self.t_eps < 1:
@@ -45,3 +44,56 @@ class RectifiedPath:
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Velocity at `z` that ends in `x`, (B, S, C), for `t` (B,)."""
         return (x - z) / (1 - expand_like(t, x)).clamp(min=self.t_eps)
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """`sigmoid(N(mean, std))`, a distribution on (0, 1) (arXiv 2605.10938, section 3).
+
+    Attributes:
+        mean: mean of the normal; negative values favour noise.
+        std: standard deviation of the normal, above 0.
+
+    Raises:
+        UserError: for another `std`.
+    """
+
+    mean: float = -1.5
+    std: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.std <= 0:
+            raise UserError(f"the std of a logit-normal distribution is {self.std}; it must be positive")
+
+    def sample(self, *size: int, generator: torch.Generator) -> Tensor:
+        """Draws in (0, 1) of shape `size`, float32, on the generator's device."""
+        normal = torch.randn(size, generator=generator, device=generator.device)
+        return torch.sigmoid(self.mean + self.std * normal)
+
+
+@dataclass(frozen=True)
+class GuidanceScale:
+    """Guidance scales `w`; `1 + w` is log-uniform between `1 + minimum` and `1 + maximum`.
+
+    Attributes:
+        minimum: smallest scale, above 0.
+        maximum: largest scale.
+
+    Raises:
+        UserError: unless `0 < minimum <= maximum`.
+    """
+
+    minimum: float = 0.5
+    maximum: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minimum <= self.maximum:
+            raise UserError(
+                f"guidance scales from {self.minimum} to {self.maximum} are not a valid range; "
+                "choose 0 < minimum <= maximum"
+            )
+
+    def sample(self, *size: int, generator: torch.Generator) -> Tensor:
+        """Scales of shape `size`, float32, on the generator's device."""
+        u = torch.rand(size, generator=generator, device=generator.device)
+        return (1 + self.minimum) * ((1 + self.maximum) / (1 + self.minimum)) ** u - 1

@@ -59,12 +59,9 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states (B, N, H) -> (B, N, H).
+        """Hidden states (B, N, H) -> (B, N, H), with a `rotary_table` of N positions.
 
-        Args:
-            h: (B, N, H).
-            rotary: (N, 1, head_size / 2, 2), see `rotary_table`.
-            mask: (B, 1, 1, N) boolean, True at positions that may be attended to; None for all.
+        `mask` (B, 1, 1, N) is True at positions that may be attended to; None for all.
         """
         q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         q = rotate(self.q_norm(q.float()), rotary).type_as(v)

@@ -66,12 +66,7 @@ def training_step_flops(
 def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, passes: int = 1) -> int:
     """Network calls at `calls` times that all sequences share, and the decoding of their tokens.
 
-    Args:
-        network: only its sizes matter.
-        rows: sequences in the batch.
-        length: tokens of a sequence, padding included.
-        calls: steps; more for solvers that call the network several times a step.
-        passes: 2 under classifier-free guidance.
+    Under classifier-free guidance, `passes` is 2. Other arguments as in `training_step_flops`.
     """
     flops = _flops(network, length)
     backbone, once, prefix = flops["backbone"], flops["once"], flops["prefix"]

@@ -25,15 +25,10 @@ from elf_lightning.network.transformer import ELFNetwork
 def activation_bytes(
     network: ELFNetwork, rows: int, length: int, compute_bytes: int = 2, checkpointing: bool | None = None
 ) -> int:
-    """Activations of the transformer blocks that wait for the backward pass.
+    """Activations of the blocks that wait for the backward pass, for `rows` sequences of `length` tokens.
 
-    Args:
-        network: only its sizes matter. With gradient checkpointing, all blocks keep their inputs and one
-            block at a time keeps everything.
-        rows: sequences in the micro-batch.
-        length: tokens of a sequence, padding included.
-        compute_bytes: bytes of a value in the compute type: 2 or 4.
-        checkpointing: with or without gradient checkpointing; None for the network's own setting.
+    With gradient checkpointing (None: as the network has it), all blocks keep their inputs and one block at a
+    time keeps everything. `compute_bytes` is 2 or 4.
     """
     config, a = network.config, compute_bytes
     hidden, feed_forward = config.hidden_size, int(config.hidden_size * config.mlp_ratio * 2 / 3)

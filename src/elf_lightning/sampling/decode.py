@@ -44,13 +44,7 @@ def decode_tokens(
 ) -> Tensor:
     """Token ids (B, S) for clean latents (B, S, C), each sequence with its own generator.
 
-    Args:
-        network: the network, in its decoding mode.
-        latents: (B, S, C) at t=1.
-        settings: temperature, top-k and guidance scale.
-        generators: one for each sequence, used if the temperature is above 0.
-        closing_ids: the tokens that end or pad a text.
-        open_until: (B,) the position before which a sequence must not have them; None to allow them anywhere.
+    Before its position in `open_until` (B,), a sequence has none of the `closing_ids`, which end or pad text.
     """
     tokens = torch.empty(latents.shape[:2], dtype=torch.int64, device=latents.device)
     for number, positions, logits in _logits(network, latents, settings.guidance):
@@ -86,15 +80,9 @@ class EarlyExit:
 
     A check decodes `x_hat` at t=1. A token is final if it is that of the check before and its
     logit exceeds the second largest by more than `early_exit_margin`. A sequence ends once at least
-    `early_exit_fraction` of its generated positions, up to its first EOS, are final. Checks follow every
-    eighth of the steps in their second half. Each is a network call for the sequences that still run; those
-    that have ended cost nothing more. The host waits for the device at each call.
-
-    Args:
-        network: decodes.
-        settings: margin, fraction, steps and guidance scale.
-        generated: (B, S) boolean, False at condition and infilled positions.
-        eos_id: the token that ends a text.
+    `early_exit_fraction` of its positions in `generated` (B, S), up to its first EOS, are final. Checks
+    follow every eighth of the steps in their second half. Each is a network call for the sequences that still
+    run; those that have ended cost nothing more. The host waits for the device at each call.
 
     Attributes:
         running: (B,) boolean, False for sequences that have ended; changed in place.

@@ -57,13 +57,7 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
 def trajectory_means(
     sampler: Sampler, prompt: LatentPromptBatch, seed: int, on_step: Callable[[Step], None] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What `direction_between` needs of a batch of unsteered trajectories.
-
-    Args:
-        sampler: the model and its settings; it samples unsteered here.
-        prompt: the sequences.
-        seed: of their noise.
-        on_step: called after every step, for progress bars.
+    """What `direction_between` needs of a batch of unsteered trajectories; arguments as in `Sampler.sample`.
 
     Returns:
         (B, C) each trajectory's self-conditioning input averaged over positions and steps, and (B,) the

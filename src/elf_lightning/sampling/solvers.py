@@ -29,6 +29,7 @@ class Solver(ABC):
 
     A subclass registers itself. `SamplingSettings.solver` finds it by its class path, such as
     `my_package.Midpoint`, and by the short name it may be given: `class Midpoint(Solver, name="midpoint")`.
+    The short name of another class is refused.
 
     Attributes:
         registry: all solvers, by short name and by class path.
@@ -37,11 +38,6 @@ class Solver(ABC):
     registry: ClassVar[dict[str, type[Solver]]] = {}
 
     def __init_subclass__(cls, name: str = "", alias: str = "", **kwargs: Any) -> None:
-        """Register the subclass.
-
-        Raises:
-            UserError: if another class has the short name.
-        """
         super().__init_subclass__(**kwargs)
         path = f"{cls.__module__}.{cls.__qualname__}"
         for key in filter(None, (name, alias, path)):
@@ -153,11 +149,7 @@ def known_solver(name: str) -> bool:
 
 
 def solver_class(name: str) -> type[Solver]:
-    """The solver of a short name or class path; the module of an unknown class path is imported.
-
-    Raises:
-        UserError: if there is no such solver.
-    """
+    """The solver of a short name or class path; the module of an unknown class path is imported."""
     if known_solver(name):
         return Solver.registry[name]
     try:
@@ -181,11 +173,8 @@ def time_grid(
 ) -> tuple[float, ...]:
     """Rising times from 0 to 1, one more than there are steps; plain numbers, so no step waits for a device.
 
-    Args:
-        settings: the number of steps and the kind of grid, or the times themselves.
-        distribution: the training distribution of times, for the grid `logit_normal`.
-        seed: of the draws from it; all batches of a request have the same.
-        batch: numbers that tell batches apart, for draws of their own.
+    The grid `logit_normal` draws from the training distribution by `seed`, for all batches of a request or,
+    with numbers that tell them apart, for each `batch`.
     """
     if settings.times is not None:
         return tuple(settings.times)
