@@ -5,8 +5,8 @@ from .base import TEXT as TEXT
 from .base import Source as Source
 from .bible import KingJamesToWeb as KingJamesToWeb
 from .bible import WebBible as WebBible
-from .dataset_files import DatasetFiles as DatasetFiles
-from .hub import HubDataset as HubDataset
-from .json_lines import JsonLines as JsonLines
-from .saved import SavedDataset as SavedDataset
-from .text_files import TextFiles as TextFiles
+from .files import JsonLines as JsonLines
+from .files import TextFiles as TextFiles
+from .tables import DatasetFiles as DatasetFiles
+from .tables import HubDataset as HubDataset
+from .tables import SavedDataset as SavedDataset

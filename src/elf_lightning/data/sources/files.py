@@ -1,0 +1,245 @@
+"""Text and JSON-lines files."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from elf_lightning.data.sources.base import (
+    CONDITION_IDS,
+    CONDITION_TEXT,
+    IDS,
+    TEXT,
+    Source,
+    both_splits,
+    file_stamps,
+)
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+Unit = Literal["file", "line", "block"]
+FORMS = (
+    {"text": TEXT},
+    {"input": CONDITION_TEXT, "output": TEXT},
+    {"condition_input_ids": CONDITION_IDS, "input_ids": IDS},
+    {"input_ids": IDS},
+)
+"""The keys that a JSON line may have, and the columns they become."""
+
+
+class FileSource(Source):
+    """Files of one kind; the arguments are described in the subclasses."""
+
+    suffixes: tuple[str, ...] = ()
+    """Endings of the files that a folder is searched for."""
+    path: str | list[str]
+    validation: str | list[str] | None
+    validation_fraction: float
+
+    @abstractmethod
+    def read(self, files: list[Path], scratch: Path) -> Dataset:
+        """One data set of all the files."""
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        train, *validation = (self.read(files, scratch) for files in self._files())
+        return both_splits(train, self.validation_fraction, *validation)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        settings = {name: value for name, value in vars(self).items() if name not in ("path", "validation")}
+        files = [file_stamps(files) for files in self._files()]
+        return {"class": type(self).__name__, "files": files, **settings}
+
+    def _files(self) -> list[list[Path]]:
+        given = [self.path] if self.validation is None else [self.path, self.validation]
+        return [find_files(path, self.suffixes) for path in given]
+
+
+@dataclass(eq=False)
+class TextFiles(FileSource):
+    """UTF-8 text files.
+
+    Args:
+        path: file, folder (searched for .txt files) or glob pattern, or a list of them.
+        document: what counts as one document: a whole file, a line, or a block between blank lines.
+        validation: validation files, given as `path`; None uses the last documents for validation.
+        validation_fraction: fraction of documents for validation where `validation` is not given.
+
+    Raises:
+        UserError: for an unknown `document`.
+    """
+
+    suffixes = (".txt",)
+    path: str | list[str]
+    document: Unit = "file"
+    validation: str | list[str] | None = None
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.document not in get_args(Unit):
+            raise UserError(f"source document '{self.document}': choose {', '.join(get_args(Unit))}")
+
+    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+        from datasets import Value
+
+        return _generate(_documents, files, {TEXT: Value("string")}, scratch, document=self.document)
+
+
+@dataclass(eq=False)
+class JsonLines(FileSource):
+    """Files with one JSON object per line.
+
+    A line is `{"text"}`, `{"input", "output"}` for text-to-text, or, already tokenised, `{"input_ids"}` or
+    `{"condition_input_ids", "input_ids"}`. All lines have the keys of the first.
+
+    Args:
+        path: file, folder (searched for .jsonl files) or glob pattern, or a list of them.
+        validation: validation files, given as `path`; None uses the last examples for validation.
+        validation_fraction: fraction of examples for validation where `validation` is not given.
+    """
+
+    suffixes = (".jsonl",)
+    path: str | list[str]
+    validation: str | list[str] | None = None
+    validation_fraction: float = 0.05
+
+    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+        from datasets import List, Value
+
+        form = _find_form(self._files()[0][0])
+        features = {
+            column: Value("string") if column in (TEXT, CONDITION_TEXT) else List(Value("int64"))
+            for column in form.values()
+        }
+        return _generate(_objects, files, features, scratch, form=form)
+
+
+def find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
+    """The files that paths, folders (searched for these suffixes) and glob patterns stand for, sorted.
+
+    Raises:
+        UserError: if a path does not exist, or a folder or pattern matches no file.
+    """
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, str) else paths:
+        place = Path(path).expanduser()
+        if place.is_file():
+            found.append(place)
+            continue
+        if place.is_dir():
+            files = (file for suffix in suffixes for file in place.rglob(f"*{suffix}"))
+        else:
+            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+        matches = sorted(file for file in files if file.is_file())
+        if not matches:
+            raise UserError(
+                f"source path '{path}': there is no such file, and no folder with "
+                f"{' or '.join(suffixes)} files in it"
+            )
+        found += matches
+    return found
+
+
+def _generate(
+    read: Callable[..., Iterator[dict[str, Any]]],
+    files: list[Path],
+    features: dict[str, Any],
+    scratch: Path,
+    **settings: object,
+) -> Dataset:
+    """The examples that `read(files, **settings)` yields, written to `scratch` and memory-mapped."""
+    from datasets import Dataset, Features
+    from datasets.exceptions import DatasetGenerationError
+
+    arguments = {"files": [str(file) for file in files], **settings}
+    try:
+        return Dataset.from_generator(
+            read, features=Features(features), cache_dir=str(scratch), gen_kwargs=arguments
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+
+
+def _documents(files: list[str], document: Unit) -> Iterator[dict[str, str]]:
+    """The documents of text files, without empty ones."""
+    for name in files:
+        empty = True
+        try:
+            with Path(name).open(encoding="utf-8-sig") as file:
+                for text in _split(file, document):
+                    empty = False
+                    yield {TEXT: text}
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"source file '{name}' is not UTF-8 (byte {error.object[error.start]:#04x}); convert it, "
+                "for instance with `iconv -t UTF-8`"
+            ) from error
+        if empty:
+            raise UserError(f"source file '{name}' has no text in it; fill it or leave it out")
+
+
+def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
+    if document == "line":
+        texts = lines
+    elif document == "block":
+        blocks = groupby(lines, lambda line: not line.strip())
+        texts = ("".join(block) for blank, block in blocks if not blank)
+    else:
+        texts = iter(["".join(lines)])
+    return (text.strip() for text in texts if text.strip())
+
+
+def _find_form(file: Path) -> dict[str, str]:
+    """The form of the first line of a JSON-lines file."""
+    for _, values in _numbered_objects(str(file)):
+        for form in FORMS:
+            if form.keys() <= values.keys():
+                return form
+        raise UserError(
+            f"source file '{file}' has the keys {', '.join(sorted(values)) or 'of an empty object'}; "
+            "its lines need text, or input and output, or input_ids"
+        )
+    raise UserError(f"source file '{file}' has no line in it; fill it or leave it out")
+
+
+def _objects(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The objects of JSON-lines files, with keys renamed to columns."""
+    for name in files:
+        for number, values in _numbered_objects(name):
+            for key, column in form.items():
+                if problem := _problem(values.get(key), column):
+                    raise UserError(f"source file '{name}', line {number} has {problem} '{key}'")
+            yield {column: values[key] for key, column in form.items()}
+
+
+def _problem(value: Any, column: str) -> str | None:
+    if value is None:
+        return "no"
+    if column in (TEXT, CONDITION_TEXT):
+        return None if isinstance(value, str) else "something other than a string as"
+    numbers = isinstance(value, list) and all(type(number) is int for number in value)
+    return None if numbers else "something other than a list of whole numbers as"
+
+
+def _numbered_objects(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, counted from 1, and their objects; blank lines are skipped."""
+    with Path(name).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            place = f"source file '{name}', line {number}"
+            try:
+                values = json.loads(line)
+            except ValueError as error:  # not JSON, or not UTF-8
+                raise UserError(f"{place} is not JSON in UTF-8: {error}") from error
+            if not isinstance(values, dict):
+                raise UserError(f"{place} is not a JSON object")
+            yield number, values

@@ -1,0 +1,311 @@
+"""Data sets with columns, as the `datasets` library reads them: from the Hub, a saved folder, or files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from elf_lightning.data.sources.base import (
+    CONDITION_IDS,
+    CONDITION_TEXT,
+    IDS,
+    TEXT,
+    Source,
+    both_splits,
+    file_stamps,
+)
+from elf_lightning.data.sources.files import FileSource
+from elf_lightning.encoders import silent_hub_retries
+from elf_lightning.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+
+@dataclass(eq=False)
+class DatasetFiles(FileSource):
+    """Arrow (memory-mapped in place) or Parquet files.
+
+    Args:
+        path: file, folder (searched for .parquet and .arrow files) or glob pattern, or a list of them.
+        validation: validation files, given as `path`; None uses the last examples for validation.
+        text_column: the text, or the target of a pair; `outer.inner` for a nested column.
+        condition_column: the condition, for text-to-text.
+        validation_fraction: fraction of examples for validation where `validation` is not given.
+    """
+
+    suffixes = (".parquet", ".arrow")
+    path: str | list[str]
+    validation: str | list[str] | None = None
+    text_column: str = "text"
+    condition_column: str | None = None
+    validation_fraction: float = 0.05
+
+    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+        from datasets import Dataset, concatenate_datasets
+        from datasets.exceptions import DatasetGenerationError
+
+        def read_one(file: Path) -> Dataset:
+            if file.suffix == ".parquet":
+                return Dataset.from_parquet(str(file), cache_dir=str(scratch))
+            return Dataset.from_file(str(file))
+
+        try:
+            dataset = concatenate_datasets([read_one(file) for file in files])
+        except (ValueError, DatasetGenerationError) as error:
+            raise UserError(
+                f"source files '{files[0]}'…: not readable as Arrow or Parquet ({error})"
+            ) from error
+        return _pick_columns(dataset, self.text_column, self.condition_column, str(files[0]))
+
+
+@dataclass(eq=False)
+class HubDataset(Source):
+    """A data set that `datasets.load_dataset` reads: a Hub id, or a folder of data files.
+
+    Args:
+        path: Hub id or folder.
+        config: configuration of the data set.
+        train_split: training split; any split expression of `datasets`.
+        validation_split: validation split; None uses the last examples (of a stream, the first) instead.
+        text_column: the text, or the target of a pair; `outer.inner` for a nested column.
+        condition_column: the condition, for text-to-text.
+        validation_fraction: fraction of examples for validation where `validation_split` is not
+            given.
+        revision: of the Hub data set.
+        streamed_examples: read the training split as a stream, without writing it to disk; an epoch is then
+            this many sequences. None prepares it on disk.
+        shuffle_buffer: number of examples among which a stream is shuffled.
+        streamed_validation_examples: number of examples of a stream used for validation where
+            `validation_split` is not given.
+
+    Raises:
+        UserError: for a `streamed_examples` below 1.
+    """
+
+    path: str
+    config: str | None = None
+    train_split: str = "train"
+    validation_split: str | None = None
+    text_column: str = "text"
+    condition_column: str | None = None
+    validation_fraction: float = 0.05
+    revision: str | None = None
+    streamed_examples: int | None = None
+    shuffle_buffer: int = 10_000
+    streamed_validation_examples: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.streamed_examples is not None and self.streamed_examples < 1:
+            raise UserError(f"source.streamed_examples {self.streamed_examples} must be at least 1")
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        from datasets import Dataset, DatasetDict
+
+        validation = None if self.validation_split is None else self._read(self.validation_split)
+        if self.streamed_examples is None:
+            return both_splits(self._read(self.train_split), self.validation_fraction, validation)
+        if validation is None:
+            validation = Dataset.from_list(self._validation_examples(self._stream()))
+        return DatasetDict(validation=validation)
+
+    def stream(self, epoch: int, seed: int) -> IterableDataset:  # noqa: D102
+        stream = self._stream()
+        if self.validation_split is None:
+            # By content, because the first examples by number differ in every part of a stream.
+            validation = {repr(example) for example in self._validation_examples(stream)}
+            stream = stream.filter(lambda example: repr(example) not in validation)
+        order = np.random.default_rng((seed, epoch))
+        return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        folder = Path(self.path)  # does not exist if this is a Hub id
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
+
+    def _read(self, split: str) -> Dataset:
+        with self._reading(split):
+            dataset = self._load(split, streaming=False)
+        return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
+
+    def _stream(self) -> IterableDataset:
+        with self._reading(self.train_split):
+            stream = self._load(self.train_split, streaming=True)
+            return _pick_streamed_columns(stream, self.text_column, self.condition_column, self.path)
+
+    def _validation_examples(self, stream: IterableDataset) -> list[dict[str, Any]]:
+        """The first examples of a stream, which are not trained on."""
+        with self._reading(self.train_split):
+            return _first_examples(stream, self.streamed_validation_examples)
+
+    def _load(self, split: str, streaming: bool) -> Any:
+        from datasets import load_dataset
+
+        return load_dataset(self.path, self.config, split=split, revision=self.revision, streaming=streaming)
+
+    @contextmanager
+    def _reading(self, split: str) -> Iterator[None]:
+        """Turn reading errors into messages of one line."""
+        from datasets.exceptions import DatasetGenerationError
+
+        try:
+            with silent_hub_retries():
+                yield
+        except OSError as error:
+            raise _unreachable(self.path, error) from error
+        # An unknown split or config; a loading script; a bad file, which is the cause of the first kind.
+        except (DatasetGenerationError, ValueError, RuntimeError) as error:
+            cause = error.__cause__ if isinstance(error, DatasetGenerationError) else None
+            message = first_line(cause or error)
+            raise UserError(f"source '{self.path}', split '{split}' could not be read: {message}") from error
+
+
+@dataclass(eq=False)
+class SavedDataset(Source):
+    """A folder written by `save_to_disk`, or a Hub data set that was uploaded as such a folder.
+
+    Args:
+        path: the folder, or the Hub id.
+        train_split: training split, if there are splits.
+        validation_split: validation split; None uses the last examples for validation.
+        text_column: the text, or the target of a pair; `outer.inner` for a nested column.
+        condition_column: the condition, for text-to-text.
+        validation_fraction: fraction of examples for validation where `validation_split` is not
+            given.
+        revision: of the Hub data set.
+    """
+
+    path: str
+    train_split: str = "train"
+    validation_split: str | None = None
+    text_column: str = "text"
+    condition_column: str | None = None
+    validation_fraction: float = 0.05
+    revision: str | None = None
+
+    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+        from datasets import DatasetDict, load_from_disk
+
+        folder = self._folder()
+        try:
+            saved = load_from_disk(str(folder))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"source path '{folder}' is not a folder written by save_to_disk; "
+                "for text, JSON, Arrow or Parquet files use TextFiles, JsonLines or DatasetFiles"
+            ) from error
+        splits = saved if isinstance(saved, DatasetDict) else {self.train_split: saved}
+        names = (
+            [self.train_split] if self.validation_split is None else [self.train_split, self.validation_split]
+        )
+        if missing := [name for name in names if name not in splits]:
+            raise UserError(
+                f"source '{self.path}' has no split '{missing[0]}'; it has {', '.join(splits)}: set "
+                "train_split and validation_split"
+            )
+        train, *validation = (
+            _pick_columns(splits[name], self.text_column, self.condition_column, self.path) for name in names
+        )
+        return both_splits(train, self.validation_fraction, *validation)
+
+    def identity(self) -> dict[str, Any]:  # noqa: D102
+        local = Path(self.path).expanduser()
+        states = sorted(local.rglob("*.json")) if local.is_dir() else []
+        return {"class": "SavedDataset", **vars(self), "files": file_stamps(states)}
+
+    def _folder(self) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError
+
+        local = Path(self.path).expanduser()
+        if local.is_dir():
+            return local
+        try:
+            with silent_hub_retries():
+                return Path(snapshot_download(self.path, repo_type="dataset", revision=self.revision))
+        except HFValidationError as error:
+            raise UserError(
+                f"source path '{self.path}': there is no such folder; "
+                "give one written by save_to_disk, or a Hub id"
+            ) from error
+        except OSError as error:
+            raise _unreachable(self.path, error) from error
+
+
+def _pick_columns(dataset: Dataset, text: str, condition: str | None, origin: str) -> Dataset:
+    """Keep the columns to train on, and call them as preparation expects.
+
+    Args:
+        dataset: a data set on disk or in memory.
+        text: column of the text, or of the target of a pair; `outer.inner` for a nested one. If it is
+            missing and there is a column `input_ids`, the data is already tokenised.
+        condition: column of the condition; None for unconditional text.
+        origin: the data set's name, for error messages.
+    """
+    if "." in f"{text}{condition}":
+        dataset = dataset.flatten()
+    wanted = _wanted(text, condition, dataset.column_names, origin)
+    renamed = {old: new for old, new in wanted.items() if old != new}
+    return dataset.select_columns(list(wanted)).rename_columns(renamed)
+
+
+def _pick_streamed_columns(
+    dataset: IterableDataset, text: str, condition: str | None, origin: str
+) -> IterableDataset:
+    """The same for a stream, whose columns are those of its first example."""
+    examples = _first_examples(dataset, 1)
+    if not examples:
+        raise UserError(f"source '{origin}' is empty; choose another split")
+    wanted = _wanted(text, condition, list(_names(examples[0])), origin)
+    if all(old == new for old, new in wanted.items()):
+        return dataset.select_columns(list(wanted))
+    return dataset.map(_rename, fn_kwargs={"wanted": wanted}, remove_columns=list(examples[0]))
+
+
+def _first_examples(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
+    """The first examples of a stream, also in a loader's worker, where plain iteration sees a part of it."""
+    columns: dict[str, list[Any]] = next(stream.take(count).iter(count), {})
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _names(example: dict[str, Any]) -> Iterator[str]:
+    for name, value in example.items():
+        yield name
+        if isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in _names(value))
+
+
+def _wanted(text: str, condition: str | None, present: list[str], origin: str) -> dict[str, str]:
+    """The columns to keep, by the names that they have, with the names that they get."""
+    if text not in present and IDS in present:
+        return {name: name for name in (CONDITION_IDS, IDS) if name in present}
+    wanted = {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
+    if missing := [name for name in wanted if name not in present]:
+        raise UserError(
+            f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
+            "set text_column and condition_column"
+        )
+    return wanted
+
+
+def _rename(example: dict[str, Any], wanted: dict[str, str]) -> dict[str, Any]:
+    return {new: _nested(example, old) for old, new in wanted.items()}
+
+
+def _nested(example: dict[str, Any], name: str) -> Any:
+    return reduce(lambda value, key: value[key], name.split("."), example)
+
+
+def _unreachable(path: str, cause: Exception) -> UserError:
+    """The error for a data set that is neither on disk nor reachable on the Hub."""
+    return UserError(
+        f"source '{path}' could not be reached ({first_line(cause)}); download it on a machine "
+        "with a network, and point source.path at the local copy (SavedDataset for a folder written by "
+        "save_to_disk)"
+    )
