@@ -15,7 +15,7 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.batch_size import check_accumulation, whole_batches
+from elf_lightning.data.sampler import whole_batches
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
@@ -143,11 +143,7 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
             cosine is asked for without a number of steps.
     """
     devices = trainer.world_size
-    accumulation = trainer.accumulate_grad_batches
-    if data.global_batch_size is not None:
-        needed = data.accumulation(devices)
-        check_accumulation(data.global_batch_size, needed, accumulation)
-        accumulation = needed
+    accumulation = data.accumulation(devices, trainer.accumulate_grad_batches)
     sequences = data.num_train_examples
     batches = _limited(whole_batches(sequences, data.batch_size, devices), trainer.limit_train_batches)
     if batches == 0:

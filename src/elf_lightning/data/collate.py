@@ -52,6 +52,12 @@ class Collate:
             label_drop=torch.tensor([example.label_drop for example in examples]),
         )
 
+    def prompts(self, examples: Sequence[Example]) -> PromptBatch:
+        """The conditions of these examples, (B, S), without their targets."""
+        tokens = self([replace(example, input_ids=example.input_ids[:0]) for example in examples])
+        index = torch.tensor([example.index for example in examples])
+        return PromptBatch(index, tokens.input_ids, tokens.condition_mask)
+
     def _width(self, longest: int) -> int:
         if self.width_step is None:
             return self.max_length
@@ -64,23 +70,3 @@ class Collate:
 
 def _tensor(ids: Ids | None) -> Tensor:
     return torch.empty(0, dtype=torch.int64) if ids is None else torch.as_tensor(ids.astype("int64"))
-
-
-@dataclass(frozen=True)
-class CollatePrompts:
-    """Collates the conditions of examples, without their targets.
-
-    Args:
-        collate: makes the token batch.
-    """
-
-    collate: Collate
-
-    def __call__(self, examples: Sequence[Example]) -> PromptBatch:
-        """The prompts of these examples."""
-        tokens = self.collate([replace(example, input_ids=example.input_ids[:0]) for example in examples])
-        return PromptBatch(
-            index=torch.tensor([example.index for example in examples]),
-            input_ids=tokens.input_ids,
-            condition_mask=tokens.condition_mask,
-        )

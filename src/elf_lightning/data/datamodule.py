@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import Example
-from elf_lightning.data.label_drop import LabelDrop
+from elf_lightning.data.examples import EmptyExamples, Example, Examples
+from elf_lightning.data.keyed_examples import KeyedExamples, LabelDrop, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
-from elf_lightning.data.loaders import Loaders
 from elf_lightning.data.packing import Packing
 from elf_lightning.data.prepare import Preparation, Summary
 from elf_lightning.data.resume import ResumableDataModule
+from elf_lightning.data.sampler import EpochSampler, ShardSampler
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
+
+MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
 
 
 class ELFDataModule(ResumableDataModule):
@@ -227,22 +230,67 @@ class ELFDataModule(ResumableDataModule):
     # Loaders
 
     def train_dataloader(self) -> DataLoader[Example]:
-        """Shuffled training examples, from where a loaded checkpoint stopped."""
+        """Shuffled training examples, from where a loaded checkpoint stopped.
+
+        Raises:
+            UserError: if the corpus is smaller than one batch, or the checkpoint counts other batches.
+        """
         if self.batch_size != self._given_batch_size:  # by BatchSizeFinder
             self._fit_batch_size(self.num_train_examples)
-        return self._loaders().train(self.position, self.seed, self.label_drop, self.bucket_step)
+        self._check_position()
+        rank, world_size = self._rank()
+        streamed = self.source.streamed_examples is not None
+        examples = (
+            StreamedExamples(
+                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed,
+                self.label_drop,
+            )
+            if streamed
+            else KeyedExamples(self.preparation.examples("train"), self.label_drop)
+        )  # fmt: skip
+        sampler = EpochSampler(
+            len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,
+            self.position.batch, shuffle=not streamed,
+            lengths=self.preparation.examples("train").lengths() if self.bucket_step else None,
+        )  # fmt: skip
+        collate = replace(self.collate, width_step=self.bucket_step)
+        return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
     def val_dataloader(self) -> DataLoader[Example]:
         """Validation examples in order; over several devices, the same number on each."""
-        return self._loaders().validation()
+        examples = KeyedExamples(self.preparation.examples("validation"))
+        sampler = ShardSampler(len(examples), *self._rank(), even=True)
+        return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
     def test_dataloader(self) -> DataLoader[Example]:
         """The validation examples of `val_dataloader`."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Example]:
-        """Prompts: empty ones, or in text-to-text the validation conditions."""
-        return self._loaders().prompts(self.num_predict_samples)
+        """Prompts: empty ones, or in text-to-text the first validation conditions."""
+        examples: Examples = EmptyExamples(self.num_predict_samples)
+        if self.max_condition_length is not None:
+            examples = self.preparation.examples("validation")
+        sampler = ShardSampler(min(self.num_predict_samples, len(examples)), *self._rank(), even=False)
+        return self._loader(KeyedExamples(examples), sampler, self.collate.prompts)
+
+    def _with_latents(self, collate: Collate, split: str) -> MakeBatch:
+        if not self.cache_latents:
+            return collate
+        return partial(self.store.split(split, self._device()).collate, collate)
+
+    def _loader(
+        self, examples: Dataset[Example], sampler: Sampler[int], collate: MakeBatch
+    ) -> DataLoader[Example]:
+        return DataLoader(
+            examples,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            pin_memory=self._device().type == "cuda",
+            persistent_workers=self.num_workers > 0,
+        )
 
     def on_after_batch_transfer(
         self, batch: TokenBatch | PromptBatch, dataloader_idx: int
@@ -265,12 +313,6 @@ class ELFDataModule(ResumableDataModule):
     @cached_property
     def _embedder(self) -> Embedder:
         return Embedder(self.encoder, self.latent_statistics)
-
-    def _loaders(self) -> Loaders:
-        return Loaders(
-            self.preparation, self.collate, self.store if self.cache_latents else None, self._device(),
-            self.batch_size, self.num_workers, *self._rank(),
-        )  # fmt: skip
 
 
 def _check_range(**settings: tuple[int | None, int]) -> None:

@@ -59,30 +59,17 @@ class LatentsFile:
         """Latents (B, S, C) of these examples, in bfloat16, where `label_drop` is (B,) boolean."""
         return self._latents[label_drop.long(), torch.tensor(indices)]
 
+    def collate(self, collate: Collate, examples: Sequence[Example]) -> LatentBatch:
+        """The batch of these examples with its latents (B, S, C), in bfloat16."""
+        tokens = collate(examples)
+        latents = self.read([example.index for example in examples], tokens.label_drop)
+        return LatentBatch(**vars(tokens), latents=latents[:, : tokens.input_ids.shape[1]])
+
     def write(self, batches: Iterable[Tensor]) -> None:
         """Write the latents (B, S, C) of all examples in order, one version after the other."""
         with self.path.open("wb") as file:
             for latents in batches:
                 file.write(latents.to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().data)
-
-
-@dataclass(frozen=True)
-class CollateLatents:
-    """Collates examples and adds their cached latents.
-
-    Args:
-        collate: makes the token batch.
-        latents: the split's cached latents.
-    """
-
-    collate: Collate
-    latents: LatentsFile
-
-    def __call__(self, examples: Sequence[Example]) -> LatentBatch:
-        """The batch of these examples with its latents (B, S, C), in bfloat16."""
-        tokens = self.collate(examples)
-        latents = self.latents.read([example.index for example in examples], tokens.label_drop)
-        return LatentBatch(**vars(tokens), latents=latents[:, : tokens.input_ids.shape[1]])
 
 
 @dataclass(frozen=True)
@@ -135,15 +122,30 @@ class LatentsStore:
         Raises:
             UserError: if the disk has too little space.
         """
-        statistics = self.latent_statistics(device)
+        from rich.progress import track
+
+        statistics, parent = self.latent_statistics(device), self.preparation.cache_dir
         with written_once(self._latents_folder(statistics)) as unfinished:
             if unfinished is None:
                 return
             files = {name: self._file(unfinished, name) for name in self.preparation.splits()}
-            require_space(self.preparation.cache_dir, sum(file.num_bytes for file in files.values()))
+            needed, free = sum(file.num_bytes for file in files.values()), shutil.disk_usage(parent).free
+            if needed > free:
+                raise UserError(
+                    f"data.cache_latents needs {needed / 1e9:.1f} GB in '{parent}' and {free / 1e9:.1f} GB "
+                    "are free; free some, choose another data.cache_dir, or set data.cache_latents to false"
+                )
             embedder = Embedder(self.encoder, statistics)
             for split, file in files.items():
-                self._write(embedder, split, file, device)
+                latents = (
+                    embedder.tokens(
+                        replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))
+                    ).latents
+                    for drop in range(file.shape[0])
+                    for batch in self._batches(split, device)
+                )
+                total = file.shape[0] * math.ceil(file.shape[1] / self._batch_size)
+                file.write(track(latents, f"Embedding {split}", total=total))
 
     def split(self, name: str, device: torch.device) -> LatentsFile:
         """The written latents of a split."""
@@ -155,26 +157,18 @@ class LatentsStore:
         shape = (versions, examples, self.collate.max_length, self.encoder.latent_size)
         return LatentsFile(folder / f"{split}.latents", shape)
 
-    def _write(self, embedder: Embedder, split: str, file: LatentsFile, device: torch.device) -> None:
-        from rich.progress import track
-
-        latents = (
-            embedder.tokens(replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))).latents
-            for drop in range(file.shape[0])
-            for batch in self._batches(split, device)
-        )
-        batches = file.shape[0] * -(-file.shape[1] // self._batch_size)
-        file.write(track(latents, f"Embedding {split}", total=batches))
-
     @property
     def _batch_size(self) -> int:
         return max(1, EMBEDDED_TOKENS // self.collate.max_length)
 
     def _batches(self, split: str, device: torch.device, count: int | None = None) -> Iterator[TokenBatch]:
         examples = self.preparation.examples(split)
-        count = len(examples) if count is None else min(count, len(examples))
-        for start in range(0, count, self._batch_size):
-            yield self.collate(examples.read(range(start, min(start + self._batch_size, count)))).to(device)
+        indices = range(len(examples))[:count]
+        for start in range(0, len(indices), self._batch_size):
+            yield self.collate(examples.read(indices[start : start + self._batch_size])).to(device)
+
+    def _latents_folder(self, statistics: LatentStatistics) -> Path:
+        return self._folder("latents", latent_statistics=asdict(statistics), label_drop=self.label_drop)
 
     def _folder(self, kind: str, **parts: object) -> Path:
         key = cache_key(
@@ -186,20 +180,3 @@ class LatentsStore:
             **parts,
         )
         return self.preparation.cache_dir / f"{kind}-{key}"
-
-    def _latents_folder(self, statistics: LatentStatistics) -> Path:
-        return self._folder("latents", latent_statistics=asdict(statistics), label_drop=self.label_drop)
-
-
-def require_space(folder: Path, num_bytes: int) -> None:
-    """Refuse to write more than fits on the disk.
-
-    Raises:
-        UserError: with the needed and the free space.
-    """
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise UserError(
-            f"data.cache_latents needs {num_bytes / 1e9:.1f} GB in '{folder}' and {free / 1e9:.1f} GB are "
-            "free; free some, choose another data.cache_dir, or set data.cache_latents to false"
-        )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
-from elf_lightning.data.batch_size import accumulation, check_accumulation, largest_batch_size
 from elf_lightning.errors import UserError
 
 VERSION = 2
@@ -52,57 +50,10 @@ class Position:
         epoch, batch = divmod(batches, batches_in_epoch)
         return cls(epoch, batch - batch % accumulation, examples_per_batch)
 
-    @classmethod
-    def reached(cls, trainer: Trainer | None, batch_size: int) -> Self | None:
-        """Where the last optimizer step of `fit` left training; None if no training has begun."""
-        if trainer is None or not 0 < trainer.num_training_batches < inf:
-            return None
-        # `completed` is one behind when a callback saves after a batch.
-        progress = trainer.fit_loop.epoch_loop.batch_progress.total
-        return cls.after_last_step(
-            progress.processed,  # type: ignore[attr-defined]
-            int(trainer.num_training_batches),
-            trainer.accumulate_grad_batches,
-            batch_size * trainer.world_size,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return {"version": VERSION, **asdict(self)}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The position that a checkpoint holds; warns if the examples after it come in another order."""
-        # Version 1 had no entry `version`, and another name for the examples of a batch.
-        examples = state.get("examples_per_batch", state.get("batch_rows"))
-        position = cls(state["epoch"], state["batch"], examples)
-        if state.get("version", 1) != VERSION and position.begun:
-            rank_zero_warn(
-                "the checkpoint is from a version of elf_lightning that shuffled differently: training "
-                "continues with the training examples in another order"
-            )
-        # The sampler does resume; Lightning looks for loaders that save a state of their own.
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        return position
-
     @property
     def begun(self) -> bool:
         """Whether there are batches before this one."""
         return (self.epoch, self.batch) != (0, 0)
-
-    def check_batches(self, batch_size: int, world_size: int) -> None:
-        """A position counted in batches holds for batches of the same size only.
-
-        Raises:
-            UserError: if they are larger or smaller.
-        """
-        examples = batch_size * world_size
-        if self.begun and self.examples_per_batch not in (None, examples):
-            raise UserError(
-                f"data.batch_size {batch_size} x {world_size} device(s) is {examples} sequences per batch, "
-                f"but the checkpoint counts batches of {self.examples_per_batch}; choose data.batch_size so "
-                "that they agree (data.global_batch_size accumulates several)"
-            )
 
 
 class ResumableDataModule(LightningDataModule):
@@ -126,47 +77,92 @@ class ResumableDataModule(LightningDataModule):
         Raises:
             UserError: if the Trainer is given another accumulation.
         """
-        if stage != "fit":
-            return
-        self.position = Position()  # Lightning loads a checkpoint after this
-        if self.global_batch_size is not None and self.trainer is not None:
-            needed = self.accumulation(self.trainer.world_size)
-            check_accumulation(self.global_batch_size, needed, self.trainer.accumulate_grad_batches)
-            self.trainer.accumulate_grad_batches = needed
+        if stage == "fit":
+            self.position = Position()  # Lightning loads a checkpoint after this
+            self._accumulate(self.trainer.accumulate_grad_batches if self.trainer else 1)
 
-    def accumulation(self, world_size: int) -> int:
-        """Micro-batches per optimizer step; 1 without `global_batch_size`.
+    def accumulation(self, world_size: int, asked: int = 1) -> int:
+        """Micro-batches per optimizer step: what `global_batch_size` needs, or else as many as asked for.
 
         Raises:
-            UserError: if `global_batch_size` is not a whole number of micro-batches.
+            UserError: if `global_batch_size` is not a whole number of micro-batches, or contradicts `asked`.
         """
-        return accumulation(self.global_batch_size, self.batch_size, world_size)
+        if self.global_batch_size is None:
+            return asked
+        needed, rest = divmod(self.global_batch_size, self.batch_size * world_size)
+        if needed < 1 or rest:
+            raise UserError(
+                f"data.global_batch_size {self.global_batch_size} is no multiple of data.batch_size "
+                f"{self.batch_size} x {world_size} device(s); change one of them"
+            )
+        if asked not in (1, needed):
+            raise UserError(
+                f"trainer.accumulate_grad_batches {asked} contradicts data.global_batch_size "
+                f"{self.global_batch_size}, which needs {needed}; leave out one of them"
+            )
+        return needed
 
     def reached(self) -> Position | None:
         """Where the last optimizer step of `fit` left training; None if no training has begun."""
-        return Position.reached(self.trainer, self.batch_size)
+        trainer = self.trainer
+        if trainer is None or not 0 < trainer.num_training_batches < inf:
+            return None
+        # `completed` is one behind when a callback saves after a batch.
+        progress = trainer.fit_loop.epoch_loop.batch_progress.total
+        return Position.after_last_step(
+            progress.processed,  # type: ignore[attr-defined]
+            int(trainer.num_training_batches),
+            trainer.accumulate_grad_batches,
+            self.batch_size * trainer.world_size,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is in the data."""
         position = self.reached()
-        return {} if position is None else position.state_dict()
+        return {} if position is None else {"version": VERSION, **asdict(position)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue there."""
-        self.position = Position.from_state(state_dict)
+        """Continue there; warns if the examples that follow come in another order than before."""
+        # Version 1 had no entry `version`, and another name for the examples of a batch.
+        examples = state_dict.get("examples_per_batch", state_dict.get("batch_rows"))
+        self.position = Position(state_dict["epoch"], state_dict["batch"], examples)
+        if state_dict.get("version", 1) != VERSION and self.position.begun:
+            rank_zero_warn(
+                "the checkpoint is from a version of elf_lightning that shuffled differently: training "
+                "continues with the training examples in another order"
+            )
+        # The sampler does resume; Lightning looks for loaders that save a state of their own.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
 
     def _fit_batch_size(self, examples: int) -> None:
         """Reduce a batch size that was set after construction to one that fits so many training examples."""
         _, world_size = self._rank()
-        size = largest_batch_size(self.batch_size, examples, self.global_batch_size, world_size)
+        size = max(1, min(self.batch_size, examples // world_size))
+        per_device, rest = divmod(self.global_batch_size or 0, world_size)
+        if per_device and not rest:
+            size = max(one for one in range(1, size + 1) if not per_device % one)
         if size != self.batch_size:
             rank_zero_warn(
                 f"batch size {self.batch_size} does not fit data.global_batch_size {self.global_batch_size} "
                 f"and {examples} training sequences; using {size}"
             )
             self.batch_size = size
+        self._accumulate(1)
+
+    def _check_position(self) -> None:
+        """A position counted in batches holds for batches of the same size only."""
+        _, world_size = self._rank()
+        together, before = self.batch_size * world_size, self.position.examples_per_batch
+        if self.position.begun and before not in (None, together):
+            raise UserError(
+                f"data.batch_size {self.batch_size} x {world_size} device(s) is {together} sequences per "
+                f"batch, but the checkpoint counts batches of {before}; choose data.batch_size so that they "
+                "agree (data.global_batch_size accumulates several)"
+            )
+
+    def _accumulate(self, asked: int) -> None:
         if self.global_batch_size is not None and self.trainer is not None:
-            self.trainer.accumulate_grad_batches = self.accumulation(world_size)
+            self.trainer.accumulate_grad_batches = self.accumulation(self.trainer.world_size, asked)
 
     def _device(self) -> torch.device:
         if self.trainer is not None:

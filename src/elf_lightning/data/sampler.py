@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 
+from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 
 POOL_BATCHES = 64
 """Batches among which examples of similar length are brought together."""
+
+
+def whole_batches(examples: int, batch_size: int, world_size: int) -> int:
+    """Batches in an epoch on each device.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if batches := examples // (batch_size * world_size):
+        return batches
+    raise UserError(
+        f"data.batch_size {batch_size} x {world_size} device(s) is more than the {examples} training "
+        "sequences; choose a smaller one or give more text"
+    )
 
 
 class EpochSampler(DistributedSampler[int]):
@@ -35,6 +49,9 @@ class EpochSampler(DistributedSampler[int]):
         shuffle: whether to shuffle.
         lengths: (num_examples,) tokens of each example, to make batches of examples of similar length; the
             batches, and the examples in each, are still in random order.
+
+    Raises:
+        UserError: if there are too few examples for one batch.
     """
 
     def __init__(
@@ -49,17 +66,13 @@ class EpochSampler(DistributedSampler[int]):
         shuffle: bool = True,
         lengths: npt.NDArray[np.int32] | None = None,
     ) -> None:
-        super().__init__(_only_length(num_examples), world_size, rank, shuffle, seed)
+        super().__init__(range(num_examples), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
         self.num_examples = num_examples
         self.batch_size = batch_size
+        self.num_batches = whole_batches(num_examples, batch_size, world_size)
         self.epoch = epoch
         self.first_batch = first_batch
         self.lengths = lengths
-
-    @property
-    def num_batches(self) -> int:
-        """Batches of a whole epoch on each rank."""
-        return self.num_examples // (self.batch_size * self.num_replicas)
 
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch at its first batch; the current epoch keeps its first batch."""
@@ -77,20 +90,19 @@ class EpochSampler(DistributedSampler[int]):
 
     def _order(self) -> Tensor:
         """Indices of the epoch's examples, int64."""
-        count = self.num_batches * self.num_replicas * self.batch_size
         generator = seeded_generator("order", self.seed, self.epoch)
         order = torch.arange(self.num_examples)
         if self.shuffle:
             order = torch.randperm(self.num_examples, generator=generator)
-        return order[:count] if self.lengths is None else self._by_length(order[:count], generator)
+        order = order[: self.num_replicas * len(self)]
+        return order if self.lengths is None else self._by_length(order, self.lengths, generator)
 
-    def _by_length(self, order: Tensor, generator: torch.Generator) -> Tensor:
+    def _by_length(self, order: Tensor, lengths: npt.NDArray[np.int32], generator: torch.Generator) -> Tensor:
         """The examples of each pool of batches, with similar lengths in the same batch."""
-        assert self.lengths is not None
         together = self.num_replicas * self.batch_size
-        mixed = [order[:0]]
+        mixed = []
         for pool in torch.split(order, POOL_BATCHES * together):
-            by_length = torch.from_numpy(self.lengths[pool.numpy()]).argsort(stable=True)
+            by_length = torch.from_numpy(lengths[pool.numpy()]).argsort(stable=True)
             batches = pool[by_length].view(-1, together)
             # An example's place in its batch decides its mode (denoise or decode), so it must be random.
             places = torch.rand(batches.shape, generator=generator).argsort(dim=1)
@@ -113,7 +125,7 @@ class ShardSampler(DistributedSampler[int]):
     """
 
     def __init__(self, num_examples: int, rank: int, world_size: int, even: bool) -> None:
-        super().__init__(_only_length(num_examples), world_size, rank)
+        super().__init__(range(num_examples), world_size, rank)  # type: ignore[arg-type]
         fewer = 0 < num_examples < world_size
         end = num_examples - num_examples % world_size if even and not fewer else num_examples
         self.indices = range(rank % num_examples if fewer else rank, end, world_size)
@@ -123,8 +135,3 @@ class ShardSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
-
-
-def _only_length(num_examples: int) -> Dataset[int]:
-    """All that a DistributedSampler uses of its data set."""
-    return cast(Dataset[int], range(num_examples))

@@ -1,4 +1,4 @@
-"""Examples of a source that is read as a stream."""
+"""A training set by keys, `epoch * len + index`, so that label drop can depend on the epoch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,75 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from elf_lightning.data.examples import Example
-from elf_lightning.data.label_drop import LabelDrop
+from elf_lightning.data.examples import Example, Examples
 from elf_lightning.data.packing import packed
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.tokenize import Table, Tokenize
 from elf_lightning.errors import UserError
+from elf_lightning.flow import seeded_generator
 
 READ_AT_ONCE = 256
 """Documents that are tokenised together."""
 
 
+@dataclass(frozen=True)
+class LabelDrop:
+    """Which conditions are hidden from their targets in training, for classifier-free guidance.
+
+    Args:
+        probability: how often a condition is hidden.
+        seed: of the coin that is tossed for each example and epoch.
+
+    Raises:
+        UserError: if the probability is outside 0 to 1.
+    """
+
+    probability: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise UserError(f"data.label_drop_probability {self.probability} must lie between 0 and 1")
+
+    def __call__(self, example: Example, epoch: int) -> Example:
+        """The example, with its condition hidden in this epoch or not."""
+        if not self.probability:
+            return example
+        generator = seeded_generator("label drop", self.seed, epoch, example.index)
+        return replace(example, label_drop=bool(torch.rand((), generator=generator) < self.probability))
+
+
+@dataclass(eq=False)
+class KeyedExamples(Dataset[Example]):
+    """A split's examples by key, each with its label drop.
+
+    Args:
+        examples: the split's examples.
+        label_drop: which conditions are hidden from their targets.
+    """
+
+    examples: Examples
+    label_drop: LabelDrop = field(default_factory=LabelDrop)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: int) -> Example:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[Example]:
+        examples = self.examples.read([key % len(self) for key in keys])
+        return [
+            self.label_drop(example, key // len(self)) for example, key in zip(examples, keys, strict=True)
+        ]
+
+
 @dataclass(eq=False)
 class StreamedExamples(Dataset[Example]):
-    """A stream's examples by key, `epoch * len + index`, for keys in order.
+    """A stream's examples by key, for keys in order, each with its label drop.
 
     The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
     stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
@@ -102,7 +155,11 @@ class StreamedExamples(Dataset[Example]):
 
 
 def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]:
-    tables = _tokenised(tokenize, batches)
+    def tokenised(columns: Table) -> Table:
+        tokenize.check_columns(list(columns))
+        return tokenize(columns)
+
+    tables = map(tokenised, batches)
     if tokenize.packs:
         texts = (ids for table in tables for ids in table[IDS])
         for sequence in packed(texts, tokenize.packing, tokenize.max_length, tokenize.eos_id):
@@ -112,9 +169,3 @@ def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]
         conditions = table.get(CONDITION_IDS, [None] * len(table[IDS]))
         for ids, condition in zip(table[IDS], conditions, strict=True):
             yield Example(np.array(ids), None if condition is None else np.array(condition, dtype=np.int64))
-
-
-def _tokenised(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Table]:
-    for columns in batches:
-        tokenize.check_columns(list(columns))
-        yield tokenize(columns)
