@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from elf_lightning.batch import PromptBatch, TokenBatch, make_loss_mask
 from elf_lightning.codec.vocabulary import PadMode
@@ -36,14 +36,14 @@ class Collate:
         """The batch of these examples, (B, S)."""
         parts = [self._cut(example) for example in examples]
         lengths = torch.tensor([[len(condition), len(target)] for condition, target in parts])
-        width = self._width(int(lengths.sum(1).max()))
+        ends, width = lengths.sum(1, keepdim=True), self.max_length
+        if self.width_step is not None:
+            width = min(width, max(1, -(-int(ends.max()) // self.width_step)) * self.width_step)
         input_ids = torch.full((len(examples), width), self.fill_id)
-        for ids, (condition, target) in zip(input_ids, parts, strict=True):
-            ids[: len(condition)] = condition
-            ids[len(condition) : len(condition) + len(target)] = target
+        for row, ids in zip(input_ids, map(np.concatenate, parts), strict=True):
+            row[: len(ids)] = torch.from_numpy(ids.astype(np.int64))
         position = torch.arange(width)
-        attention_mask = position < lengths.sum(1, keepdim=True)
-        condition_mask = position < lengths[:, :1]
+        attention_mask, condition_mask = position < ends, position < lengths[:, :1]
         return TokenBatch(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -58,15 +58,8 @@ class Collate:
         index = torch.tensor([example.index for example in examples])
         return PromptBatch(index, tokens.input_ids, tokens.condition_mask)
 
-    def _width(self, longest: int) -> int:
-        if self.width_step is None:
-            return self.max_length
-        return min(self.max_length, max(1, -(-longest // self.width_step)) * self.width_step)
-
-    def _cut(self, example: Example) -> tuple[Tensor, Tensor]:
-        condition = _tensor(example.condition_input_ids)[: self.max_condition_length]
-        return condition, _tensor(example.input_ids)[: self.max_length - len(condition)]
-
-
-def _tensor(ids: Ids | None) -> Tensor:
-    return torch.empty(0, dtype=torch.int64) if ids is None else torch.as_tensor(ids.astype("int64"))
+    def _cut(self, example: Example) -> tuple[Ids, Ids]:
+        condition = example.input_ids[:0]
+        if example.condition_input_ids is not None:
+            condition = example.condition_input_ids[: self.max_condition_length]
+        return condition, example.input_ids[: self.max_length - len(condition)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -100,7 +100,9 @@ class ELFDataModule(ResumableDataModule):
             num_workers=(num_workers, 0), num_predict_samples=(num_predict_samples, 1),
             num_proc=(num_proc, 1), seed=(seed, 0),
         )  # fmt: skip
-        _check_choices(packing=(packing, Packing), pad_mode=(pad_mode, PadMode))
+        for name, value, choices in (("packing", packing, Packing), ("pad_mode", pad_mode, PadMode)):
+            if value not in get_args(choices):
+                raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
         label_drop = LabelDrop(label_drop_probability, seed)
         if label_drop_probability and max_condition_length is None:
             raise UserError(
@@ -239,19 +241,20 @@ class ELFDataModule(ResumableDataModule):
             self._fit_batch_size(self.num_train_examples)
         self._check_position()
         rank, world_size = self._rank()
-        streamed = self.source.streamed_examples is not None
-        examples = (
-            StreamedExamples(
-                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed,
-                self.label_drop,
+        examples: KeyedExamples | StreamedExamples
+        lengths = None
+        if self.source.streamed_examples is not None:
+            tokenize = self.preparation.tokenize
+            examples = StreamedExamples(
+                self.source, tokenize, self.batch_size, rank, world_size, self.seed, self.label_drop
             )
-            if streamed
-            else KeyedExamples(self.preparation.examples("train"), self.label_drop)
-        )  # fmt: skip
+        else:
+            prepared = self.preparation.examples("train")
+            examples = KeyedExamples(prepared, self.label_drop)
+            lengths = prepared.lengths() if self.bucket_step else None
         sampler = EpochSampler(
             len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,
-            self.position.batch, shuffle=not streamed,
-            lengths=self.preparation.examples("train").lengths() if self.bucket_step else None,
+            self.position.batch, isinstance(examples, KeyedExamples), lengths,
         )  # fmt: skip
         collate = replace(self.collate, width_step=self.bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
@@ -320,13 +323,6 @@ def _check_range(**settings: tuple[int | None, int]) -> None:
     for name, (value, minimum) in settings.items():
         if value is not None and value < minimum:
             raise UserError(f"data.{name} {value} must be at least {minimum}")
-
-
-def _check_choices(**settings: tuple[str, Any]) -> None:
-    """Refuse values outside their Literal, which the command line's parser does already."""
-    for name, (value, choices) in settings.items():
-        if value not in get_args(choices):
-            raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
 
 
 def _check_streaming(**settings: object) -> None:

@@ -59,10 +59,7 @@ class Position:
 class ResumableDataModule(LightningDataModule):
     """Keeps its position in checkpoints, continues there, and follows the Trainer's device and ranks.
 
-    Args:
-        batch_size: sequences per device and micro-batch.
-        global_batch_size: sequences per optimizer step, over all devices and accumulated micro-batches; None
-            leaves accumulation to the Trainer.
+    The arguments are described in `ELFDataModule`.
     """
 
     def __init__(self, batch_size: int, global_batch_size: int | None) -> None:

@@ -130,9 +130,8 @@ def find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
     for path in [paths] if isinstance(paths, str) else paths:
         place = Path(path).expanduser()
         if place.is_file():
-            found.append(place)
-            continue
-        if place.is_dir():
+            files = iter([place])
+        elif place.is_dir():
             files = (file for suffix in suffixes for file in place.rglob(f"*{suffix}"))
         else:
             files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
@@ -220,13 +219,13 @@ def _objects(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]]
             yield {column: values[key] for key, column in form.items()}
 
 
-def _problem(value: Any, column: str) -> str | None:
+def _problem(value: Any, column: str) -> str:
     if value is None:
         return "no"
     if column in (TEXT, CONDITION_TEXT):
-        return None if isinstance(value, str) else "something other than a string as"
+        return "" if isinstance(value, str) else "something other than a string as"
     numbers = isinstance(value, list) and all(type(number) is int for number in value)
-    return None if numbers else "something other than a list of whole numbers as"
+    return "" if numbers else "something other than a list of whole numbers as"
 
 
 def _numbered_objects(name: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -112,11 +112,12 @@ class HubDataset(Source):
         if self.streamed_examples is None:
             return both_splits(self._read(self.train_split), self.validation_fraction, validation)
         if validation is None:
-            validation = Dataset.from_list(self._validation_examples(self._stream()))
+            stream = self._read(self.train_split, streaming=True)
+            validation = Dataset.from_list(self._validation_examples(stream))
         return DatasetDict(validation=validation)
 
     def stream(self, epoch: int, seed: int) -> IterableDataset:  # noqa: D102
-        stream = self._stream()
+        stream = self._read(self.train_split, streaming=True)
         if self.validation_split is None:
             # By content, because the first examples by number differ in every part of a stream.
             validation = {repr(example) for example in self._validation_examples(stream)}
@@ -129,25 +130,19 @@ class HubDataset(Source):
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
 
-    def _read(self, split: str) -> Dataset:
-        with self._reading(split):
-            dataset = self._load(split, streaming=False)
-        return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
+    def _read(self, split: str, streaming: bool = False) -> Any:
+        from datasets import load_dataset
 
-    def _stream(self) -> IterableDataset:
-        with self._reading(self.train_split):
-            stream = self._load(self.train_split, streaming=True)
-            return _pick_streamed_columns(stream, self.text_column, self.condition_column, self.path)
+        with self._reading(split):
+            dataset = load_dataset(
+                self.path, self.config, split=split, revision=self.revision, streaming=streaming
+            )
+            return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
 
     def _validation_examples(self, stream: IterableDataset) -> list[dict[str, Any]]:
         """The first examples of a stream, which are not trained on."""
         with self._reading(self.train_split):
             return _first_examples(stream, self.streamed_validation_examples)
-
-    def _load(self, split: str, streaming: bool) -> Any:
-        from datasets import load_dataset
-
-        return load_dataset(self.path, self.config, split=split, revision=self.revision, streaming=streaming)
 
     @contextmanager
     def _reading(self, split: str) -> Iterator[None]:
@@ -238,34 +233,41 @@ class SavedDataset(Source):
             raise _unreachable(self.path, error) from error
 
 
-def _pick_columns(dataset: Dataset, text: str, condition: str | None, origin: str) -> Dataset:
+def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -> Any:
     """Keep the columns to train on, and call them as preparation expects.
 
     Args:
-        dataset: a data set on disk or in memory.
+        dataset: a data set on disk or in memory, or a stream, whose columns are those of its first example.
         text: column of the text, or of the target of a pair; `outer.inner` for a nested one. If it is
             missing and there is a column `input_ids`, the data is already tokenised.
         condition: column of the condition; None for unconditional text.
         origin: the data set's name, for error messages.
     """
-    if "." in f"{text}{condition}":
+    from datasets import IterableDataset
+
+    first: dict[str, Any] = {}
+    if isinstance(dataset, IterableDataset):
+        if not (examples := _first_examples(dataset, 1)):
+            raise UserError(f"source '{origin}' is empty; choose another split")
+        (first,) = examples
+    elif "." in f"{text}{condition}":
         dataset = dataset.flatten()
-    wanted = _wanted(text, condition, dataset.column_names, origin)
+    present = list(_names(first)) or dataset.column_names
+    if text not in present and IDS in present:
+        return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in present])
+    wanted = {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
+    if missing := [name for name in wanted if name not in present]:
+        raise UserError(
+            f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
+            "set text_column and condition_column"
+        )
+    if first:
+        return dataset.map(
+            lambda example: {new: _nested(example, old) for old, new in wanted.items()},
+            remove_columns=list(first),
+        )
     renamed = {old: new for old, new in wanted.items() if old != new}
     return dataset.select_columns(list(wanted)).rename_columns(renamed)
-
-
-def _pick_streamed_columns(
-    dataset: IterableDataset, text: str, condition: str | None, origin: str
-) -> IterableDataset:
-    """The same for a stream, whose columns are those of its first example."""
-    examples = _first_examples(dataset, 1)
-    if not examples:
-        raise UserError(f"source '{origin}' is empty; choose another split")
-    wanted = _wanted(text, condition, list(_names(examples[0])), origin)
-    if all(old == new for old, new in wanted.items()):
-        return dataset.select_columns(list(wanted))
-    return dataset.map(_rename, fn_kwargs={"wanted": wanted}, remove_columns=list(examples[0]))
 
 
 def _first_examples(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
@@ -279,23 +281,6 @@ def _names(example: dict[str, Any]) -> Iterator[str]:
         yield name
         if isinstance(value, dict):
             yield from (f"{name}.{inner}" for inner in _names(value))
-
-
-def _wanted(text: str, condition: str | None, present: list[str], origin: str) -> dict[str, str]:
-    """The columns to keep, by the names that they have, with the names that they get."""
-    if text not in present and IDS in present:
-        return {name: name for name in (CONDITION_IDS, IDS) if name in present}
-    wanted = {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
-    if missing := [name for name in wanted if name not in present]:
-        raise UserError(
-            f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
-            "set text_column and condition_column"
-        )
-    return wanted
-
-
-def _rename(example: dict[str, Any], wanted: dict[str, str]) -> dict[str, Any]:
-    return {new: _nested(example, old) for old, new in wanted.items()}
 
 
 def _nested(example: dict[str, Any], name: str) -> Any:
