@@ -23,11 +23,7 @@ READ_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class LabelDrop:
-    """Which conditions are hidden from their targets in training, for classifier-free guidance.
-
-    Args:
-        probability: how often a condition is hidden.
-        seed: of the coin that is tossed for each example and epoch.
+    """Hides conditions from their targets, for classifier-free guidance: a coin for each example and epoch.
 
     Raises:
         UserError: if the probability is outside 0 to 1.
@@ -50,12 +46,7 @@ class LabelDrop:
 
 @dataclass(eq=False)
 class KeyedExamples(Dataset[Example]):
-    """A split's examples by key, each with its label drop.
-
-    Args:
-        examples: the split's examples.
-        label_drop: which conditions are hidden from their targets.
-    """
+    """A split's examples by key, each with its label drop."""
 
     examples: Examples
     label_drop: LabelDrop = field(default_factory=LabelDrop)
@@ -80,16 +71,7 @@ class StreamedExamples(Dataset[Example]):
     The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
     stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
     another part than before, continues with the same examples; it reads and tokenises again what was
-    trained on before. A part that ends starts again.
-
-    Args:
-        source: the stream.
-        tokenize: makes token ids of its documents.
-        batch_size: examples per batch and rank.
-        rank: index of this process.
-        world_size: number of processes.
-        seed: of the stream's order.
-        label_drop: which conditions are hidden from their targets.
+    trained on before. A part that ends starts again. Rank, batch size and seed are those of the sampler.
     """
 
     source: Source

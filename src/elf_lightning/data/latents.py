@@ -74,14 +74,10 @@ class LatentsFile:
 
 @dataclass(frozen=True)
 class LatentsStore:
-    """The latents of prepared examples.
+    """The latents of prepared examples, in batches as `collate` makes them.
 
-    Args:
-        preparation: the examples.
-        encoder: makes the latents.
-        collate: makes the batches that the encoder sees.
-        label_drop: whether conditions may be dropped, so that latents are needed both ways.
-        given: latent statistics; None measures them over the first training examples.
+    With `label_drop`, training latents are kept both with and without the condition. Latent statistics that
+    are not `given` are measured over the first training examples.
 
     Raises:
         UserError: if sequences are too long for the encoder.

@@ -36,16 +36,10 @@ class Position:
     def after_last_step(
         cls, batches: int, batches_in_epoch: int, accumulation: int, examples_per_batch: int
     ) -> Self:
-        """The batch after those of the last optimizer step.
+        """The batch after those of the last optimizer step, where `batches` counts all epochs.
 
         No checkpoint holds the gradients of later micro-batches, so these are repeated. An epoch's last step
         takes what is left of it.
-
-        Args:
-            batches: micro-batches trained on, in all epochs together.
-            batches_in_epoch: micro-batches per epoch.
-            accumulation: micro-batches per optimizer step.
-            examples_per_batch: examples of a micro-batch, over all devices.
         """
         epoch, batch = divmod(batches, batches_in_epoch)
         return cls(epoch, batch - batch % accumulation, examples_per_batch)

@@ -112,16 +112,10 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class ShardSampler(DistributedSampler[int]):
-    """Every `world_size`-th example, in order.
+    """Every `world_size`-th example, in order; `even` leaves out the last, so that ranks get as many each.
 
     With fewer examples than processes some processes get the same example, because one without any would
     keep the others waiting.
-
-    Args:
-        num_examples: number of examples.
-        rank: index of this process.
-        world_size: number of processes.
-        even: leave out the last few examples, so that all ranks have the same number.
     """
 
     def __init__(self, num_examples: int, rank: int, world_size: int, even: bool) -> None:

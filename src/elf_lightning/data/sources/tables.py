@@ -234,14 +234,9 @@ class SavedDataset(Source):
 
 
 def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -> Any:
-    """Keep the columns to train on, and call them as preparation expects.
+    """Keep the columns to train on, and call them as preparation expects; ids if there is no such text.
 
-    Args:
-        dataset: a data set on disk or in memory, or a stream, whose columns are those of its first example.
-        text: column of the text, or of the target of a pair; `outer.inner` for a nested one. If it is
-            missing and there is a column `input_ids`, the data is already tokenised.
-        condition: column of the condition; None for unconditional text.
-        origin: the data set's name, for error messages.
+    The columns of a stream are those of its first example. `origin` is the name in error messages.
     """
     from datasets import IterableDataset
 
