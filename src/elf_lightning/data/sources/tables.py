@@ -196,9 +196,7 @@ class SavedDataset(Source):
                 "for text, JSON, Arrow or Parquet files use TextFiles, JsonLines or DatasetFiles"
             ) from error
         splits = saved if isinstance(saved, DatasetDict) else {self.train_split: saved}
-        names = (
-            [self.train_split] if self.validation_split is None else [self.train_split, self.validation_split]
-        )
+        names = [name for name in (self.train_split, self.validation_split) if name is not None]
         if missing := [name for name in names if name not in splits]:
             raise UserError(
                 f"source '{self.path}' has no split '{missing[0]}'; it has {', '.join(splits)}: set "
