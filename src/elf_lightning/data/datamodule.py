@@ -16,7 +16,7 @@ from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditiona
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import EmptyExamples, Example, Examples
-from elf_lightning.data.keyed_examples import KeyedExamples, LabelDrop, StreamedExamples
+from elf_lightning.data.keyed_examples import KeyedExamples, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.packing import Packing
 from elf_lightning.data.prepare import Preparation, Summary
@@ -103,7 +103,8 @@ class ELFDataModule(ResumableDataModule):
         for name, value, choices in (("packing", packing, Packing), ("pad_mode", pad_mode, PadMode)):
             if value not in get_args(choices):
                 raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
-        label_drop = LabelDrop(label_drop_probability, seed)
+        if not 0 <= label_drop_probability <= 1:
+            raise UserError(f"data.label_drop_probability {label_drop_probability} must lie between 0 and 1")
         if label_drop_probability and max_condition_length is None:
             raise UserError(
                 f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
@@ -124,7 +125,7 @@ class ELFDataModule(ResumableDataModule):
         self.max_length = max_length
         self.pad_mode: PadMode = pad_mode
         self.max_condition_length = max_condition_length
-        self.label_drop = label_drop
+        self.label_drop_probability = label_drop_probability
         self.bucket_step = bucket_step
         self.num_workers = num_workers
         self.seed = seed
@@ -244,13 +245,13 @@ class ELFDataModule(ResumableDataModule):
         examples: KeyedExamples | StreamedExamples
         lengths = None
         if self.source.streamed_examples is not None:
-            tokenize = self.preparation.tokenize
             examples = StreamedExamples(
-                self.source, tokenize, self.batch_size, rank, world_size, self.seed, self.label_drop
-            )
+                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed,
+                self.label_drop_probability,
+            )  # fmt: skip
         else:
             prepared = self.preparation.examples("train")
-            examples = KeyedExamples(prepared, self.label_drop)
+            examples = KeyedExamples(prepared, self.label_drop_probability, self.seed)
             lengths = prepared.lengths() if self.bucket_step else None
         sampler = EpochSampler(
             len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -21,35 +21,21 @@ READ_AT_ONCE = 256
 """Documents that are tokenised together."""
 
 
-@dataclass(frozen=True)
-class LabelDrop:
-    """Hides conditions from their targets, for classifier-free guidance: a coin for each example and epoch.
-
-    Raises:
-        UserError: if the probability is outside 0 to 1.
-    """
-
-    probability: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"data.label_drop_probability {self.probability} must lie between 0 and 1")
-
-    def __call__(self, example: Example, epoch: int) -> Example:
-        """The example, with its condition hidden in this epoch or not."""
-        if not self.probability:
-            return example
-        generator = seeded_generator("label drop", self.seed, epoch, example.index)
-        return replace(example, label_drop=bool(torch.rand((), generator=generator) < self.probability))
+def drop_label(example: Example, probability: float, seed: int, epoch: int) -> Example:
+    """Hide a condition from its target or not, for classifier-free guidance: one coin for each epoch."""
+    if not probability:
+        return example
+    generator = seeded_generator("label drop", seed, epoch, example.index)
+    return replace(example, label_drop=bool(torch.rand((), generator=generator) < probability))
 
 
 @dataclass(eq=False)
 class KeyedExamples(Dataset[Example]):
-    """A split's examples by key, each with its label drop."""
+    """A split's examples by key, with label drop."""
 
     examples: Examples
-    label_drop: LabelDrop = field(default_factory=LabelDrop)
+    label_drop_probability: float = 0.0
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -58,20 +44,21 @@ class KeyedExamples(Dataset[Example]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[Example]:
-        examples = self.examples.read([key % len(self) for key in keys])
+        epochs, indices = zip(*(divmod(key, len(self)) for key in keys), strict=True)
         return [
-            self.label_drop(example, key // len(self)) for example, key in zip(examples, keys, strict=True)
+            drop_label(example, self.label_drop_probability, self.seed, epoch)
+            for example, epoch in zip(self.examples.read(indices), epochs, strict=True)
         ]
 
 
 @dataclass(eq=False)
 class StreamedExamples(Dataset[Example]):
-    """A stream's examples by key, for keys in order, each with its label drop.
+    """A stream's examples by key, for keys in order, with label drop.
 
     The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
     stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
     another part than before, continues with the same examples; it reads and tokenises again what was
-    trained on before. A part that ends starts again. Rank, batch size and seed are those of the sampler.
+    trained on before. A part that ends starts again. Rank, batch size and seed are the sampler's.
     """
 
     source: Source
@@ -80,7 +67,7 @@ class StreamedExamples(Dataset[Example]):
     rank: int = 0
     world_size: int = 1
     seed: int = 0
-    label_drop: LabelDrop = field(default_factory=LabelDrop)
+    label_drop_probability: float = 0.0
 
     def __post_init__(self) -> None:
         self._open: tuple[int, int] | None = None
@@ -106,7 +93,7 @@ class StreamedExamples(Dataset[Example]):
         examples = list(islice(self._examples, skipped, skipped + len(keys)))
         self._turn = turn + 1
         return [
-            self.label_drop(replace(example, index=key % len(self)), epoch)
+            drop_label(replace(example, index=key % len(self)), self.label_drop_probability, self.seed, epoch)
             for example, key in zip(examples, keys, strict=True)
         ]
 
