@@ -87,6 +87,33 @@ def test_measured_repetition_is_kept(run_folder: str, tmp_path: Path) -> None:
     assert kept.equal(expected)
 
 
+def test_int8_is_small_and_generates(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:
+    sizes = {}
+    for dtype in ("float32", "int8"):
+        words = ["convert", run_folder, str(tmp_path / dtype), "--format", "hub", "--dtype", dtype]
+        assert main(words) == 0
+        sizes[dtype] = (tmp_path / dtype / "model.safetensors").stat().st_size
+    assert sizes["int8"] < 0.5 * sizes["float32"]  # a tiny model is mostly names and vectors
+    texts = ELF.from_pretrained(tmp_path / "int8", device="cpu").generate(num=4)
+    assert any(texts)
+    # From int8 back to floating point: what the int8 model computes with.
+    assert (
+        main(
+            [
+                "convert",
+                str(tmp_path / "int8"),
+                str(tmp_path / "back"),
+                "--format",
+                "hub",
+                "--dtype",
+                "float32",
+            ]
+        )
+        == 0
+    )
+    assert ELF.from_pretrained(tmp_path / "back", device="cpu").generate(num=4) == texts
+
+
 def test_failure_leaves_no_output(complaint: Complaint, save_run: Callable[..., str], tmp_path: Path) -> None:
     run = save_run("no-tokenizer", tokenizer=str(tmp_path / "gone"))
     assert "gone" in complaint(run, tmp_path / "hub", "--format", "hub")
@@ -120,6 +147,9 @@ def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle:
     assert "arguments are required: --format" in complaint(run_folder, out)
     assert "--format: invalid choice: 'onnx'" in complaint(run_folder, out, "--format", "onnx")
     assert "cannot store it" in complaint(run_folder, out, "--format=official", "--measure-repetition")
+    assert "--dtype: the official format has only" in complaint(
+        run_folder, out, "--format=official", "--dtype=int8"
+    )
     assert "only for published checkpoints" in complaint(run_folder, out, "--format=hub", "--max-length", "9")
     assert "does not exist" in complaint(tmp_path / "no.ckpt", out, "--format", "hub")
     damaged = tmp_path / "damaged.ckpt"

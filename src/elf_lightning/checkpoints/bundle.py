@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from elf_lightning.network import ELFNetwork
 
 MAX_LISTED = 5
 
+StorageDtype = Literal["float32", "bfloat16", "int8"]
+
 
 @dataclass(frozen=True)
 class ModelBundle:
@@ -23,6 +26,7 @@ class ModelBundle:
         config: the model's description.
         weights: the network's state dict.
         repetition_direction: (C,) for repetition control, if measured.
+        dtype: of the weights in a Hub folder; None keeps theirs, `int8` is for matrices only.
 
     Raises:
         UserError: if the weights do not fit the configuration.
@@ -31,6 +35,7 @@ class ModelBundle:
     config: ELFConfig
     weights: Mapping[str, Tensor]
     repetition_direction: Tensor | None = None
+    dtype: StorageDtype | None = None
 
     def __post_init__(self) -> None:
         with torch.device("meta"):

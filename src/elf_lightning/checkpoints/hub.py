@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from elf_lightning.checkpoints.bundle import ModelBundle
 from elf_lightning.checkpoints.config import ELFConfig
+from elf_lightning.checkpoints.int8 import dequantize, quantize
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
 """Subfolder; if it exists, it is used instead of the tokenizer named in `config.json`."""
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 calls the entry `codec` `decoding`."""
+FORMAT_VERSION, INT8_VERSION = 2, 3
+READABLE_VERSIONS = (1, 2, 3)
+"""Version 1 calls the entry `codec` `decoding`; version 3 is 2 with matrices in int8."""
 _DIRECTION = "repetition_direction"
 
 
@@ -29,11 +32,20 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in bundle.weights.items()}
+    if bundle.dtype == "int8":
+        weights = quantize(weights)
+    elif bundle.dtype is not None:
+        weights = {name: value.to(getattr(torch, bundle.dtype)) for name, value in weights.items()}
     if bundle.repetition_direction is not None:
         weights[_DIRECTION] = bundle.repetition_direction.contiguous()
     save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    config = {"model_type": "elf", "format_version": FORMAT_VERSION, **bundle.config.to_dict()}
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    version = INT8_VERSION if bundle.dtype == "int8" else FORMAT_VERSION
+    config = {"model_type": "elf", "format_version": version, **bundle.config.to_dict()}
+    # The vocabulary has thousands of ids: lists of numbers go on one line.
+    text = re.sub(
+        r"\[\n[^\]\"]+\]", lambda numbers: json.dumps(json.loads(numbers[0])), json.dumps(config, indent=2)
+    )
+    (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
     # safetensors creates files that only their owner can read.
     shutil.copymode(folder / CONFIG_NAME, folder / WEIGHTS_NAME)
     (folder / CARD_NAME).write_text(model_card(bundle), encoding="utf-8")
@@ -56,18 +68,19 @@ def read_hub(folder: Path) -> ModelBundle:
     if config.get("format_version") not in READABLE_VERSIONS:
         raise UserError(
             f"{CONFIG_NAME} has format_version {config.get('format_version')}, but this version of "
-            f"elf_lightning reads only {FORMAT_VERSION} and older; upgrade elf_lightning"
+            f"elf_lightning reads only {READABLE_VERSIONS[-1]} and older; upgrade elf_lightning"
         )
     try:
-        weights = load_file(folder / WEIGHTS_NAME)
+        stored = load_file(folder / WEIGHTS_NAME)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{WEIGHTS_NAME} is damaged ({error}); copy it again") from error
-    direction = weights.pop(_DIRECTION, None)
+    direction = stored.pop(_DIRECTION, None)
+    quantized = any(value.dtype == torch.int8 for value in stored.values())
     described = ELFConfig.from_dict(config)
     if described.codec is not None and (folder / TOKENIZER_NAME).is_dir():
         codec = replace(described.codec, tokenizer=str(folder / TOKENIZER_NAME))
         described = replace(described, codec=codec)
-    return ModelBundle(described, weights, direction)
+    return ModelBundle(described, dequantize(stored), direction, "int8" if quantized else None)
 
 
 def model_card(bundle: ModelBundle) -> str:
