@@ -12,6 +12,7 @@ import torch
 import yaml
 from transformers import AutoTokenizer
 
+from elf_lightning import ELF
 from elf_lightning.checkpoints import ELFConfig, ModelBundle
 from elf_lightning.codec import TextCodec
 from elf_lightning.network import ELFNetwork, NetworkConfig
@@ -77,6 +78,18 @@ def save_run(bundle: ModelBundle, tmp_path: Path) -> Callable[..., str]:
 def run_folder(save_run: Callable[..., str]) -> str:
     """A run's folder with the model in it."""
     return save_run()
+
+
+@pytest.fixture
+def shipped(bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small model as the installed package `elf_books`; works in an empty folder."""
+    package = tmp_path / "site" / "elf_books"
+    ELF(bundle).save_pretrained(package / "model")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return package / "model"
 
 
 @pytest.fixture

@@ -113,13 +113,27 @@ def test_without_any_checkpoint_the_message_names_the_command_to_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("elf_lightning.encoders.hugging_face.find_spec", lambda package: None)
     assert main(["eval"]) == 2
     assert capsys.readouterr().err == (
-        "elf eval: there is no checkpoint under runs/; train a model first with `make quickstart`\n"
+        "elf eval: there is no checkpoint under runs/, and the model elf_books is not installed; "
+        "`make install` installs it, `make quickstart` trains a model\n"
     )
     Path("runs/mine").mkdir(parents=True)
     assert main(["eval", "--checkpoint", "runs/mine"]) == 2
     assert "folder 'runs/mine' contains no checkpoint" in capsys.readouterr().err
+
+
+def test_without_any_run_the_shipped_model_is_evaluated(
+    shipped: Path, tiny_scoring_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored = [
+        "--model.evaluation.scoring_model",
+        json.dumps({"name": tiny_scoring_model, "context_length": 32}),
+    ]
+    assert main(["eval", *ALONE, *scored]) == 0
+    assert f"evaluating {shipped}\n" in capsys.readouterr().err
+    assert rows("eval-elf_books/metrics.jsonl")[0]["step"] == 10
 
 
 def test_an_empty_checkpoint_is_refused(

@@ -314,9 +314,37 @@ def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     )
 
 
-def test_checkpoint_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_in_an_installed_package(sample: Sample, shipped: Path) -> None:
+    expected = sample("--num", "2", checkpoint=str(shipped))
+    for name in ("package:elf_books/model", "elf_books"):
+        assert sample("--num", "2", checkpoint=name) == expected
+
+
+def test_without_a_checkpoint_the_newest_run_or_else_the_shipped_model(
+    run_folder: str, shipped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sample", "--device", "cpu", "--num", "1"]
+    assert main(words) == 0
+    assert capsys.readouterr().err == f"sampling from {shipped}\n"
+    (Path("runs") / "empty").mkdir(parents=True)
+    assert main(words) == 0
+    assert capsys.readouterr().err == f"sampling from {shipped}\n"
+    Path(run_folder).rename("runs/mine")
+    assert main(words) == 0
+    assert capsys.readouterr().err == "sampling from runs/mine/checkpoints/last.ckpt\n"
+
+
+def test_without_a_checkpoint_anywhere_the_message_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("elf_lightning.encoders.hugging_face.find_spec", lambda package: None)
     assert main(["sample"]) == 2
-    assert "arguments are required: --checkpoint" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "elf sample: there is no checkpoint under runs/, and the model elf_books is not installed; "
+        "`make install` installs it, `make quickstart` trains a model"
+    )
 
 
 def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
@@ -343,6 +371,10 @@ def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, 
     (tmp_path / "nothing").mkdir()
     assert "contains no checkpoint" in complaint(checkpoint=tmp_path / "nothing")
     assert "does not exist; give a file" in complaint(checkpoint=tmp_path / "missing.ckpt")
+    assert "package 'no_such' is not installed" in complaint(checkpoint="package:no_such/model")
+    assert "has no folder 'nowhere'" in complaint(checkpoint="package:elf_lightning/nowhere")
+    assert "package '' is not installed" in complaint(checkpoint="package:")
+    assert "or an installed package with a model" in complaint(checkpoint="elf_lightning")
     assert "could not be downloaded from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
     torch.save({"weights": torch.zeros(2)}, cut)
     assert "neither elf_lightning nor the official code wrote it" in complaint(checkpoint=cut)

@@ -46,7 +46,8 @@ def load_model(
     No code in the file is executed.
 
     Args:
-        name_or_path: a file, a folder (its newest checkpoint), or an id on the Hugging Face Hub.
+        name_or_path: a file, a folder (its newest checkpoint), an id on the Hugging Face Hub, or an installed
+            package such as `elf_books`, also as `package:elf_books/model`.
         averaged: use the averaged weights, which sample better, instead of the last ones, if both exist.
         max_length: maximum length in tokens, for official checkpoints, which do not state it; default 1024.
         max_condition_length: maximum length of a condition, for official text-to-text checkpoints.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 from elf_lightning.errors import UserError, first_line
 
+RUNS = Path("runs")
+SHIPPED_MODEL = "package:elf_books/model"
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -55,7 +58,8 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
     """The checkpoint file or Hub folder that `name_or_path` refers to.
 
     Args:
-        name_or_path: a file, a folder with checkpoints, or an id on the Hugging Face Hub.
+        name_or_path: a file, a folder with checkpoints, an id on the Hugging Face Hub, `package:NAME/FOLDER`
+            for a folder in an installed package, or just NAME for its folder `model`.
         download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
 
     Raises:
@@ -68,12 +72,27 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
         )
     path = Path(name_or_path)
     if not path.exists():
-        path = _downloaded(str(name_or_path), **download)
+        path = _installed(str(name_or_path)) or _downloaded(str(name_or_path), **download)
     if path.name in (WEIGHTS_NAME, CONFIG_NAME) and is_hub_folder(path.parent):
         return path.parent
     if path.is_file() or is_hub_folder(path):
         return path
     return newest_checkpoint(path)
+
+
+def shipped_model() -> Path:
+    """The model that commands use if no checkpoint is given and there are no runs.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        return find_checkpoint(SHIPPED_MODEL)
+    except UserError as error:
+        raise UserError(
+            "there is no checkpoint under runs/, and the model elf_books is not installed; `make install` "
+            "installs it, `make quickstart` trains a model"
+        ) from error
 
 
 def _check_options(download: Mapping[str, Any]) -> None:
@@ -89,10 +108,26 @@ def _check_options(download: Mapping[str, Any]) -> None:
         )
 
 
+def _installed(name: str) -> Path | None:
+    """The folder in an installed package; None if `name` cannot mean one.
+
+    Raises:
+        UserError: for `package:NAME/FOLDER` without such a package or folder.
+    """
+    from elf_lightning.encoders.hugging_face import PACKAGE_PREFIX, resolve_folder
+
+    if name.startswith(PACKAGE_PREFIX):
+        return Path(resolve_folder(name))
+    with suppress(UserError):
+        return Path(resolve_folder(f"{PACKAGE_PREFIX}{name}/model"))
+    return None
+
+
 def _downloaded(name: str, **download: Any) -> Path:
     if not _HUB_ID.fullmatch(name):
         raise UserError(
-            f"checkpoint '{name}' does not exist; give a file, a run's folder, or a Hub id such as owner/name"
+            f"checkpoint '{name}' does not exist; give a file, a run's folder, a Hub id such as owner/name, "
+            "or an installed package with a model, such as elf_books"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError

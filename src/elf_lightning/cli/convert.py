@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a file, a run's folder, a Hub folder, or a Hub id (owner/name)",
+        help="a file, a run's folder, a Hub folder, a Hub id (owner/name), or a package such as elf_books",
     )
     parser.add_argument(
         "output",

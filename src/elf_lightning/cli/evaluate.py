@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elf_lightning.checkpoints.locate import find_checkpoint, is_hub_folder, newest_checkpoint
+from elf_lightning.checkpoints.locate import (
+    RUNS,
+    find_checkpoint,
+    is_hub_folder,
+    newest_checkpoint,
+    shipped_model,
+)
 from elf_lightning.cli.config import gives_configuration
 from elf_lightning.cli.options import OneLineParser
-from elf_lightning.errors import UserError
-
-RUNS = Path("runs")
 
 
 def _parser() -> OneLineParser:
@@ -28,8 +31,8 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--checkpoint",
         metavar="CHECKPOINT",
-        help="a file, a run's folder (its newest checkpoint), a Hub folder, or a Hub id (default: the newest "
-        "checkpoint under runs/ that has a configuration)",
+        help="a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package (default: "
+        "the newest checkpoint under runs/ that has a configuration, otherwise elf_books)",
     )
     return parser
 
@@ -66,10 +69,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _newest() -> Path:
-    """The newest checkpoint under runs/; runs that saved their configuration take precedence."""
+    """The newest checkpoint under runs/, with a configuration if there is one; else the shipped model."""
     folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
     if not folders:
-        raise UserError("there is no checkpoint under runs/; train a model first with `make quickstart`")
+        return shipped_model()
     # Configurations below runs/ belong to other runs than a checkpoint in runs/ itself.
     configured = [folder for folder in folders if folder != RUNS and saved_configurations(folder)]
     newest = map(newest_checkpoint, configured or folders)

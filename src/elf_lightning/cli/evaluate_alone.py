@@ -35,7 +35,8 @@ def evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
         UserError: for options or a checkpoint that cannot be used.
     """
     options, others = _parser().parse_known_args(words)
-    name = re.sub(r"[^\w.-]+", "-", checkpoint.name)
+    in_package = (checkpoint.parent / "__init__.py").is_file()
+    name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
     folder: Path = options.output or Path("runs") / f"eval-{name}"
     model = ELF.from_pretrained(
         checkpoint,

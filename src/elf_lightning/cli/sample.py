@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from io import StringIO
 from math import ceil
@@ -18,6 +20,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_checkpoint, shipped_model
 from elf_lightning.cli.sample_options import DEFAULT_NUM, sample_parser
 from elf_lightning.cli.text_files import read_lines
 from elf_lightning.errors import UserError
@@ -92,13 +95,16 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
     with aside.status("reading the checkpoint"):
         from transformers.utils.logging import disable_progress_bar
 
-        from elf_lightning.checkpoints.locate import find_checkpoint
         from elf_lightning.generation import ELF
 
         # The encoder's progress bar would interrupt ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
         # The details name the file itself: given a folder, users want to know which one was the newest.
-        options.checkpoint = find_checkpoint(options.checkpoint)
+        if options.checkpoint is None:
+            options.checkpoint = _newest_or_shipped()
+            print(f"sampling from {options.checkpoint}", file=sys.stderr)
+        else:
+            options.checkpoint = find_checkpoint(options.checkpoint)
         return ELF.from_pretrained(
             options.checkpoint,
             device=options.device,
@@ -108,6 +114,12 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
             max_length=options.max_length,
             max_condition_length=options.max_condition_length,
         )
+
+
+def _newest_or_shipped() -> Path:
+    with suppress(UserError):
+        return newest_checkpoint(RUNS)
+    return shipped_model()
 
 
 def _show_details(details: Mapping[str, str], console: Console) -> None:

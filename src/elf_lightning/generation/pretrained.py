@@ -78,10 +78,11 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         precision: str | None = None,
         **options: Any,
     ) -> Self:
-        """Load a model from a file, a folder or the Hub.
+        """Load a model from a file, a folder, the Hub or an installed package.
 
         Args:
-            pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder or a Hub id.
+            pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder, a Hub id, or an
+                installed package such as `elf_books`.
             device: as in `ELF`, like `compile` and `precision`.
             compile: as in `ELF`.
             precision: as in `ELF`.
