@@ -14,11 +14,15 @@ DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
+# The trained model is in the repository, not in the source package.
+MODEL = $(wildcard models/elf_books/pyproject.toml)
+
+$(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt $(MODEL)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade --constraint constraints.txt pip setuptools
 	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-embedded.txt
+	$(if $(MODEL),$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable $(dir $(MODEL)))
 	touch $@
 
 install: $(VENV)/.installed ## create .venv with every version pinned
@@ -27,6 +31,7 @@ install-oldest: ## create VENV=… at the lower version bounds, with uv (UV_OPTI
 	uv venv --quiet --clear --python 3.11 $(VENV)
 	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct $(UV_OPTIONS) --editable '.[dev]'
 	uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements-embedded.txt
+	$(if $(MODEL),uv pip install --quiet --python $(BIN)/python --no-deps --editable $(dir $(MODEL)))
 
 quickstart: install ## install, train on the embedded corpus, sample and evaluate (MINUTES=60 trains longer)
 	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)

@@ -50,6 +50,7 @@ def test_both_packages_are_complete(packages: Path) -> None:
         in_source = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "constraints.txt", "requirements-embedded.txt", "conf/quickstart.yaml"} <= in_source
     assert {"tests/conftest.py", "tests/golden/network.safetensors"} <= in_source
+    assert not [name for name in in_source if name.startswith("models/")], "the model is a package of its own"
 
 
 @pytest.mark.slow
