@@ -109,6 +109,20 @@ def test_init_from_starts_from_weights(config: str, capsys: pytest.CaptureFixtur
     assert "elf fit: model.init_from runs/run: " in capsys.readouterr().err
 
 
+def test_init_from_with_another_vocabulary_and_length(config: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Both runs know only the words of their own text."""
+    restricted = ["--config", config, "--data.restrict_vocabulary", "true"]
+    assert main(["fit", *restricted]) == 0
+    Path("other.txt").write_text("\n".join(["in the beginning god said let there be light"] * 40))
+    own = ["--name", "tuned", "--data.source.path", "other.txt", "--data.max_length", "6"]
+    assert main(["fit", *restricted, *own, "--model.init_from", "runs/run"]) == 0
+    assert (
+        "model.init_from runs/run: weights taken; of 12 tokens, 5 are known to it and 7 new; sequences of 6 "
+        "tokens instead of 8\n"
+    ) in caplog.text
+    assert main(["sample", "--checkpoint", "runs/tuned", "--num", "1", "--device", "cpu"]) == 0
+
+
 def test_a_loss_that_is_not_finite_is_reported_in_one_line(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

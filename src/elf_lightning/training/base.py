@@ -26,7 +26,7 @@ from elf_lightning.sampling import SamplingSettings
 from elf_lightning.training.guard import NonFinite
 from elf_lightning.training.text_module import TextModule
 from elf_lightning.training.validation import ValidationMetrics
-from elf_lightning.training.warm_start import check_latents, warm_start
+from elf_lightning.training.warm_start import InitialWeights
 
 SIZES_FROM_DATA = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
 """Arguments of `TrainingModule` that follow from the data."""
@@ -51,7 +51,8 @@ class TrainingModule(TextModule):
         schedule: warm-up and decay of the learning rate.
         sampling: defaults for `predict` and `elf sample`, stored in checkpoints.
         evaluation: what `test` measures besides the losses.
-        init_from: initial weights: a checkpoint in any format, a run's folder, or a Hub id.
+        init_from: initial weights: a checkpoint in any format, a run's folder, a Hub id, or a package such as
+            `elf_books`. Length and vocabulary may differ if the tokenizer is the same.
         non_finite: what to do if a loss or gradient is not finite: `stop` training, or `skip` the step, which
             synchronises with the device in every step.
         seed: of initial values, training draws and samples; 0 by default, and on the command line the
@@ -95,7 +96,7 @@ class TrainingModule(TextModule):
         self.pad_id = pad_id
         self.unknown_id = unknown_id
         self.validation_metrics = ValidationMetrics(unknown_id)
-        self._init_codec = warm_start(self.network, init_from) if init_from else None
+        self._initial = InitialWeights(self.network, init_from) if init_from else None
         self._compiled = compile
         if compile:
             self.network.compile()
@@ -147,11 +148,15 @@ class TrainingModule(TextModule):
         return module if map_location is None else module.to(map_location)
 
     def setup(self, stage: str) -> None:
-        """Check that the Trainer can train this module.
+        """Check that the Trainer can train this module, and give the initial weights the data's vocabulary.
 
         Raises:
-            UserError: if `compile` is set and there is no compiler, or with a LearningRateFinder.
+            UserError: if `compile` is set and there is no compiler, with a LearningRateFinder, or if the
+                vocabularies of the initial weights and the data do not belong together.
         """
+        if self._initial is not None:
+            self._initial.fit_vocabulary(self.codec)
+            self._initial = None  # later, the weights are trained
         if self._compiled:
             require_compiler("model.compile", self.trainer.strategy.root_device)
         if any(isinstance(one, LearningRateFinder) for one in self.trainer.callbacks):  # type: ignore[attr-defined]
@@ -192,12 +197,6 @@ class TrainingModule(TextModule):
         return scaled_learning_rate(self.optimizer.base_learning_rate, sequences)
 
     # Training
-
-    def on_fit_start(self) -> None:
-        """Check that the initial weights fit the data."""
-        super().on_fit_start()
-        if self._init_codec is not None and (codec := self.codec) is not None:
-            check_latents(self._init_codec, codec)
 
     def draw(self, batch: LatentBatch, batch_idx: int) -> Draws:
         """Draw the random numbers of a training step, and seed its dropout."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from elf_lightning.checkpoints import load_model
 from elf_lightning.checkpoints.bundle import check_weights
@@ -13,51 +13,95 @@ from elf_lightning.network import ELFNetwork
 
 TOLERANCE = 0.05
 """Maximum difference, in standard deviations, between equivalent normalisations."""
+TOKEN_ROWS = ("token_head.unembed.weight", "token_head.unembed.bias")
+"""The weights with one row per token of the vocabulary."""
 
 
-def warm_start(network: ELFNetwork, name_or_path: str) -> TextCodec | None:
-    """Load the averaged weights of a checkpoint, in any format that `load_model` reads, into `network`.
+class InitialWeights:
+    """The averaged weights of a checkpoint, loaded into a network whose length and vocabulary may differ.
 
-    Returns:
-        The checkpoint's codec, for `check_latents`; None if the file does not contain one.
+    The rows of the token head wait for `fit_vocabulary`, since only the data say which tokens they stand for.
+
+    Args:
+        network: gets the weights.
+        name_or_path: a checkpoint in any format that `load_model` reads.
 
     Raises:
         UserError: if the checkpoint does not exist or contains another network.
     """
-    try:
-        bundle = load_model(name_or_path)
-        check_weights(bundle.weights, network.state_dict())
-    except UserError as error:
-        raise UserError(f"model.init_from {name_or_path}: {error}") from error
-    network.load_state_dict(bundle.weights)
-    return bundle.config.codec
 
-
-def check_latents(checkpoint: TextCodec, data: TextCodec) -> None:
-    """Compare the ids and latents of initial weights with those of the data.
-
-    Warns if latents are normalised differently: training adapts, from a worse start.
-
-    Args:
-        checkpoint: the codec of the weights.
-        data: the codec of the data.
-
-    Raises:
-        UserError: if network ids stand for other tokens.
-    """
-    if checkpoint.kept_ids != data.kept_ids:
-        raise UserError(
-            "model.init_from: the weights were trained with another restricted vocabulary than that of these "
-            "data; train on the same text, or start from weights trained with data.restrict_vocabulary false"
-        )
-    if not _close(checkpoint, data):
-        rank_zero_warn(
-            "model.init_from: the weights were trained on latents with another normalisation; set "
-            "data.latent_mean and data.latent_std to the values they were trained with"
+    def __init__(self, network: ELFNetwork, name_or_path: str) -> None:
+        self.network = network
+        self.setting = f"model.init_from {name_or_path}"
+        try:
+            bundle = load_model(name_or_path)
+            own = network.state_dict()
+            rows = {name: bundle.weights[name] for name in TOKEN_ROWS}
+            # Without a codec nothing is known about the tokens: there have to be equally many.
+            check_weights(bundle.weights, own | rows if bundle.config.codec else own)
+        except UserError as error:
+            raise UserError(f"{self.setting}: {error}") from error
+        self.config, self.rows = bundle.config, rows
+        same_size = bundle.config.vocab_size == network.vocab_size
+        network.load_state_dict(
+            {**bundle.weights, **(rows if same_size else {n: own[n] for n in TOKEN_ROWS})}
         )
 
+    def fit_vocabulary(self, data: TextCodec | None) -> None:
+        """Take the token head's rows by tokenizer id, and say what was taken and what is new.
 
-def _close(checkpoint: TextCodec, data: TextCodec) -> bool:
-    shift = torch.tensor(checkpoint.latent_mean) - torch.tensor(data.latent_mean)
-    scale = checkpoint.latent_std - data.latent_std
-    return bool(max(float(shift.abs().max()), abs(scale)) <= TOLERANCE * checkpoint.latent_std)
+        Tokens that the checkpoint does not know start as its unknown token. Latents with another
+        normalisation are a warning: training adapts, from a worse start.
+
+        Args:
+            data: the codec of the data; None if they have none, so that the tokens cannot be compared.
+
+        Raises:
+            UserError: if the vocabularies cannot be compared, or belong to different tokenizers.
+        """
+        taken = ["weights taken"]
+        own = self.config.codec
+        other_size = self.config.vocab_size != self.network.vocab_size
+        if own and (other_size or (data and own.kept_ids != data.kept_ids)):
+            taken.append(self._take_rows(own, data))
+        if self.config.max_length != self.network.max_length:
+            taken.append(f"sequences of {self.network.max_length} tokens instead of {self.config.max_length}")
+        rank_zero_info(f"{self.setting}: {'; '.join(taken)}")
+        if own and data and not _same_normalisation(own, data):
+            rank_zero_warn(
+                f"{self.setting}: the weights were trained on latents with another normalisation; set "
+                "data.latent_mean and data.latent_std to the values they were trained with"
+            )
+
+    def _take_rows(self, own: TextCodec, data: TextCodec | None) -> str:
+        """Fill the token head; returns how many tokens are known and new."""
+        size = self.network.vocab_size
+        if data is None:
+            raise UserError(
+                f"{self.setting}: the weights have {self.config.vocab_size} tokens (here {size}), and the "
+                "data do not name theirs; train on an ELFDataModule, or with a vocabulary of the same size"
+            )
+        if not _same_tokenizer(own, data):
+            raise UserError(
+                f"{self.setting}: the weights were trained with the tokenizer '{own.tokenizer}' (here "
+                f"'{data.tokenizer}'); choose an encoder with the same tokenizer"
+            )
+        rows = {token: row for row, token in enumerate(own.kept_ids or range(self.config.vocab_size))}
+        tokens = data.kept_ids or range(size)
+        known = sum(token in rows for token in tokens)
+        unknown = own.unknown_id or 0  # only a restricted vocabulary lacks tokens
+        chosen = torch.tensor([rows.get(token, unknown) for token in tokens])
+        self.network.load_state_dict({name: self.rows[name][chosen] for name in TOKEN_ROWS}, strict=False)
+        return f"of {size:,} tokens, {known:,} are known to it and {size - known:,} new"
+
+
+def _same_tokenizer(one: TextCodec, other: TextCodec) -> bool:
+    """Whether they have the same tokens, under whatever name."""
+    same_name = one.tokenizer == other.tokenizer
+    return same_name or one.text_tokenizer.get_vocab() == other.text_tokenizer.get_vocab()
+
+
+def _same_normalisation(one: TextCodec, other: TextCodec) -> bool:
+    shift = torch.tensor(one.latent_mean) - torch.tensor(other.latent_mean)
+    scale = one.latent_std - other.latent_std
+    return bool(max(float(shift.abs().max()), abs(scale)) <= TOLERANCE * one.latent_std)
