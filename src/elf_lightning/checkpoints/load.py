@@ -12,9 +12,8 @@ import torch
 from elf_lightning.checkpoints.bundle import ModelBundle
 from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.checkpoints.hub import read_hub
-from elf_lightning.checkpoints.infer_config import infer_config
 from elf_lightning.checkpoints.locate import find_checkpoint, step_in_name
-from elf_lightning.checkpoints.official import from_official, to_official
+from elf_lightning.checkpoints.official import from_official, infer_config, to_official
 from elf_lightning.checkpoints.torch_file import read_torch_file, tensors
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
