@@ -1,5 +1,5 @@
-from .bundle import ModelBundle as ModelBundle
 from .config import ELFConfig as ELFConfig
+from .config import ModelBundle as ModelBundle
 from .hub import model_card as model_card
 from .hub import save_hub as save_hub
 from .load import load_model as load_model

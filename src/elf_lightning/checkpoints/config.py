@@ -1,10 +1,13 @@
-"""The description of a model in its checkpoint."""
+"""A model, as read from a checkpoint: its description and its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
 
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
@@ -12,6 +15,8 @@ from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import SamplingSettings, known_solver
 
+StorageDtype = Literal["float32", "bfloat16", "int8"]
+SIZES = ("latent_size", "vocab_size", "max_length")
 TRAINING_ONLY = ("dropout", "gradient_checkpointing")
 """Network settings that do not affect the weights' shapes, and may change between runs."""
 
@@ -63,13 +68,8 @@ class ELFConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration in plain types, for `from_dict`."""
-        sizes = {
-            "latent_size": self.latent_size,
-            "vocab_size": self.vocab_size,
-            "max_length": self.max_length,
-        }
         return {
-            "network": asdict(self.network) | sizes,
+            "network": asdict(self.network) | {name: getattr(self, name) for name in SIZES},
             "path": asdict(self.path),
             "times": asdict(self.times),
             "sampling": {} if self.sampling is None else asdict(self.sampling),
@@ -82,20 +82,26 @@ class ELFConfig:
         """The configuration described by `values`.
 
         Raises:
-            UserError: if an entry is missing, unknown or impossible.
+            UserError: if an entry is missing, unknown or impossible, or names a solver that is not imported.
         """
         try:
             network = dict(values["network"])
-            sizes = {name: network.pop(name) for name in ("latent_size", "vocab_size", "max_length")}
+            sizes = {name: network.pop(name) for name in SIZES}
             # Version 1 called it "decoding".
             codec = values["decoding" if "decoding" in values else "codec"]
-            _check_solver(values["sampling"])
+            sampling = values["sampling"]
+            if not known_solver(solver := sampling.get("solver", "sde")):
+                # A checkpoint must not import code.
+                raise UserError(
+                    f"the model samples with the solver {solver!r}, which is not imported; import the module "
+                    "that defines it first"
+                )
             return cls(
                 network=NetworkConfig(**network),
                 **sizes,
                 path=RectifiedPath(**values["path"]),
                 times=LogitNormal(**values["times"]),
-                sampling=SamplingSettings(**values["sampling"]) if values["sampling"] else None,
+                sampling=SamplingSettings(**sampling) if sampling else None,
                 codec=TextCodec.from_dict(codec) if codec else None,
                 step=values["step"],
             )
@@ -103,7 +109,7 @@ class ELFConfig:
             raise UserError(
                 f"the model's description has no entry {error}; use a complete copy of the file"
             ) from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"the model's description does not fit this version of elf_lightning ({error}); "
                 "use the version that wrote it"
@@ -116,21 +122,68 @@ class ELFConfig:
             UserError: naming all differences.
         """
         stored = asdict(self.network) | {"latent_size": self.latent_size, "vocab_size": self.vocab_size}
-        here = asdict(network.config) | {
-            "latent_size": network.latent_size,
-            "vocab_size": network.vocab_size,
-        }
+        here = asdict(network.config) | {name: getattr(network, name) for name in SIZES}
         names = sorted(name for name in stored.keys() - set(TRAINING_ONLY) if stored[name] != here[name])
         if names:
             listed = ", ".join(f"{name} {stored[name]} (here {here[name]})" for name in names)
             raise UserError(f"the checkpoint contains another network: {listed}; use its own configuration")
 
 
-def _check_solver(sampling: Mapping[str, Any]) -> None:
-    """Refuse solvers that are not imported: a checkpoint must not import code."""
-    solver = sampling.get("solver", "sde")
-    if not known_solver(solver):
-        raise UserError(
-            f"the model samples with the solver {solver!r}, which is not imported; import the module "
-            "that defines it first"
-        )
+@dataclass(frozen=True)
+class ModelBundle:
+    """Everything needed to sample from a trained model.
+
+    Attributes:
+        config: the model's description.
+        weights: the network's state dict.
+        repetition_direction: (C,) for repetition control, if measured.
+        dtype: of the weights in a Hub folder; None keeps theirs, `int8` is for matrices only.
+
+    Raises:
+        UserError: if the weights do not fit the configuration.
+    """
+
+    config: ELFConfig
+    weights: Mapping[str, Tensor]
+    repetition_direction: Tensor | None = None
+    dtype: StorageDtype | None = None
+
+    def __post_init__(self) -> None:
+        with torch.device("meta"):
+            expected = self.config.build_network().state_dict()
+        check_weights(self.weights, expected)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return sum(value.numel() for value in self.weights.values())
+
+    def network(self) -> ELFNetwork:
+        """A network with these weights, in evaluation mode."""
+        network = self.config.build_network()
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+
+def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes of weights with the expected ones.
+
+    Raises:
+        UserError: if there are missing, extra or differently shaped entries.
+    """
+    problems = {
+        "missing": expected.keys() - weights.keys(),
+        "extra": weights.keys() - expected.keys(),
+        "of another shape": {
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected.keys() & weights.keys()
+            if weights[name].shape != expected[name].shape
+        },
+    }
+    listed = [
+        f"{len(names)} {what}: {', '.join([*sorted(names)[:5], *['…'] * (len(names) > 5)])}"
+        for what, names in problems.items()
+        if names
+    ]
+    if listed:
+        raise UserError(f"the weights do not fit the network: {'; '.join(listed)}; use its own configuration")

@@ -12,8 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from elf_lightning.checkpoints.bundle import ModelBundle
-from elf_lightning.checkpoints.config import ELFConfig
+from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.int8 import dequantize, quantize
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError

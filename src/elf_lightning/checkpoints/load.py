@@ -1,24 +1,26 @@
-"""Reads models in all formats, and writes the official one."""
+"""Reads models in all formats without running code in them, and writes the official one."""
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from elf_lightning.checkpoints.bundle import ModelBundle
-from elf_lightning.checkpoints.config import ELFConfig
+from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.hub import read_hub
 from elf_lightning.checkpoints.locate import find_checkpoint, step_in_name
 from elf_lightning.checkpoints.official import from_official, infer_config, to_official
-from elf_lightning.checkpoints.torch_file import read_torch_file, tensors
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
 OFFICIAL_MAX_LENGTH = 1024
+_DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or use another file"
 _PREFIX = "network."
 _T5_SIZES = (512, 32100)
 _T5_CODEC = TextCodec(
@@ -111,7 +113,7 @@ def _read_file(path: Path, averaged: bool) -> ModelBundle:
 
 def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
     raw = not averaged and "current_model_state" in content
-    state = tensors(content, "current_model_state" if raw else "state_dict")
+    state = _tensors(content, "current_model_state" if raw else "state_dict")
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     if not isinstance(content["elf"], Mapping):
         raise UserError("its entry 'elf' is not the description of a model; use another file")
@@ -120,7 +122,7 @@ def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
 
 def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> ModelBundle:
     wanted, other = ("ema_params1", "params") if averaged else ("params", "ema_params1")
-    weights = from_official(tensors(content, wanted if wanted in content else other))
+    weights = from_official(_tensors(content, wanted if wanted in content else other))
     network, latent_size, vocab_size = infer_config(weights)
     config = ELFConfig(
         network=network,
@@ -131,3 +133,37 @@ def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> Mod
         step=content["step"] if isinstance(content.get("step"), int) else step,
     )
     return ModelBundle(config, weights)
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
+
+    Tensors are memory-mapped: clone those to keep.
+
+    Raises:
+        UserError: for a file that is empty, truncated, not written by torch, or needs to run code.
+    """
+    if path.stat().st_size == 0:
+        raise UserError("the file is empty; use another file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise UserError(
+                "the file contains more than tensors and plain values, and reading it could run malicious "
+                "code, so it was not read; ask its author for a file with only weights"
+            ) from error
+        raise UserError(_DAMAGED) from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UserError(_DAMAGED) from error
+    if not isinstance(content, dict):
+        raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")
+    return content
+
+
+def _tensors(content: Mapping[str, Any], entry: str) -> dict[str, Tensor]:
+    """The state dict at `entry`, copied into memory."""
+    found = content.get(entry)
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"its entry '{entry}' is not a state dict of tensors; use another file")
+    return {str(name): value.clone() for name, value in found.items()}

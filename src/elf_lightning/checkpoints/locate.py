@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -65,7 +64,15 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
     Raises:
         UserError: if there is no checkpoint, the Hub cannot be reached, or an option is unknown.
     """
-    _check_options(download)
+    if download:
+        from huggingface_hub import snapshot_download
+
+        # Also where nothing is downloaded, and they would have no effect.
+        if unknown := sorted(download.keys() - signature(snapshot_download).parameters.keys()):
+            raise UserError(
+                f"loading has no option {', '.join(unknown)}; besides its own arguments it accepts those of "
+                "huggingface_hub.snapshot_download"
+            )
     if not str(name_or_path):
         raise UserError(
             "the checkpoint is an empty string; give a file, a run's folder, or a Hub id such as owner/name"
@@ -93,19 +100,6 @@ def shipped_model() -> Path:
             "there is no checkpoint under runs/, and the model elf_books is not installed; `make install` "
             "installs it, `make quickstart` trains a model"
         ) from error
-
-
-def _check_options(download: Mapping[str, Any]) -> None:
-    """Refuse unknown options, which would have no effect if nothing is downloaded."""
-    if not download:
-        return
-    from huggingface_hub import snapshot_download
-
-    if unknown := sorted(download.keys() - signature(snapshot_download).parameters.keys()):
-        raise UserError(
-            f"loading has no option {', '.join(unknown)}; besides its own arguments it accepts those of "
-            "huggingface_hub.snapshot_download"
-        )
 
 
 def _installed(name: str) -> Path | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from elf_lightning.checkpoints.load import read_torch_file
 from elf_lightning.checkpoints.locate import find_checkpoint
-from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.errors import UserError
 
 LIGHTNING_KEYWORDS = ("best", "last", "hpc")

@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from elf_lightning.checkpoints import load_model
-from elf_lightning.checkpoints.bundle import check_weights
+from elf_lightning.checkpoints.config import check_weights
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
