@@ -68,7 +68,7 @@ def test_own_metrics_are_in_table_records_and_report(scoring_model: ScoringModel
     from rich.console import Console
 
     from elf_lightning.reporting import Report, Scores, report_page, score_table
-    from elf_lightning.reporting.curves import curve_panels
+    from elf_lightning.reporting.plots import curve_panels
 
     suite = MetricSuite.unconditional(scoring_model, extra=["my_metrics.Words"])
     rows = [Scores.of(kind, kind, 8, [suite(real)]) for kind in ("real", "shuffled", "sampled")]

@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from elf_lightning.reporting import pareto_optimal, read_curves
-from elf_lightning.reporting.curves import averaged, curve_panels
 from elf_lightning.reporting.figures import COLOURS, Mark, draw_marks, new_axes, svg
-from elf_lightning.reporting.frontier import PUBLISHED, frontier_plots
+from elf_lightning.reporting.plots import PUBLISHED, averaged, curve_panels, frontier_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,5 +1,5 @@
-from .curves import Curve as Curve
-from .curves import read_curves as read_curves
+from .plots import Curve as Curve
+from .plots import read_curves as read_curves
 from .report import Report as Report
 from .report import Specimen as Specimen
 from .report import report_page as report_page
@@ -8,12 +8,12 @@ from .scores import Kind as Kind
 from .scores import Scores as Scores
 from .scores import measured_numbers as measured_numbers
 from .scores import pareto_optimal as pareto_optimal
-from .table import score_table as score_table
+from .scores import score_table as score_table
 from .trajectory import TextPath as TextPath
 from .trajectory import final_steps as final_steps
 from .trajectory import shown_steps as shown_steps
 from .trajectory import trajectory_page as trajectory_page
-from .trajectory_picture import trajectory_picture as trajectory_picture
+from .trajectory import trajectory_picture as trajectory_picture
 from .verdict import Finding as Finding
 from .verdict import closest_to_real as closest_to_real
 from .verdict import verdict as verdict

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,6 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 40
 DISTANCES = (12, 24, 40, 60, 84)
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """How far from its point a label may be, in pixels, and where: right, left, above, below, between."""
-SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
 @dataclass(frozen=True)
@@ -63,24 +62,23 @@ def draw_marks(axes: Axes, marks: Sequence[Mark]) -> dict[str, str]:
         (point,) = axes.plot(*mark.point, mark.marker, ms=mark.size, gid=f"mark{number}")
         point.set(markeredgecolor=edge, markerfacecolor=(edge, mark.opacity), markeredgewidth=1.5)
     axes.autoscale_view()
-    _place_labels(axes, marks)
+    _place_labels(axes, [mark for mark in marks if mark.label], [mark.point for mark in marks])
     return {f"mark{number}": mark.tooltip for number, mark in enumerate(marks)}
 
 
-def _place_labels(axes: Axes, marks: Sequence[Mark]) -> None:
+def _place_labels(axes: Axes, marks: Sequence[Mark], points: Sequence[tuple[float, float]]) -> None:
     """Write labels near their points, or with a line to them, without overlap; drop those without room."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
-    centres = axes.transData.transform([mark.point for mark in marks])
-    taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
     arrow = {"arrowstyle": "-", "color": COLOURS["quiet"], "linewidth": 0.8}
     style: dict[str, Any] = {"fontsize": 12, "ha": "center", "va": "center", "parse_math": False}
-    for mark, (x, y) in zip(marks, centres, strict=True):
+    for mark in marks:
         text = axes.annotate(mark.label, mark.point, (0, 0), "data", "offset points", arrow, **style)
         text.set_color(COLOURS[mark.colour])
-        width, height = Text.get_window_extent(text).width, 14
-        for distance, (across, up) in product(DISTANCES, DIRECTIONS) if mark.label else ():
+        width, height, (x, y) = Text.get_window_extent(text).width, 14, axes.transData.transform(mark.point)
+        for distance, (across, up) in product(DISTANCES, DIRECTIONS):
             offset = across * (distance + width / 2), up * distance
             box = Bbox.from_bounds(x + offset[0] - width / 2, y + offset[1] - height / 2, width, height)
             inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
@@ -107,28 +105,20 @@ def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
     _set_ticks(axes)
     figure = axes.get_figure(root=True)
     assert figure is not None
-    buffer = io.BytesIO()
+    buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "elf"}):
         figure.savefig(buffer, format="svg")
-    root = ElementTree.fromstring(buffer.getvalue())
-    _, _, width, height = root.attrib["viewBox"].split()
-    root.attrib.update({"width": width, "height": height, "role": "img", "aria-label": description})
+
+    _, _, content = buffer.getvalue().partition("<svg")
+    for name, tooltip in tooltips.items():
+        group = f'<g class="mark"><title>{escape(tooltip)}</title>'
+        content = content.replace(f'<g id="{name}">', group)
     # Its own style sheet and metadata would be those of the whole page; nothing needs clipping.
-    for parent, child in [(element, child) for element in root.iter() for child in element]:
-        child.attrib.pop("clip-path", None)
-        if child.tag in {f"{{{SVG}}}{name}" for name in ("metadata", "style", "clipPath")}:
-            parent.remove(child)
-        elif child.tag == f"{{{SVG}}}g" and (name := child.attrib.pop("id", "")) in tooltips:
-            child.set("class", "mark")
-            title = ElementTree.Element(f"{{{SVG}}}title")
-            title.text = tooltips[name]
-            child.insert(0, title)
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", XLINK)
-    content = ElementTree.tostring(root, encoding="unicode")
+    unwanted = r'<(metadata|style|clipPath)\b.*?</\1>| clip-path="[^"]*"|(?<=<g) id="[^"]*"|(?<=\d)pt(?=")'
+    content = re.sub(unwanted, "", content, flags=re.DOTALL)
     for name, colour in COLOURS.items():
         content = content.replace(colour, f"var(--{name})")
-    return Markup(content)
+    return Markup(f'<svg role="img" aria-label="{escape(description)}"{content}')
 
 
 def _set_ticks(axes: Axes) -> None:

@@ -5,24 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from markupsafe import Markup
-
-from elf_lightning.reporting.curves import Curve, curve_panels
-from elf_lightning.reporting.frontier import PUBLISHED_SCORING_MODEL, frontier_plots
+from elf_lightning.metrics.number import MetricNumber
 from elf_lightning.reporting.page import render
+from elf_lightning.reporting.plots import PUBLISHED_SCORING_MODEL, Curve, curve_panels, frontier_plots
 from elf_lightning.reporting.scores import Scores, measured_numbers, pareto_optimal
 from elf_lightning.reporting.verdict import closest_to_real, verdict
 
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricNumber
-
-WIDE, NARROW = 980, 330
-"""Widths of the plots for desktops and phones, in pixels: scaled down they could not be read."""
-MAX_ROWS = 8
-"""Of the table; more are folded."""
-KINDS = {"real": "real text", "shuffled": "words shuffled", "copied": "source copied", "sampled": "model"}
+WIDTHS = {"wide": 980, "narrow": 330}
+"""Of the plots for desktops and phones, by CSS class, in pixels: scaled down they could not be read."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +30,6 @@ class Specimen:
     generated: str
     real: str
     source: str | None = None
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """The texts in the order of the page."""
-        texts = {"source": self.source, "model": self.generated, "real": self.real}
-        return {origin: text for origin, text in texts.items() if text is not None}
 
 
 @dataclass(frozen=True)
@@ -73,53 +59,35 @@ class Report:
 
 def report_page(report: Report) -> str:
     """One self-contained HTML page, for phones and desktops, in light and dark mode."""
-    best = closest_to_real(report.rows)
-    numbers = measured_numbers(report.rows)
-    sampled = [row for row in report.rows if row.kind == "sampled"]
-    marked = pareto_optimal(sampled) if len(sampled) > 1 and report.scoring_model is not None else []
+    rows, model = report.rows, report.scoring_model
+    best, numbers = closest_to_real(rows), measured_numbers(rows)
+    sampled = [row for row in rows if row.kind == "sampled"]
+    marked = pareto_optimal(sampled) if len(sampled) > 1 and model is not None else []
+    plots = {} if model is None else {css: [*frontier_plots(rows, model, px)] for css, px in WIDTHS.items()}
     return render(
         "report.html",
         report=report,
-        verdict=verdict(report.rows),
+        verdict=verdict(rows),
         best=best,
-        cards=[_card(number, best, report.rows) for number in numbers if number.headline],
+        cards=[_card(number, best, rows) for number in numbers if number.headline],
         numbers=numbers,
         marked=marked,
-        chosen=[row for row in report.rows if row.kind != "sampled" or row in marked],
-        folded=len(report.rows) > MAX_ROWS,
-        plots=_frontier(report),
+        chosen=[row for row in rows if row.kind != "sampled" or row in marked],
+        plots=plots,
         published=PUBLISHED_SCORING_MODEL,
-        panels=list(curve_panels(report.curves, NARROW)),
-        kinds=KINDS,
+        panels=list(curve_panels(report.curves, WIDTHS["narrow"])),
     )
-
-
-def _frontier(report: Report) -> dict[str, list[tuple[str, Markup]]]:
-    """Plots for desktops and phones, by CSS class."""
-    if report.scoring_model is None:
-        return {}
-    widths = {"wide": WIDE, "narrow": NARROW}
-    return {
-        css: list(frontier_plots(report.rows, report.scoring_model, width)) for css, width in widths.items()
-    }
 
 
 def _card(number: MetricNumber, best: Scores, rows: Sequence[Scores]) -> dict[str, Any]:
     """One number of the best row, with its place among those that it must be compared with."""
     compared = [row for row in rows if row.kind in ("real", "shuffled", "copied")] + [best]
-    estimates = [row[number.name] for row in compared]
-    places = [_log(e.mean) if number.log else e.mean for e in estimates]
+    places = [row.mean(number.name) for row in compared]
+    if number.log:
+        places = [math.log(place) if place > 0 else math.nan for place in places]
     # A percentage from zero to at least 5: smaller differences do not matter.
     shown = [*filter(math.isfinite, places), *([0.0, 0.05] if number.percent else [])] or [0.0]
     room = max(0.08 * (max(shown) - min(shown)), 0.05 if number.log else 0.02 * abs(max(shown)), 1e-9)
     low, high = min(shown) - room, max(shown) + room
     lefts = [100 * (place - low) / (high - low) if math.isfinite(place) else None for place in places]
-    return {
-        "number": number,
-        "value": estimates[-1],
-        "compared": list(zip(compared, estimates, lefts, strict=True)),
-    }
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else math.nan
+    return {"number": number, "value": best[number.name], "compared": list(zip(compared, lefts, strict=True))}

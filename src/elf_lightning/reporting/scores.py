@@ -1,4 +1,4 @@
-"""Measured numbers with their confidence intervals, and which of them are best."""
+"""Measured numbers with their confidence intervals, which of them are best, and their table in a terminal."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricNumber
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from elf_lightning.metrics.number import MetricNumber
 
 Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 """Texts of the model; real ones; real ones without order; the source itself; those of another model."""
 
 # Two-sided 95% quantiles of Student's distribution for 1 to 10 degrees of freedom.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL = 1.95996
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,9 @@ class Estimate:
 
     def parts(self, number: MetricNumber) -> list[str]:
         """The number and, where it has one, the half-width of its interval, as texts."""
-        known = (
-            (self.mean,) if self.half_width is None or math.isnan(self.mean) else (self.mean, self.half_width)
-        )
-        return [number.show(value) for value in known]
+        if self.half_width is None or math.isnan(self.mean):
+            return [number.show(self.mean)]
+        return [number.show(self.mean), number.show(self.half_width)]
 
     def show(self, number: MetricNumber) -> str:
         """The number with its interval, as text."""
@@ -55,7 +57,7 @@ def _quantile(degrees: int) -> float:
     """Student's 97.5% quantile; beyond the table by its expansion around the normal one, within 0.002."""
     if degrees <= len(_STUDENT):
         return _STUDENT[degrees - 1]
-    z = _NORMAL
+    z = 1.95996
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
@@ -87,6 +89,10 @@ class Scores:
         """The number of this name; NaN if it was not measured."""
         return self.metrics.get(metric, Estimate(math.nan))
 
+    def mean(self, metric: str) -> float:
+        """The mean of this number; NaN if it was not measured."""
+        return self[metric].mean
+
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file, with null for NaN."""
         record = asdict(self)
@@ -106,7 +112,7 @@ class Scores:
 
 def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
     """All numbers of the rows, in their order; those that no metric declares are shown under their names."""
-    from elf_lightning.metrics import MetricNumber, metric_numbers
+    from elf_lightning.metrics import metric_numbers
 
     known = metric_numbers()
     names = dict.fromkeys(name for row in rows for name in row.metrics)
@@ -115,12 +121,31 @@ def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
 
 def pareto_optimal(rows: Sequence[Scores]) -> list[Scores]:
     """The rows that no other row beats in both Gen. PPL (lower) and entropy (higher)."""
+    points = [(row.mean("gen_ppl"), -row.mean("entropy")) for row in rows]
+    return [
+        row
+        for row, own in zip(rows, points, strict=True)
+        if not any(one != own and one[0] <= own[0] and one[1] <= own[1] for one in points)
+    ]
 
-    def point(row: Scores) -> tuple[float, float]:
-        return row.metrics["gen_ppl"].mean, -row.metrics["entropy"].mean
 
-    def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-        return one != other and one[0] <= other[0] and one[1] <= other[1]
+def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mapping[str, str]) -> Group:
+    """All rows under a heading with the scoring model, and notes below.
 
-    points = [point(row) for row in rows]
-    return [row for row, own in zip(rows, points, strict=True) if not any(beats(one, own) for one in points)]
+    Args:
+        rows: one for each kind of text.
+        scoring_model: name of the scoring model, if any.
+        notes: such as the signatures of BLEU, by name.
+    """
+    title = None if scoring_model is None else f"scoring model: {scoring_model}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("texts of")
+    numbers = measured_numbers(rows)
+    for heading in [number.title.replace(" %", "\n%").replace(", ", "\n") for number in numbers] + ["texts"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        # An interval under its number: side by side, five of them would not fit a terminal.
+        cells = ["\n±".join(row[number.name].parts(number)) for number in numbers]
+        style = "" if row.kind in ("sampled", "other") else "dim"
+        table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}", style=style)
+    return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))

@@ -1,8 +1,11 @@
-"""A page on which texts emerge from noise: a slider over time, tokens coloured by when they became final."""
+"""Texts that emerge from noise: a page with a slider over time, and a picture of a few times.
+
+Tokens are coloured by when they became final.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Self
@@ -11,6 +14,9 @@ from elf_lightning.reporting.page import render
 
 MAX_TIMES = 64
 """Times on a page, each of which costs a decoding."""
+COLUMNS = 92
+"""Characters in a line of the picture."""
+SHADES = 5
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,7 @@ class TextPath:
     def of(
         cls, name: str, tokens: Sequence[list[int]], pieces_of: Callable[[list[int]], Sequence[str]]
     ) -> Self:
-        """A path from token ids.
-
-        Args:
-            name: its heading on the page.
-            tokens: (K, S) token ids.
-            pieces_of: (S,) token ids -> what each adds to the text.
-        """
+        """A path from (K, S) token ids; `pieces_of` maps (S,) ids to what each adds to the text."""
         return cls(name, tokens, [pieces_of(ids) for ids in tokens])
 
 
@@ -52,13 +52,11 @@ def final_steps(tokens: Sequence[Sequence[int]]) -> list[int]:
     Args:
         tokens: (K, S) token ids, K at least 1.
     """
-    final = tokens[-1]
-    steps = [0] * len(final)
-    for step, ids in enumerate(tokens[:-1]):
-        for position, token in enumerate(ids):
-            if token != final[position]:
-                steps[position] = step + 1
-    return steps
+    backwards = range(len(tokens) - 1, 0, -1)
+    return [
+        next((step for step in backwards if column[step - 1] != column[-1]), 0)
+        for column in zip(*tokens, strict=True)
+    ]
 
 
 def trajectory_page(
@@ -86,3 +84,39 @@ def trajectory_page(
 def _without_end(pieces: Sequence[str]) -> Sequence[str]:
     """The pieces up to the last one with text: the padding of a short text would make the page long."""
     return pieces[: max((place for place, piece in enumerate(pieces, start=1) if piece), default=0)]
+
+
+def trajectory_picture(times: Sequence[float], path: TextPath, rows: int = 6, lines: int = 2) -> str:
+    """An SVG picture with a background of its own, in light and dark mode.
+
+    Args:
+        times: (K,) from 0 (noise) to 1 (data).
+        path: the text at all these times.
+        rows: number of times shown, evenly spaced, including the last.
+        lines: of text for each time; the rest is left out.
+    """
+    final, last = final_steps(path.tokens), len(times) - 1
+    stages = []
+    for step in sorted({round(last * row / (rows - 1)) for row in range(rows)}):
+        shades = [SHADES * since // len(times) if since <= step else None for since in final]
+        stages.append({"time": times[step], "tokens": list(_layout(path.pieces[step], shades, lines))})
+    return render("trajectory.svg", stages=stages, columns=COLUMNS)
+
+
+def _layout(
+    pieces: Sequence[str], shades: Sequence[int | None], lines: int
+) -> Iterator[tuple[int, int, str, int | None]]:
+    """Line, column, text and shade of each token that fits."""
+    line = column = 0
+    for piece, shade in zip(pieces, shades, strict=False):
+        word = " ".join(piece.split())
+        if not word:
+            continue
+        space = column > 0 and piece[0].isspace()
+        if column + space + len(word) > COLUMNS:
+            line, column, space = line + 1, 0, False
+        if line == lines:
+            return
+        column += space
+        yield line, column, word[:COLUMNS], shade
+        column += len(word)

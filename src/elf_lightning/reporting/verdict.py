@@ -38,10 +38,11 @@ def closest_to_real(rows: Sequence[Scores]) -> Scores:
     real = next((row for row in rows if row.kind == "real"), None)
     if real is None:
         name = "bleu" if "bleu" in ours[0].metrics else "entropy"
-        return max(ours, key=lambda row: row.metrics[name].mean)
+        return max(ours, key=lambda row: row.mean(name))
 
     def distance(row: Scores) -> float:
-        return abs(_log_ppl(row) - _log_ppl(real)) + abs(_mean(row, "entropy") - _mean(real, "entropy"))
+        nats = math.log(row.mean("gen_ppl") / real.mean("gen_ppl"))
+        return abs(nats) + abs(row.mean("entropy") - real.mean("entropy"))
 
     return min(ours, key=distance)
 
@@ -56,16 +57,16 @@ def verdict(rows: Sequence[Scores]) -> list[Finding]:
         return [Finding("There is no real text to compare with; give some with --data.", None)]
     real, mixed = known["real"], known["shuffled"]
     return [
-        _likelihood(*(_mean(row, "gen_ppl") / _mean(real, "gen_ppl") for row in (best, mixed))),
-        _variety(_mean(best, "entropy"), _mean(real, "entropy")),
-        _repetition(_mean(best, "repetition"), _mean(real, "repetition")),
+        _likelihood(*(row.mean("gen_ppl") / real.mean("gen_ppl") for row in (best, mixed))),
+        _variety(best.mean("entropy"), real.mean("entropy")),
+        _repetition(best.mean("repetition"), real.mean("repetition")),
     ]
 
 
 def _pairs(ours: Scores, copied: Scores) -> list[Finding]:
     """Copying the source costs nothing and often shares much with the reference."""
-    bleu, free = _mean(ours, "bleu"), _mean(copied, "bleu")
-    rouge, free_rouge = 100 * _mean(ours, "rougeL"), 100 * _mean(copied, "rougeL")
+    bleu, free = ours.mean("bleu"), copied.mean("bleu")
+    rouge, free_rouge = 100 * ours.mean("rougeL"), 100 * copied.mean("rougeL")
     return [
         Finding(f"BLEU is {bleu:.1f}; copying the source would have {free:.1f}.", bleu > free),
         Finding(f"ROUGE-L is {rouge:.1f}, against {free_rouge:.1f}.", rouge > free_rouge),
@@ -81,28 +82,18 @@ def _likelihood(ours: float, mixed: float) -> Finding:
 
 
 def _variety(ours: float, real: float) -> Finding:
-    details = f"{ours:.2f} nats of entropy, real text {real:.2f}"
+    text = f"real text ({ours:.2f} nats of entropy, real text {real:.2f})"
     if ours < real - VARIETY:
-        return Finding(
-            f"They are less varied than real text ({details}): the perplexity flatters them.", False
-        )
+        return Finding(f"They are less varied than {text}: the perplexity flatters them.", False)
     if ours > real + VARIETY:
-        return Finding(f"They are more varied than real text ({details}), as random words are.", False)
-    return Finding(f"They are as varied as real text ({details}).", True)
+        return Finding(f"They are more varied than {text}, as random words are.", False)
+    return Finding(f"They are as varied as {text}.", True)
 
 
 def _repetition(ours: float, real: float) -> Finding:
-    details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
     if math.isnan(ours) or math.isnan(real):
         return Finding("They are too short to repeat themselves.", None)
+    details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
     if ours > real + MORE_REPETITION:
         return Finding(f"They repeat themselves ({details}).", False)
     return Finding(f"They do not repeat themselves more than real text ({details}).", True)
-
-
-def _mean(row: Scores, name: str) -> float:
-    return row.metrics[name].mean
-
-
-def _log_ppl(row: Scores) -> float:
-    return math.log(_mean(row, "gen_ppl"))

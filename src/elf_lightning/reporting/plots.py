@@ -1,0 +1,145 @@
+"""The plots of a report: training curves, and Gen. PPL against entropy, as neither means anything alone."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from elf_lightning.metrics import metric_numbers
+from elf_lightning.reporting.figures import COLOURS, Mark, draw_marks, new_axes, svg
+from elf_lightning.reporting.scores import Scores, pareto_optimal
+
+Curve = Sequence[tuple[int, float]]
+"""Steps and values, by step."""
+
+LOSSES = {"denoise_loss": "Denoise loss", "decode_loss": "Decode loss", "decode_accuracy": "Decode accuracy"}
+"""Titles of what is logged as `train/NAME` and `val/NAME`; metrics of samples are logged as `val/NAME`."""
+MAX_POINTS = 200
+"""Of a line: neighbours beyond that are averaged, as they could not be told apart."""
+PUBLISHED = {"ELF 105M": (24.1, 5.15), "ELF 342M": (21.7, 5.18), "ELF 652M": (23.3, 5.28)}
+"""Gen. PPL and entropy in arXiv 2605.10938: OpenWebText, 1,024 tokens, under `PUBLISHED_SCORING_MODEL`."""
+PUBLISHED_SCORING_MODEL = "gpt2-large"
+LABELS = {"real": "real text", "shuffled": "shuffled"}
+STYLES: dict[str, dict[str, Any]] = {
+    "real": {"colour": "real", "marker": "D", "opacity": 1},
+    "shuffled": {"colour": "shuffled", "marker": "^", "size": 12},
+    "published": {"colour": "published", "marker": "s", "opacity": 0},
+}
+"""Shapes differ as well as colours; the model has circles."""
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """All columns of the CSV logs in a run's folder; for a step that was logged twice, the later log wins.
+
+    A log without training columns comes from a later validation or test, which has no steps, and is left out.
+
+    Args:
+        folder: the run's, searched for `metrics.csv`.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime_ns):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not any(name.startswith("train/") for row in rows[:1] for name in row):
+            continue
+        for row in rows:
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value and row.get("step"):
+                    found.setdefault(name, {})[int(row["step"])] = float(value)
+    return {name: sorted(values.items()) for name, values in found.items()}
+
+
+def averaged(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
+    """The curve with at most `max_points` points, each the mean of its neighbours."""
+    size = math.ceil(len(curve) / max_points) or 1
+    parts = [curve[start : start + size] for start in range(0, len(curve), size)]
+    return [(part[-1][0], fmean(value for _, value in part)) for part in parts]
+
+
+def curve_panels(curves: Mapping[str, Curve], width: int) -> Iterator[tuple[str, dict[str, float], Markup]]:
+    """Yield title, last values (by `train` and `validation`) and plot of the losses and metrics in the log.
+
+    Args:
+        curves: columns of the log.
+        width: of a plot, in pixels.
+    """
+    known, logged = metric_numbers(), [name.removeprefix("val/") for name in curves]
+    samples = {name: f"{known[name].title.removesuffix(' %')} of samples" for name in logged if name in known}
+    for name, title in (LOSSES | samples).items():
+        columns = {"train": curves.get(f"train/{name}", ()), "validation": curves.get(f"val/{name}", ())}
+        lines = {kind: averaged([p for p in line if math.isfinite(p[1])]) for kind, line in columns.items()}
+        if lines := {kind: line for kind, line in lines.items() if line}:
+            yield title, {kind: line[-1][1] for kind, line in lines.items()}, _curves(title, lines, width)
+
+
+def _curves(title: str, lines: Mapping[str, Curve], width: int) -> Markup:
+    axes = new_axes(width, 190, "step")
+    axes.margins(0.02, 0.08)
+    for kind, line in lines.items():
+        colour = COLOURS["train" if kind == "train" else "model"]
+        axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.8, marker="o", markevery=[-1], gid=kind)
+    tooltips = {kind: f"{kind}: {line[-1][1]:.4g} at step {line[-1][0]}" for kind, line in lines.items()}
+    last = ", ".join(f"{kind} ends at {line[-1][1]:.4g}" for kind, line in lines.items())
+    return svg(axes, f"{title} by step: {last}", tooltips)
+
+
+def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> Iterator[tuple[str, Markup]]:
+    """Yield a scoring model and its plot: sampling configurations, real and shuffled text, published points.
+
+    The published points have axes of their own unless the scoring model is theirs. With several sampling
+    configurations, the Pareto-optimal ones are numbered in the order of `pareto_optimal`.
+
+    Args:
+        rows: with `gen_ppl` and `entropy`.
+        scoring_model: of the rows.
+        width: of all plots together if that is enough for two, else of each; in pixels.
+    """
+    source = f"published, scoring model {PUBLISHED_SCORING_MODEL}"
+    published = [
+        _mark(f"{name}, {source}", point, name, STYLES["published"]) for name, point in PUBLISHED.items()
+    ]
+    sampled = [row for row in rows if row.kind == "sampled"]
+    optimal = pareto_optimal(sampled)
+    marks = []
+    # The numbered ones last, so that they are not hidden under others.
+    for row in sorted(rows, key=lambda row: (row.kind == "sampled", row in optimal)):
+        label, style = LABELS.get(row.kind, row.name), STYLES.get(row.kind, {})
+        if row in optimal:
+            label, style = str(optimal.index(row) + 1) if len(sampled) > 1 else "this model", {"opacity": 1}
+        elif row.kind == "sampled":
+            label = ""
+        marks.append(_mark(row.name, _point(row), label, style))
+    front = sorted(map(_point, optimal))
+    if scoring_model.endswith(PUBLISHED_SCORING_MODEL):
+        yield scoring_model, _frontier([*marks, *published], front, scoring_model, width)
+        return
+    beside = width > 600
+    first, second = (round(width * 0.66), round(width * 0.34)) if beside else (width, width)
+    yield scoring_model, _frontier(marks, front, scoring_model, first)
+    theirs = f"{PUBLISHED_SCORING_MODEL} (published)"
+    yield theirs, _frontier(published, [], theirs, second, 340 if beside else 200)
+
+
+def _point(row: Scores) -> tuple[float, float]:
+    return row.mean("gen_ppl"), row.mean("entropy")
+
+
+def _mark(name: str, point: tuple[float, float], label: str, style: Mapping[str, Any]) -> Mark:
+    return Mark(point, f"{name}: Gen. PPL {point[0]:.1f}, entropy {point[1]:.2f}", label, **style)
+
+
+def _frontier(
+    marks: Sequence[Mark], front: Sequence[tuple[float, float]], model: str, width: int, height: int = 340
+) -> Markup:
+    axes = new_axes(width, height, "Gen. PPL", "entropy, nats", log=True)
+    axes.margins(0.15)
+    if len(front) > 1:
+        axes.step(*zip(*front, strict=True), where="post", color=COLOURS["model"], dashes=(4, 4), linewidth=1)
+    tooltips = draw_marks(axes, marks)
+    return svg(axes, f"Scoring model {model}. {'; '.join(tooltips.values())}", tooltips)
