@@ -9,8 +9,17 @@ from xml.etree import ElementTree
 import pytest
 
 from elf_lightning.reporting import pareto_optimal, read_curves
-from elf_lightning.reporting.figures import COLOURS, Mark, draw_marks, new_axes, svg
-from elf_lightning.reporting.plots import PUBLISHED, averaged, curve_panels, frontier_plots
+from elf_lightning.reporting.plots import (
+    COLOURS,
+    PUBLISHED,
+    Mark,
+    averaged,
+    curve_panels,
+    draw_marks,
+    frontier_plots,
+    new_axes,
+    svg,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 

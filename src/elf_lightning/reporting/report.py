@@ -10,8 +10,7 @@ from typing import Any
 from elf_lightning.metrics.number import MetricNumber
 from elf_lightning.reporting.page import render
 from elf_lightning.reporting.plots import PUBLISHED_SCORING_MODEL, Curve, curve_panels, frontier_plots
-from elf_lightning.reporting.scores import Scores, measured_numbers, pareto_optimal
-from elf_lightning.reporting.verdict import closest_to_real, verdict
+from elf_lightning.reporting.scores import Scores, closest_to_real, measured_numbers, pareto_optimal, verdict
 
 WIDTHS = {"wide": 980, "narrow": 330}
 """Of the plots for desktops and phones, by CSS class, in pixels: scaled down they could not be read."""

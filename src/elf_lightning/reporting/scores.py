@@ -1,4 +1,4 @@
-"""Measured numbers with their confidence intervals, which of them are best, and their table in a terminal."""
+"""Measured numbers with their confidence intervals, their table in a terminal, and what they say."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 
 # Two-sided 95% quantiles of Student's distribution for 1 to 10 degrees of freedom.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+VARIETY = 0.15
+"""Difference of entropy from real text, in nats, beyond which text is repetitive (below) or noise (above)."""
+MORE_LIKELY = 1.25
+"""No good text has a Gen. PPL lower than real text's divided by this."""
+MORE_REPETITION = 0.01
+"""Fraction of repeated 4-grams, above that of real text, beyond which a model repeats itself."""
 
 
 @dataclass(frozen=True)
@@ -149,3 +155,81 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
         style = "" if row.kind in ("sampled", "other") else "dim"
         table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}", style=style)
     return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One conclusion from the numbers.
+
+    Attributes:
+        sentence: the finding in words.
+        good: whether it speaks for the model; None if undecided.
+    """
+
+    sentence: str
+    good: bool | None
+
+
+def closest_to_real(rows: Sequence[Scores]) -> Scores:
+    """The model's row nearest to real text; without that, the one with the best BLEU or the highest entropy.
+
+    Gen. PPL counts by its logarithm, so that both it and entropy are in nats.
+    """
+    ours = [row for row in rows if row.kind == "sampled"]
+    real = next((row for row in rows if row.kind == "real"), None)
+    if real is None:
+        name = "bleu" if "bleu" in ours[0].metrics else "entropy"
+        return max(ours, key=lambda row: row.mean(name))
+
+    def distance(row: Scores) -> float:
+        nats = math.log(row.mean("gen_ppl") / real.mean("gen_ppl"))
+        return abs(nats) + abs(row.mean("entropy") - real.mean("entropy"))
+
+    return min(ours, key=distance)
+
+
+def verdict(rows: Sequence[Scores]) -> list[Finding]:
+    """Findings on the model's best row, compared with real and shuffled text, or with the copied source."""
+    known = {row.kind: row for row in rows}
+    ours = closest_to_real(rows)
+    if copied := known.get("copied"):  # costs nothing and often shares much with the reference
+        bleu, free = ours.mean("bleu"), copied.mean("bleu")
+        rouge, free_rouge = 100 * ours.mean("rougeL"), 100 * copied.mean("rougeL")
+        return [
+            Finding(f"BLEU is {bleu:.1f}; copying the source would have {free:.1f}.", bleu > free),
+            Finding(f"ROUGE-L is {rouge:.1f}, against {free_rouge:.1f}.", rouge > free_rouge),
+        ]
+    if "real" not in known:
+        return [Finding("There is no real text to compare with; give some with --data.", None)]
+    real, mixed = known["real"], known["shuffled"]
+    return [
+        _likelihood(*(row.mean("gen_ppl") / real.mean("gen_ppl") for row in (ours, mixed))),
+        _variety(ours.mean("entropy"), real.mean("entropy")),
+        _repetition(ours.mean("repetition"), real.mean("repetition")),
+    ]
+
+
+def _likelihood(ours: float, mixed: float) -> Finding:
+    details = f"The scoring model finds these texts {ours:.1f} times as surprising as real ones"
+    if ours * MORE_LIKELY < 1:
+        return Finding(f"{details}: likelier than anything people write.", False)
+    # On a logarithmic scale, closer to real text than to its shuffled words.
+    return Finding(f"{details}; real words in random order, {mixed:.1f} times.", ours * ours < mixed)
+
+
+def _variety(ours: float, real: float) -> Finding:
+    text = f"real text ({ours:.2f} nats of entropy, real text {real:.2f})"
+    if ours < real - VARIETY:
+        return Finding(f"They are less varied than {text}: the perplexity flatters them.", False)
+    if ours > real + VARIETY:
+        return Finding(f"They are more varied than {text}, as random words are.", False)
+    return Finding(f"They are as varied as {text}.", True)
+
+
+def _repetition(ours: float, real: float) -> Finding:
+    if math.isnan(ours) or math.isnan(real):
+        return Finding("They are too short to repeat themselves.", None)
+    details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
+    if ours > real + MORE_REPETITION:
+        return Finding(f"They repeat themselves ({details}).", False)
+    return Finding(f"They do not repeat themselves more than real text ({details}).", True)
