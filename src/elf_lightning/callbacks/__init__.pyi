@@ -1,9 +1,9 @@
 from .ema import EMA as EMA
-from .generative_perplexity import GenerativePerplexityCallback as GenerativePerplexityCallback
 from .latest import LatestModelCheckpoint as LatestModelCheckpoint
 from .progress import TrainingProgress as TrainingProgress
 from .run_summary import RunSummary as RunSummary
-from .sample_logger import SampleLogger as SampleLogger
-from .sample_writer import SampleWriter as SampleWriter
+from .texts import GenerativePerplexityCallback as GenerativePerplexityCallback
+from .texts import SampleLogger as SampleLogger
+from .texts import SampleWriter as SampleWriter
 from .throughput import Throughput as Throughput
 from .watch import CollapseWatch as CollapseWatch

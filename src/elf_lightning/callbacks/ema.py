@@ -8,13 +8,34 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from elf_lightning.callbacks.averaged_checkpoint import AveragedCheckpointIO
 from elf_lightning.errors import UserError
 
 Weights = dict[str, Tensor]
+
+
+class _AveragedCheckpointIO(CheckpointIO):
+    """Writes averaged weights: Lightning calls no callback when it saves with `save_weights_only`."""
+
+    def __init__(self, inner: CheckpointIO, ema: EMA) -> None:
+        self.inner, self.ema = inner, ema
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if "state_dict" in checkpoint and "averaging_state" not in checkpoint:
+            checkpoint = checkpoint | {"state_dict": self.ema.averaged_state(checkpoint["state_dict"])}
+        self.inner.save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self.inner.load_checkpoint(path, *args, **kwargs)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        self.inner.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        self.inner.teardown()
 
 
 class EMA(Callback):
@@ -71,19 +92,17 @@ class EMA(Callback):
     @contextmanager
     def average_weights(self, pl_module: LightningModule) -> Iterator[None]:
         """Within the context `pl_module` has averaged weights; after it, the weights it had before."""
-        already_shown = self._raw is not None
+        shown = self._raw is not None
         self._show_average(pl_module)
         try:
             yield
         finally:
-            if not already_shown:
+            if not shown:
                 self._show_raw(pl_module)
 
     def averaged_state(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """A state dict of the module with its parameters replaced by averages."""
-        if self._average is None or self.n_averaged == 0:
-            return state_dict
-        return _replaced(state_dict, self._average)
+        return _replaced(state_dict, self._average if self.n_averaged else None)
 
     # Hooks, in the order in which Lightning calls them
 
@@ -95,10 +114,9 @@ class EMA(Callback):
         if stage != "fit":
             return
         self.n_averaged, self._average, self._raw = 0, None, None
-        if not isinstance(trainer.strategy.checkpoint_io, AveragedCheckpointIO):
-            trainer.strategy.checkpoint_io = AveragedCheckpointIO(
-                trainer.strategy.checkpoint_io, self.averaged_state
-            )
+        inner = trainer.strategy.checkpoint_io
+        if not isinstance(inner, _AveragedCheckpointIO):
+            trainer.strategy.checkpoint_io = _AveragedCheckpointIO(inner, self)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -108,18 +126,18 @@ class EMA(Callback):
         if self._average is None and not fitting:
             return  # `test`, `predict` or `validate` alone: the module has loaded the average
         self.n_averaged = int(checkpoint.get("averaging_state", {}).get("n_averaged", 0))
-        self._average = _copied(_parameters(pl_module))
+        self._average = {name: weight.clone() for name, weight in _parameters(pl_module).items()}
         raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
         if fitting:
             pl_module.load_state_dict(raw, strict=pl_module.strict_loading)
         else:
-            self._raw = _copied({name: raw[name] for name in self._average if name in raw})
+            self._raw = {name: raw[name].clone() for name in self._average if name in raw}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts from the module's weights, unless an average has been loaded."""
         self._latest_step = trainer.global_step
         weights = _parameters(pl_module)
-        average = weights if self._average is None or self.n_averaged == 0 else self._average
+        average = self._average if self._average and self.n_averaged else weights
         self._average = {
             name: average[name].to(self.device or weight.device, copy=True)
             for name, weight in weights.items()
@@ -160,19 +178,16 @@ class EMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Stores the average as `state_dict` and the raw weights as `current_model_state`."""
-        if self._average is None:
-            return
-        state = checkpoint["state_dict"]
-        checkpoint["current_model_state"] = state if self._raw is None else _replaced(state, self._raw)
-        checkpoint["averaging_state"] = {"n_averaged": self.n_averaged}
-        checkpoint["state_dict"] = self.averaged_state(state)
+        if self._average is not None:
+            state = checkpoint["state_dict"]
+            checkpoint["current_model_state"] = _replaced(state, self._raw)
+            checkpoint["averaging_state"] = {"n_averaged": self.n_averaged}
+            checkpoint["state_dict"] = self.averaged_state(state)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Moves all weights to the host, as Lightning does with the module."""
-        self._average, self._raw = (
-            weights and {name: weight.cpu() for name, weight in weights.items()}
-            for weights in (self._average, self._raw)
-        )
+        for weights in (self._average or {}, self._raw or {}):
+            weights.update({name: weight.cpu() for name, weight in weights.items()})
 
     # Weights
 
@@ -200,11 +215,10 @@ class EMA(Callback):
             weight.copy_(self._average[name])
 
     def _show_raw(self, pl_module: LightningModule) -> None:
-        if self._raw is None:
-            return
-        for name, weight in _parameters(pl_module).items():
-            weight.copy_(self._raw[name])
-        self._raw = None
+        if self._raw is not None:
+            for name, weight in _parameters(pl_module).items():
+                weight.copy_(self._raw[name])
+            self._raw = None
 
 
 def _parameters(module: torch.nn.Module) -> Weights:
@@ -212,9 +226,5 @@ def _parameters(module: torch.nn.Module) -> Weights:
     return {name: p.detach() for name, p in module.named_parameters(remove_duplicate=False)}
 
 
-def _copied(weights: Weights) -> Weights:
-    return {name: weight.clone() for name, weight in weights.items()}
-
-
-def _replaced(state_dict: dict[str, Any], weights: Weights) -> dict[str, Any]:
-    return {name: weights.get(name, value) for name, value in state_dict.items()}
+def _replaced(state_dict: dict[str, Any], weights: Weights | None) -> dict[str, Any]:
+    return {name: (weights or {}).get(name, value) for name, value in state_dict.items()}
