@@ -1,7 +1,7 @@
 from .ema import EMA as EMA
 from .latest import LatestModelCheckpoint as LatestModelCheckpoint
 from .progress import TrainingProgress as TrainingProgress
-from .run_summary import RunSummary as RunSummary
+from .run_plan import RunSummary as RunSummary
 from .texts import GenerativePerplexityCallback as GenerativePerplexityCallback
 from .texts import SampleLogger as SampleLogger
 from .texts import SampleWriter as SampleWriter

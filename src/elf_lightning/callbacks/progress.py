@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from elf_lightning.callbacks.metric_text import lines, short_metrics, words
+from elf_lightning.callbacks.metric_text import lines, short_metrics
 
 SECTIONS = {"train": "train", "val": "validation"}
 """Titles of the metrics' lines, by section."""
@@ -31,17 +31,16 @@ class TrainingProgress(ProgressBar):
     prints a line.
     """
 
+    _enabled = True
+    _live: Live | None = None
+    _main: TaskID | None = None
+    _side: TaskID | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self._enabled = True
-        self._bars = _bars()
-        self._live: Live | None = None
-        self._streams: dict[logging.StreamHandler[TextIO], TextIO] = {}
-        self._metrics: dict[str, dict[str, str]] = {}
-        self._main: TaskID | None = None
-        self._side: TaskID | None = None
-        self._started = 0.0
-        self._step = 0
+        self._streams: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        self._metrics: dict[str, list[str]] = {}
+        self._close()
 
     def disable(self) -> None:
         """Hides everything; Lightning calls this on all processes but the first."""
@@ -56,9 +55,7 @@ class TrainingProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
-        total = trainer.estimated_stepping_batches
-        self._main = self._bars.add_task(self._place(trainer), total=_known(total), completed=self._step)
-        self._open()
+        self._main = self._bar(self._place(trainer), trainer.estimated_stepping_batches, self._step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,22 +69,28 @@ class TrainingProgress(ProgressBar):
         if first or (every and self._step % every == 0):
             self._show(trainer, "train")
 
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Leaves the last state on the terminal, and releases it."""
+        self._close()
+
+    teardown = on_exception = on_train_end
+
     # Validation, test and prediction, with a bar of their own
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
         if trainer.sanity_checking:
-            self._begin("sanity check", trainer.num_sanity_val_batches)
+            self._side = self._bar("sanity check", sum(trainer.num_sanity_val_batches))
         else:
-            self._begin("validation", trainer.num_val_batches)
+            self._side = self._bar("validation", sum(trainer.num_val_batches))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
-        self._begin("test", trainer.num_test_batches)
+        self._side = self._bar("test", sum(trainer.num_test_batches))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
-        self._begin("predict", trainer.num_predict_batches)
+        self._side = self._bar("predict", sum(trainer.num_predict_batches))
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Advances the bar."""
@@ -112,75 +115,50 @@ class TrainingProgress(ProgressBar):
         if self._main is not None:
             self._show(trainer, "val")
 
-    # The end
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Leaves the last state on the terminal, and releases it."""
-        self._close()
-
-    teardown = on_exception = on_train_end
-
     # The terminal
 
     def _place(self, trainer: Trainer) -> str:
-        total = _known(trainer.estimated_stepping_batches)
-        of = "" if total is None else f"/{total:,}"
+        total = trainer.estimated_stepping_batches
+        of = f"/{total:,}" if math.isfinite(total) else ""
         return f"step {trainer.global_step:,}{of}, epoch {trainer.current_epoch}"
 
     def _show(self, trainer: Trainer, section: str) -> None:
         if not self._enabled:
             return
-        self._metrics[section] = short_metrics(trainer.callback_metrics, section)
+        metrics = short_metrics(trainer.callback_metrics, section)
+        self._metrics[section] = words = [f"{name} {value}" for name, value in metrics.items()]
         if self._live is not None:
             self._live.update(self._screen())
             return
         elapsed = timedelta(seconds=round(time.monotonic() - self._started))
-        place, metrics = f"{self._place(trainer)}, {elapsed}", words(self._metrics[section])
-        print(place, SECTIONS[section], *metrics, sep="  ", flush=True)
+        print(f"{self._place(trainer)}, {elapsed}", SECTIONS[section], *words, sep="  ", flush=True)
 
     def _screen(self) -> Group:
         grid = Table.grid(padding=(0, 2))
         width = get_console().width - max(map(len, SECTIONS.values())) - 2
-        for section, metrics in self._metrics.items():
-            grid.add_row(SECTIONS[section], "\n".join(lines(words(metrics), width)))
+        for section, words in self._metrics.items():
+            grid.add_row(SECTIONS[section], "\n".join(lines(words, width)))
         return Group(self._bars, grid)
 
-    def _open(self) -> None:
+    def _bar(self, name: str, total: float, completed: int = 0) -> TaskID:
+        bar = self._bars.add_task(name, total=total if math.isfinite(total) else None, completed=completed)
         if self._live is None and self._enabled and get_console().is_terminal:
             self._live = Live(self._screen(), console=get_console(), refresh_per_second=2)
             self._live.start()
             # While there are bars, Lightning's messages go above them, like everything that is printed.
-            handlers = logging.getLogger("lightning.pytorch").handlers
-            for handler in handlers:
+            for handler in logging.getLogger("lightning.pytorch").handlers:
                 if isinstance(handler, logging.StreamHandler):
-                    self._streams[handler] = handler.stream
+                    self._streams.append((handler, handler.stream))
                     handler.setStream(sys.stderr)
+        return bar
 
     def _close(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
             while self._streams:
-                handler, stream = self._streams.popitem()
+                handler, stream = self._streams.pop()
                 handler.setStream(stream)
-        self._bars, self._main, self._side = _bars(), None, None
-
-    def _begin(self, name: str, batches: list[int | float]) -> None:
-        self._side = self._bars.add_task(name, total=_known(sum(batches)))
-        self._open()
-
-
-def _known(total: float) -> float | None:
-    """A number of steps or batches; None if it is infinite."""
-    return total if math.isfinite(total) else None
-
-
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        speed_estimate_period=300,
-    )
+        left = TextColumn("left"), TimeRemainingColumn()
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), *left
+        self._bars, self._main, self._side = Progress(*columns, speed_estimate_period=300), None, None

@@ -1,19 +1,18 @@
-"""The plan of a run, worked out before its first step."""
+"""The plan of a run, worked out and printed before its first step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
-from elf_lightning.callbacks.throughput import CountsFlops
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.sampler import whole_batches
 from elf_lightning.errors import UserError
@@ -29,69 +28,44 @@ USABLE = 0.95
 
 
 @runtime_checkable
-class PlannableModule(CountsFlops, Protocol):
+class PlannableModule(Protocol):
     """A module that trains `network` by settings of optimizer and schedule.
 
     The memory of activations is estimated for an `ELFNetwork`; an `objective` attribute, if there is one,
     tells how many sequences decode.
     """
 
-    @property
-    def network(self) -> nn.Module:
-        """The network to train."""
-
-    @property
-    def optimizer(self) -> OptimizerSettings:
-        """Its optimizer."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Its learning-rate schedule."""
+    network: nn.Module
+    optimizer: OptimizerSettings
+    schedule: Schedule
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters that the module keeps on the device, frozen ones included."""
 
+    def training_flops(self, batch_size: int, length: int, /) -> float:
+        """FLOPs of a micro-batch of `batch_size` sequences of `length` tokens, forward and backward."""
+
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Numbers of a run.
+    """Numbers of a run."""
 
-    Attributes:
-        parameters: of the network.
-        sequences: training sequences per epoch.
-        length: tokens per sequence, padding included.
-        batch_size: sequences per device and micro-batch.
-        devices: that train together.
-        accumulation: micro-batches per optimizer step.
-        steps_per_epoch: optimizer steps.
-        total_steps: optimizer steps of the whole run; `inf` if only time ends it.
-        warmup_steps: of these.
-        learning_rate: after warm-up, scaled by the global batch.
-        base_learning_rate: at 256 sequences.
-        decay: of the learning rate after warm-up.
-        step_flops: FLOPs of an optimizer step on all devices.
-        memory: bytes per device at the peak of a training step, by purpose; without the frozen encoder,
-            libraries and fragmentation.
-        checkpointed_memory: total bytes of the same with gradient checkpointing.
-        device_memory: bytes that the device has; None for a CPU.
-    """
-
-    parameters: int
-    sequences: int
-    length: int
-    batch_size: int
-    devices: int
-    accumulation: int
-    steps_per_epoch: int
-    total_steps: float
+    parameters: int  # of the network
+    sequences: int  # for training, per epoch
+    length: int  # tokens per sequence, padding included
+    batch_size: int  # sequences per device and micro-batch
+    devices: int  # that train together
+    accumulation: int  # micro-batches per optimizer step
+    steps_per_epoch: int  # optimizer steps
+    total_steps: float  # optimizer steps of the whole run; `inf` if only time ends it
     warmup_steps: int
-    learning_rate: float
-    base_learning_rate: float
-    decay: str
-    step_flops: float
-    memory: dict[str, int]
-    checkpointed_memory: int
-    device_memory: int | None
+    learning_rate: float  # after warm-up, scaled by the global batch
+    base_learning_rate: float  # at 256 sequences
+    decay: str  # of the learning rate after warm-up
+    step_flops: float  # FLOPs of an optimizer step on all devices
+    memory: dict[str, int]  # bytes per device at a step's peak; without frozen encoder and fragmentation
+    checkpointed_memory: int  # total bytes of the same with gradient checkpointing
+    device_memory: int | None  # bytes that the device has; None for a CPU
 
     @property
     def global_batch(self) -> int:
@@ -103,38 +77,38 @@ class RunPlan:
         peak, tokens = sum(self.memory.values()), magnitude(self.sequences * self.length)
         factors = f"{self.batch_size} x {self.devices} device(s) x {self.accumulation} micro-batch(es)"
         rate = f"{self.learning_rate:.4g} ({self.base_learning_rate:.4g} at 256 sequences)"
+        epochs = f"{self.total_steps:,} in total: {self.total_steps / self.steps_per_epoch:.3g} epoch(s)"
+        until = epochs if math.isfinite(self.total_steps) else "until trainer.max_time is over"
+        parts = (f"{name} {magnitude(size)}B" for name, size in self.memory.items())
         result = [
             ("network", f"{magnitude(self.parameters)} parameters"),
             ("data", f"{self.sequences:,} sequences of {self.length:,} tokens, {tokens} tokens per epoch"),
             ("batch", f"{self.global_batch:,} sequences per step: {factors}"),
-            ("steps", self._steps()),
+            ("steps", f"{self.steps_per_epoch:,} per epoch, {until}"),
             ("rate", f"{rate} after {self.warmup_steps:,} steps of warm-up, then {self.decay}"),
             ("compute", f"{magnitude(self.step_flops)} FLOPs per step"),
-            ("memory", f"about {_bytes(peak)} per device"),
+            ("memory", f"about {magnitude(peak)}B per device"),
+            *(("", line) for line in lines(parts, WIDTH)),
         ]
-        parts = (f"{name} {_bytes(size)}" for name, size in self.memory.items())
-        result += [("", line) for line in lines(parts, WIDTH)]
         if self.device_memory is not None and peak > USABLE * self.device_memory:
-            result.append(("", self._remedy(self.device_memory)))
+            remedy = f"the {magnitude(self.device_memory)}B of the device: set a smaller data.batch_size"
+            if self.checkpointed_memory <= USABLE * self.device_memory:
+                needed = f"about {magnitude(self.checkpointed_memory)}B"
+                remedy += f", or model.network.gradient_checkpointing ({needed})"
+            result.append(("", f"which is more than {remedy}"))
         return result
 
-    def _steps(self) -> str:
-        epoch = f"{self.steps_per_epoch:,} per epoch"
-        if math.isinf(self.total_steps):
-            return f"{epoch}, until trainer.max_time is over"
-        epochs = self.total_steps / self.steps_per_epoch
-        return f"{epoch}, {self.total_steps:,} in total: {epochs:.3g} epoch(s)"
-
-    def _remedy(self, device_memory: int) -> str:
-        remedy = "a smaller data.batch_size"
-        if self.checkpointed_memory <= USABLE * device_memory:
-            needed = _bytes(self.checkpointed_memory)
-            remedy += f", or model.network.gradient_checkpointing (about {needed})"
-        return f"which is more than the {_bytes(device_memory)} of the device: set {remedy}"
+    def show(self) -> None:
+        """Print the plan, one line per item."""
+        for name, text in self.lines():
+            print(f"{name:9}{text}", flush=True)
 
 
-def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> RunPlan:
+def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     """The plan of `trainer.fit(module, datamodule=data)`. Prepares the data if necessary; embeds nothing.
+
+    Returns:
+        The plan; None unless `module` is a `PlannableModule` and `data` an `ELFDataModule`.
 
     Raises:
         UserError: if the source cannot be read, the global batch is not a multiple of what all devices take
@@ -142,19 +116,28 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
             validation is due after more batches than an epoch has, the warm-up is longer than the run, or a
             cosine is asked for without a number of steps.
     """
-    devices = trainer.world_size
+    if not (isinstance(module, PlannableModule) and isinstance(data, ELFDataModule)):
+        return None
+    devices, limit = trainer.world_size, trainer.limit_train_batches
     accumulation = data.accumulation(devices, trainer.accumulate_grad_batches)
     sequences = data.num_train_examples
-    batches = _limited(whole_batches(sequences, data.batch_size, devices), trainer.limit_train_batches)
+    batches = whole_batches(sequences, data.batch_size, devices)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     if batches == 0:
         raise UserError(
-            f"trainer.limit_train_batches {trainer.limit_train_batches} leaves no batch of an epoch; "
-            "give a larger value"
+            f"trainer.limit_train_batches {limit} leaves no batch of an epoch; give a larger value"
         )
-    _check_validation(trainer, batches)
+    every, per_epoch = trainer.val_check_interval, trainer.check_val_every_n_epoch is not None
+    if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
+        raise UserError(
+            f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set it to "
+            f"at most {batches}, or trainer.check_val_every_n_epoch to null to count across epochs"
+        )
     steps_per_epoch = math.ceil(batches / accumulation)
-    total_steps = _total_steps(trainer, steps_per_epoch)
-    base_rate = module.optimizer.base_learning_rate
+    by_steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
+    total_steps = min(by_steps, by_epochs)
+    base_rate, device = module.optimizer.base_learning_rate, trainer.strategy.root_device
     return RunPlan(
         parameters=sum(p.numel() for p in module.network.parameters()),
         sequences=sequences,
@@ -171,30 +154,10 @@ def plan_run(module: PlannableModule, data: ELFDataModule, trainer: Trainer) -> 
         step_flops=module.training_flops(data.batch_size, data.max_length) * devices * accumulation,
         memory=_memory(module, data, trainer),
         checkpointed_memory=sum(_memory(module, data, trainer, checkpointing=True).values()),
-        device_memory=_device_memory(trainer.strategy.root_device),
+        device_memory=torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else None,
     )
-
-
-def _limited(batches: int, limit: int | float | None) -> int:
-    if limit is None:
-        return batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
-def _check_validation(trainer: Trainer, batches: int) -> None:
-    every = trainer.val_check_interval
-    per_epoch = trainer.check_val_every_n_epoch is not None
-    if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
-        raise UserError(
-            f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set it to "
-            f"at most {batches}, or trainer.check_val_every_n_epoch to null to count across epochs"
-        )
-
-
-def _total_steps(trainer: Trainer, steps_per_epoch: int) -> float:
-    by_steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
-    by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
-    return min(by_steps, by_epochs)
 
 
 def _memory(
@@ -219,9 +182,18 @@ def _memory(
     return {name: size for name, size in sizes.items() if size}
 
 
-def _device_memory(device: torch.device) -> int | None:
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+class RunSummary(Callback):
+    """Prints the plan of `fit` before its first step, and where a resumed run continues."""
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the plan, if the module has the settings that it needs."""
+        plan = plan_run(pl_module, trainer.datamodule, trainer)  # type: ignore[attr-defined]
+        if plan is not None and trainer.is_global_zero:
+            plan.show()
 
-def _bytes(size: int) -> str:
-    return f"{magnitude(size)}B"
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints where a resumed run continues."""
+        if trainer.global_step and trainer.is_global_zero:
+            batch = trainer.fit_loop.batch_idx + 1
+            place = f"step {trainer.global_step:,}, epoch {trainer.current_epoch}, batch {batch:,}"
+            print(f"{'resumed':9}at {place}, from {trainer.ckpt_path}", flush=True)

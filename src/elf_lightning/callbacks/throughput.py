@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from elf_lightning.batch import TokenBatch
 from elf_lightning.network.flops import device_peak
-
-
-@runtime_checkable
-class CountsFlops(Protocol):
-    """A module that knows the cost of a micro-batch."""
-
-    def training_flops(self, batch_size: int, length: int, /) -> float:
-        """FLOPs of a micro-batch of `batch_size` sequences of `length` tokens, forward and backward."""
 
 
 class Throughput(Callback):
@@ -29,18 +21,13 @@ class Throughput(Callback):
     steps by the host's clock, which the device follows over many steps. Validation time is left out.
     """
 
-    def __init__(self) -> None:
-        self._peak: float | None = None
-        self._tokens = self._flops = self._since = self._pause = 0.0
-        self._step = 0
-        self._first_interval = True
-        self._rates: dict[str, float] = {}
+    _since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts counting."""
         self._peak = device_peak(pl_module.device)
         self._step, self._first_interval = trainer.global_step, True
-        self._restart()
+        self._tokens, self._flops, self._since = 0, 0.0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -50,16 +37,19 @@ class Throughput(Callback):
             return
         batch_size, length = batch.input_ids.shape
         self._tokens += batch_size * length * trainer.world_size
-        if isinstance(pl_module, CountsFlops):
-            self._flops += pl_module.training_flops(batch_size, length)
+        if (flops := getattr(pl_module, "training_flops", None)) is not None:
+            self._flops += flops(batch_size, length)
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         over = stepped and every > 0 and self._step % every == 0
         if over or self._first_interval:
-            self._rates = self._measured()
+            seconds = time.perf_counter() - self._since
+            self._rates = {"train/tokens_per_second": self._tokens / seconds}
+            if self._peak is not None and self._flops:
+                self._rates["train/mfu"] = self._flops / seconds / self._peak
         if over:
             self._first_interval = False
-            self._restart()
+            self._tokens, self._flops, self._since = 0, 0.0, time.perf_counter()
         # As tensors on the host: Lightning would move plain numbers to the device, and wait for it.
         pl_module.log_dict({name: torch.tensor(rate) for name, rate in self._rates.items()})
 
@@ -70,14 +60,3 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again."""
         self._since += time.perf_counter() - self._pause
-
-    def _restart(self) -> None:
-        self._tokens = self._flops = 0.0
-        self._since = time.perf_counter()
-
-    def _measured(self) -> dict[str, float]:
-        seconds = time.perf_counter() - self._since
-        rates = {"train/tokens_per_second": self._tokens / seconds}
-        if self._peak is not None and self._flops:
-            rates["train/mfu"] = self._flops / seconds / self._peak
-        return rates

@@ -29,26 +29,22 @@ class CollapseWatch(Callback):
     """
 
     def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
-        self._step = 0
-        self._means: deque[tuple[int, float]] = deque()
         self._warned: set[str] = set()
+        self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts afresh."""
-        self._sum, self._count, self._step = None, 0, trainer.global_step
-        self._means.clear()
-        self._warned.clear()
+        self._sum: Tensor | float = 0.0
+        self._count = 0
+        self._means: deque[tuple[int, float]] = deque()
+        self._warned, self._step = set(), trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Adds the batch's accuracy, on the device; checks the mean every `log_every_n_steps`."""
-        metrics = trainer.callback_metrics
-        if (accuracy := metrics.get("train/decode_accuracy")) is not None:
-            self._sum = accuracy.clone() if self._sum is None else self._sum.add_(accuracy)
-            self._count += 1
+        if (accuracy := trainer.callback_metrics.get("train/decode_accuracy")) is not None:
+            self._sum, self._count = self._sum + accuracy, self._count + 1
         stepped, self._step = trainer.global_step != self._step, trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if stepped and every and self._step % every == 0:
@@ -61,9 +57,9 @@ class CollapseWatch(Callback):
             self._check_entropy(trainer)
 
     def _check_accuracy(self, trainer: Trainer) -> None:
-        if self._sum is None:
+        if not self._count:
             return
-        mean, self._sum, self._count = float(self._sum) / self._count, None, 0
+        mean, self._sum, self._count = float(self._sum) / self._count, 0.0, 0
         while self._means and self._means[0][0] < self._step - WINDOW_STEPS:
             self._means.popleft()
         self._means.append((self._step, mean))
@@ -71,28 +67,25 @@ class CollapseWatch(Callback):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._warn(
             trainer,
-            "accuracy",
             best >= MIN_BEST_ACCURACY and mean < best / 2,
-            f"decode accuracy fell from {best:.1%} at step {best_step} to {mean:.1%} at step {self._step}. "
+            "decode accuracy",
+            f"fell from {best:.1%} at step {best_step} to {mean:.1%} at step {self._step}. "
             f"The likely cause is a learning rate that is too high ({rate:.2g}): resume from an earlier "
             "checkpoint with a lower model.optimizer.base_learning_rate or a longer warm-up",
         )
 
     def _check_entropy(self, trainer: Trainer) -> None:
-        entropy = trainer.callback_metrics.get("val/entropy", torch.tensor(torch.inf))
+        entropy = float(trainer.callback_metrics.get("val/entropy", torch.tensor(torch.inf)))
         self._warn(
             trainer,
-            "entropy",
-            bool(entropy < MIN_ENTROPY),
-            f"samples have an entropy of {float(entropy):.2f} nats at step {self._step}: they repeat a few "
+            entropy < MIN_ENTROPY,
+            "samples",
+            f"have an entropy of {entropy:.2f} nats at step {self._step}: they repeat a few "
             "tokens. This is normal early in training; later the likely cause is too much guidance for this "
             "model (lower model.sampling.guidance) or latents that are normalised wrongly",
         )
 
-    def _warn(self, trainer: Trainer, what: str, collapsed: bool, message: str) -> None:
-        if not collapsed:
-            self._warned.discard(what)
-        elif what not in self._warned:
-            self._warned.add(what)
-            if trainer.is_global_zero:
-                logger.warning(message)
+    def _warn(self, trainer: Trainer, collapsed: bool, what: str, message: str) -> None:
+        if collapsed and what not in self._warned and trainer.is_global_zero:
+            logger.warning(f"{what} {message}")
+        (self._warned.add if collapsed else self._warned.discard)(what)

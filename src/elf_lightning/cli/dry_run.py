@@ -8,8 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from elf_lightning.callbacks.run_plan import PlannableModule, plan_run
-from elf_lightning.callbacks.run_summary import print_plan
+from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.cli import trainer
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
@@ -30,12 +29,13 @@ class PlanningTrainer(Trainer):
 
     @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
-        if not (isinstance(model, PlannableModule) and isinstance(datamodule, ELFDataModule)):
+        plan = plan_run(model, datamodule, self)
+        if plan is None:
             raise UserError(
                 f"there is no plan for model {type(model).__name__} with data {type(datamodule).__name__}; "
                 "use a TrainingModule and an ELFDataModule"
             )
-        print_plan(plan_run(model, datamodule, self))
+        plan.show()
 
 
 class PreparingTrainer(Trainer):

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from elf_lightning import callbacks, data, encoders, optim, training
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
-from elf_lightning.callbacks.run_plan import PlannableModule, plan_run
+from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.cli.arithmetic import arithmetic_of_a_command
 from elf_lightning.cli.checkpoint_file import checkpoint_file
 from elf_lightning.cli.config import resolved_arguments
@@ -174,8 +174,7 @@ class ELFCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse an impossible run before other processes are started."""
-        if isinstance(self.model, PlannableModule) and isinstance(self.datamodule, data.ELFDataModule):
-            plan_run(self.model, self.datamodule, self.trainer)
+        plan_run(self.model, self.datamodule, self.trainer)
 
 
 def make_class_names_known() -> None:
