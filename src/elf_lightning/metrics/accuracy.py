@@ -30,16 +30,11 @@ class DecodeAccuracy(Metric):
     def __init__(self, unknown_id: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.unknown_id = unknown_id
-        self.add_state("correct", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("correct", "total"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted_ids: Tensor, input_ids: Tensor, mask: Tensor) -> None:
-        """Add B sequences; B may be 0.
-
-        Args:
-            predicted_ids: (B, S) int64.
-            input_ids: (B, S) int64, the correct ids.
-            mask: (B, S) boolean, the loss mask.
+        """Add B sequences, which may be 0: predicted and correct ids, int64, and loss mask, all (B, S).
 
         Raises:
             UserError: if the shapes differ.

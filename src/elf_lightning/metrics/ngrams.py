@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics.number import MetricNumber
-from elf_lightning.metrics.text_metric import CorpusMetric, SampleMean, TextMetric
+from elf_lightning.metrics.text_metric import CorpusMetric, MetricNumber, SampleMean, TextMetric
 
-NGram = tuple[str, ...]
+_percent = partial(MetricNumber, percent=True)
+_low = partial(_percent, higher_is_better=False)
 
 
-def ngrams(words: Sequence[str], n: int) -> list[NGram]:
+def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     """All runs of `n` words, in order; empty for fewer than `n` words."""
     return list(zip(*(words[start:] for start in range(n)), strict=False))
 
@@ -42,7 +43,7 @@ class NGramMetric(TextMetric):
         if self.n < 1:
             raise UserError(f"n-grams of n={n} words do not exist; choose n=1 or more")
 
-    def ngrams(self, text: str) -> list[NGram]:
+    def ngrams(self, text: str) -> list[tuple[str, ...]]:
         """All n-grams of a text, in order."""
         return ngrams(self.split(text), self.n)
 
@@ -54,16 +55,8 @@ class Repetition(NGramMetric, SampleMean):
     no n-gram and are left out of the mean.
     """
 
-    numbers = (
-        MetricNumber(
-            "repetition",
-            "Repetition %",
-            "4-grams that occur earlier in the same text. Low is good.",
-            percent=True,
-            higher_is_better=False,
-            headline=True,
-        ),
-    )
+    meaning = "4-grams that occur earlier in the same text. Low is good."
+    numbers = (_low("repetition", "Repetition %", meaning, headline=True),)
 
     def measure(self, texts: Sequence[str], *references: Sequence[str]) -> list[float]:
         """Each text's fraction of repeated n-grams, in [0, 1)."""
@@ -77,15 +70,8 @@ class CrossSampleOverlap(NGramMetric, CorpusMetric):
     grows with the number of samples: compare equal numbers of them. A single sample has an overlap of 0.
     """
 
-    numbers = (
-        MetricNumber(
-            "overlap",
-            "Overlap %",
-            "4-grams that also occur in another text. Low is good; copies of one text give 100.",
-            percent=True,
-            higher_is_better=False,
-        ),
-    )
+    meaning = "4-grams that also occur in another text. Low is good; copies of one text give 100."
+    numbers = (_low("overlap", "Overlap %", meaning),)
 
     def measure(self, texts: Sequence[str], *references: Sequence[str]) -> float:
         """The fraction in [0, 1]."""
@@ -97,14 +83,8 @@ class CrossSampleOverlap(NGramMetric, CorpusMetric):
 class DistinctN(NGramMetric, CorpusMetric):
     """Different n-grams over all n-grams, of all samples together (distinct-n, arXiv 1510.03055)."""
 
-    numbers = (
-        MetricNumber(
-            "distinct",
-            "Distinct %",
-            "Different 2-grams among all 2-grams of all texts. Close to real text is good.",
-            percent=True,
-        ),
-    )
+    meaning = "Different 2-grams among all 2-grams of all texts. Close to real text is good."
+    numbers = (_percent("distinct", "Distinct %", meaning),)
     default_n = 2
 
     def measure(self, texts: Sequence[str], *references: Sequence[str]) -> float:

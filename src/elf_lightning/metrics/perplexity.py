@@ -1,17 +1,21 @@
-"""How likely a scoring model finds the samples."""
+"""What a scoring model says of the samples: perplexity, entropy (without it, perplexity misleads), MAUVE."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics.number import MetricNumber
-from elf_lightning.metrics.scoring_model import ScoringModel
-from elf_lightning.metrics.text_metric import TextMetric
+from elf_lightning.metrics.scoring_model import ScoringModel, ScoringTokenizer
+from elf_lightning.metrics.text_metric import MetricNumber, SampleMean, TextMetric, import_optional
+
+_scored = partial(MetricNumber, needs_scoring_model=True, headline=True)
 
 
 class GenerativePerplexity(TextMetric):
@@ -26,25 +30,16 @@ class GenerativePerplexity(TextMetric):
         **kwargs: as for `torchmetrics.Metric`.
 
     Attributes:
-        per_sample: (N,) float64, the perplexities of the last update's texts on this rank; NaN for an
-            empty text.
+        per_sample: (N,) float64, of the last update's texts on this rank; NaN for an empty text.
 
     Raises:
         UserError: if the scoring model cannot be loaded.
     """
 
-    numbers = (
-        MetricNumber(
-            "gen_ppl",
-            "Gen. PPL",
-            "How unlikely the scoring model finds it. Low is good, down to real text; repetition is low too.",
-            digits=1,
-            needs_scoring_model=True,
-            higher_is_better=False,
-            headline=True,
-            log=True,
-        ),
+    meaning = (
+        "How unlikely the scoring model finds it. Low is good, down to real text; repetition is low too."
     )
+    numbers = (_scored("gen_ppl", "Gen. PPL", meaning, digits=1, higher_is_better=False, log=True),)
 
     nll: Tensor
     tokens: Tensor
@@ -82,3 +77,63 @@ class GenerativePerplexity(TextMetric):
                 f"the scoring model {name} gave logits that are not finite; load it with dtype='float32'"
             )
         return (self.nll / self.tokens).exp()
+
+
+class UnigramEntropy(SampleMean):
+    """Entropy of a sample's tokens in nats, mean over samples, as in arXiv 2605.10938.
+
+    The tokens are the scoring model's. An empty sample has entropy 0. Real OpenWebText at 1,024
+    tokens has about 5.44. A low generative perplexity at a lower entropy is repetition; random words have a
+    higher entropy than real text.
+
+    Args:
+        scoring_model: a scoring model, its tokenizer, or a name or folder to load the tokenizer from.
+        **kwargs: as for `torchmetrics.Metric`.
+
+    Raises:
+        UserError: if the scoring model's tokenizer cannot be loaded.
+    """
+
+    meaning = "How varied a text's tokens are, in nats. Close to real text is good; lower means repetition."
+    numbers = (_scored("entropy", "Entropy", meaning),)
+
+    def __init__(
+        self, scoring_model: ScoringModel | ScoringTokenizer | str = "gpt2-large", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(scoring_model, str):
+            scoring_model = ScoringTokenizer.load(scoring_model)
+        self.tokenizer = scoring_model.tokenizer if isinstance(scoring_model, ScoringModel) else scoring_model
+
+    def measure(self, texts: Sequence[str], *references: Sequence[str]) -> list[float]:
+        """Each text's entropy in nats."""
+        counted = [(len(ids), Counter(ids).values()) for ids in self.tokenizer.encode(texts)]
+        return [-sum(n / total * math.log(n / total) for n in counts) for total, counts in counted]
+
+
+def mauve_score(
+    texts: Sequence[str], references: Sequence[str], scoring_model: ScoringModel, seed: int = 25
+) -> float:
+    """MAUVE (arXiv 2102.01454) between samples and real texts, 0 to 1, higher is closer.
+
+    It is not a sum over ranks: gather the texts and call it on one rank. The published numbers use
+    gpt2-large and thousands of texts on each side.
+
+    Args:
+        texts: samples.
+        references: real texts, about as many; they need not be paired.
+        scoring_model: its last hidden states represent the texts.
+        seed: of the clustering.
+
+    Raises:
+        UserError: if `mauve-text` is not installed, or one side has no text that is not empty.
+    """
+    mauve = import_optional("mauve", "mauve-text")
+    sides = [[text for text in side if text.strip()] for side in (texts, references)]
+    if not all(sides):
+        raise UserError(
+            f"MAUVE compares {len(sides[0])} samples with {len(sides[1])} real texts, empty ones left out; "
+            "give it texts on both sides"
+        )
+    samples, real = (scoring_model.features(side).numpy() for side in sides)
+    return float(mauve.compute_mauve(p_features=real, q_features=samples, seed=seed, verbose=False).mauve)

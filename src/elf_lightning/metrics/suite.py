@@ -10,14 +10,11 @@ from typing import Self
 import torch
 
 from elf_lightning.errors import UserError, first_line
-from elf_lightning.metrics.bleu import Bleu, LowercaseBleu
-from elf_lightning.metrics.entropy import UnigramEntropy
+from elf_lightning.metrics.bleu_rouge import Bleu, LowercaseBleu, Rouge
 from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
-from elf_lightning.metrics.number import MetricNumber
-from elf_lightning.metrics.perplexity import GenerativePerplexity
-from elf_lightning.metrics.rouge import Rouge
+from elf_lightning.metrics.perplexity import GenerativePerplexity, UnigramEntropy
 from elf_lightning.metrics.scoring_model import ScoringModel
-from elf_lightning.metrics.text_metric import TextMetric
+from elf_lightning.metrics.text_metric import MetricNumber, TextMetric
 
 Extra = Sequence[str | TextMetric]
 """More metrics: a class path, the name of a number such as `repetition`, or the metric itself."""
@@ -89,19 +86,14 @@ class MetricSuite:
 
     @classmethod
     def _of(
-        cls,
-        metrics: Sequence[TextMetric],
-        extra: Extra,
-        device: torch.device | str,
-        scoring_model: ScoringModel | None,
+        cls, own: list[TextMetric], extra: Extra, device: torch.device | str, scorer: ScoringModel | None
     ) -> Self:
-        built = [*metrics, *(_built(metric, scoring_model) for metric in extra)]
-        names = [number.name for metric in built for number in metric.numbers]
+        metrics = [*own, *(_built(metric, scorer) for metric in extra)]
+        names = [number.name for metric in metrics for number in metric.numbers]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise UserError(f"metrics: several give the number {repeated.pop()!r}; name each number once")
-        notes = {metric.numbers[0].title: metric.signature for metric in built if metric.signature}
-        name = None if scoring_model is None else scoring_model.name
-        return cls([metric.to(device) for metric in built], name, notes)
+        notes = {metric.numbers[0].title: metric.signature for metric in metrics if metric.signature}
+        return cls([metric.to(device) for metric in metrics], scorer.name if scorer else None, notes)
 
     def __call__(self, *columns: Sequence[str]) -> dict[str, float]:
         """All numbers of the texts of all ranks, each of which gives its part; all get the same numbers.
@@ -122,17 +114,15 @@ class MetricSuite:
         return values
 
 
-def _built(metric: str | TextMetric, scoring_model: ScoringModel | None) -> TextMetric:
+def _built(metric: str | TextMetric, scorer: ScoringModel | None) -> TextMetric:
     """An extra metric, which must suit the task: references and a scoring model exclude each other."""
     if isinstance(metric, str):
-        found = metric_class(metric)
-        needs_model = any(number.needs_scoring_model for number in found.numbers)
-        if needs_model and scoring_model is None:
-            raise UserError(
-                f"metrics: {metric!r} needs a scoring model, which text-to-text tasks do not load"
-            )
-        metric = found(scoring_model) if needs_model else found()  # type: ignore[call-arg]
-    if metric.paired and scoring_model is not None:
+        found, name = metric_class(metric), metric
+        scored = any(number.needs_scoring_model for number in found.numbers)
+        if scored and scorer is None:
+            raise UserError(f"metrics: {name!r} needs a scoring model, which text-to-text tasks do not load")
+        metric = found(scorer) if scored else found()  # type: ignore[call-arg]
+    if metric.paired and scorer is not None:
         name = metric.numbers[0].name
         raise UserError(
             f"metrics: {name!r} compares texts with references, which only text-to-text tasks have"

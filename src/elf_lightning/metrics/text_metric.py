@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -10,29 +14,58 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics.number import MetricNumber
 from elf_lightning.ranks import gathered
 
 
+@dataclass(frozen=True)
+class MetricNumber:
+    """The name of one number that a metric gives, and how tables, reports and plots show it.
+
+    Attributes:
+        name: in records and logs.
+        title: in headings.
+        meaning: one line that says what it measures and which values are good.
+        digits: decimal places.
+        percent: show a value of 0 to 1 as a percentage.
+        needs_scoring_model: whether it depends on the scoring model.
+        higher_is_better: False where lower is better, None where being close to real text is.
+        headline: show it at the top of the report, beside real text.
+        log: equal ratios are equal steps on an axis.
+    """
+
+    name: str
+    title: str
+    meaning: str = ""
+    digits: int = 2
+    percent: bool = False
+    needs_scoring_model: bool = False
+    higher_is_better: bool | None = None
+    headline: bool = False
+    log: bool = False
+
+    def show(self, value: float) -> str:
+        """The value as text; `none` for NaN."""
+        return "none" if math.isnan(value) else f"{100 * value if self.percent else value:.{self.digits}f}"
+
+
 class TextMetric(Metric):
-    """A metric of texts, any number of them on any rank.
+    """A metric of texts, any number of them on any rank; its keyword arguments are torchmetrics'.
 
     Declaring `numbers` makes a subclass known to tables, reports and plots. Its states are sums of a fixed
-    size, so a rank without texts takes part in the reduction like the others. After `compute` has raised,
-    `reset` makes the metric usable again.
+    size, so a rank without texts takes part in the reduction like the others. `compute` raises a `UserError`
+    if there are no samples, or all are empty; then `reset` makes the metric usable again.
 
     Attributes:
         numbers: what `compute` gives: a scalar for one number, a dict by name for several.
         paired: whether `update` takes a reference for each text.
         registered: every metric by the names of its numbers.
-
-    Args:
-        **kwargs: as for `torchmetrics.Metric`.
+        signature: settings and version that a reader needs to compare the numbers; shown unless empty.
     """
 
     numbers: ClassVar[Sequence[MetricNumber]] = ()
     paired: ClassVar[bool] = False
     registered: ClassVar[dict[str, type[TextMetric]]] = {}
+    signature = ""
 
     full_state_update = False
     is_differentiable = False
@@ -50,11 +83,6 @@ class TextMetric(Metric):
         super().__init__(**kwargs)
         self.add_sum("samples", torch.int64)
         self.add_sum("nonempty", torch.int64)
-
-    @property
-    def signature(self) -> str:
-        """Settings and version that a reader needs to compare the numbers; shown below them unless empty."""
-        return ""
 
     def add_sum(self, name: str, dtype: torch.dtype, size: tuple[int, ...] = ()) -> None:
         """Add a state of zeros that is summed over ranks: int64 counts, or float64 against rounding."""
@@ -114,11 +142,7 @@ class SampleMean(TextMetric):
         self.measured += (~self.per_sample.isnan()).sum(0).to(self.device)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
-        """The mean, a float64 scalar, or a dict by name for several; NaN where every text is too short.
-
-        Raises:
-            UserError: if there are no samples, or all are empty.
-        """
+        """The mean, a float64 scalar, or a dict by name for several; NaN where every text is too short."""
         self.require_text()
         mean = self.total / self.measured
         names = [number.name for number in self.numbers]
@@ -144,11 +168,7 @@ class CorpusMetric(TextMetric):
         self.pairs += zip(texts, *references, strict=True)
 
     def compute(self) -> Tensor:
-        """The number, a float64 scalar; NaN where every text is too short.
-
-        Raises:
-            UserError: if there are no samples, or all are empty.
-        """
+        """The number, a float64 scalar; NaN where every text is too short."""
         self.require_text()
         value = self.measure(*map(list, zip(*self.pairs, strict=True)))
         return torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -160,3 +180,15 @@ class CorpusMetric(TextMetric):
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> nn.Module:
         # Texts are a state without tensors, which does not move between devices.
         return super()._apply(fn, exclude_state=(*exclude_state, "pairs"))
+
+
+def import_optional(module: str, package: str) -> ModuleType:
+    """Import `module` of the optional dependency `package`.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UserError(f"{module} is missing ({error}); pip install {package}") from error

@@ -1,0 +1,79 @@
+"""Overlap with references: BLEU by sacrebleu, ROUGE by rouge_score; both packages are optional."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from elf_lightning.metrics.text_metric import CorpusMetric, MetricNumber, SampleMean, import_optional
+
+_bleu = partial(MetricNumber, digits=1, higher_is_better=True)
+_rouge = partial(_bleu, percent=True)
+
+
+class Bleu(CorpusMetric):
+    """Corpus BLEU of 0 to 100, sacrebleu's `corpus_bleu`.
+
+    Args:
+        lowercase: ignore case.
+        effective_order: leave out n-gram orders that the hypotheses are too short for.
+        tokenize: sacrebleu's tokenizer, such as `13a`, `intl` or `zh`.
+        **kwargs: as for `torchmetrics.Metric`.
+
+    Raises:
+        UserError: if sacrebleu is not installed.
+    """
+
+    numbers = (_bleu("bleu_default", "BLEU, cased", "The same with sacrebleu's default settings."),)
+    paired = True
+
+    def __init__(
+        self, lowercase: bool = False, effective_order: bool = False, tokenize: str = "13a", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        metrics = import_optional("sacrebleu.metrics", "sacrebleu")
+        self.bleu = metrics.BLEU(lowercase, effective_order=effective_order, tokenize=tokenize, force=True)
+        self.bleu.corpus_score([""], [[""]])  # sets the number of references, which the signature needs
+        self.signature = str(self.bleu.get_signature())
+
+    def measure(self, texts: Sequence[str], *references: Sequence[str]) -> float:
+        """BLEU in percent."""
+        return float(self.bleu.corpus_score(texts, references).score)
+
+
+class LowercaseBleu(Bleu):
+    """BLEU with the settings of ELF (arXiv 2605.10938) and its field; arguments as for `Bleu`."""
+
+    numbers = (
+        _bleu("bleu", "BLEU", "N-grams shared with the reference, lower-cased. High is good.", headline=True),
+    )
+
+    def __init__(self, lowercase: bool = True, effective_order: bool = True, **kwargs: Any) -> None:
+        super().__init__(lowercase, effective_order, **kwargs)
+
+
+class Rouge(SampleMean):
+    """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, mean over samples.
+
+    Raises:
+        UserError: if rouge_score is not installed.
+    """
+
+    numbers = (
+        _rouge("rouge1", "ROUGE-1", "Words shared with the reference, F1 in percent.", headline=True),
+        _rouge("rouge2", "ROUGE-2", "Word pairs shared with the reference, F1 in percent."),
+        _rouge("rougeL", "ROUGE-L", "Longest common subsequence with it, F1 in percent.", headline=True),
+    )
+    paired = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.variants = [number.name for number in self.numbers]
+        rouge_scorer = import_optional("rouge_score.rouge_scorer", "rouge_score")
+        self.scorer = rouge_scorer.RougeScorer(self.variants, use_stemmer=True)
+
+    def measure(self, texts: Sequence[str], *references: Sequence[str]) -> list[list[float]]:
+        """The three F1 of each pair."""
+        pairs = map(self.scorer.score, references[0], texts)
+        return [[scores[variant].fmeasure for variant in self.variants] for scores in pairs]
