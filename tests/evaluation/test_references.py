@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from elf_lightning.data import ELFDataModule
-from elf_lightning.evaluation.identity import model_identity
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
+from elf_lightning.evaluation.results_file import model_identity
 
 
 def test_texts_are_the_validation_documents(small: Any, data: ELFDataModule) -> None:

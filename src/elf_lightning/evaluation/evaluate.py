@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich import get_console
 from rich.progress import Progress
 
-from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.errors import UserError
-from elf_lightning.evaluation.identity import model_identity
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
-from elf_lightning.evaluation.results_file import ResultsFile, Row
+from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
 from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite
@@ -30,6 +28,7 @@ TextSet = tuple[Sequence[str], ...]
 """Texts and, in text-to-text tasks, their references: the arguments of a metric suite."""
 
 
+@dataclass
 class Evaluation:
     """Generates and scores texts, and saves both immediately, so that an interrupted evaluation can resume.
 
@@ -49,51 +48,35 @@ class Evaluation:
             references for a text-to-text model.
     """
 
-    def __init__(
-        self,
-        generator: TextGenerator,
-        settings: EvaluationSettings,
-        folder: Path,
-        references: ReferenceTexts | None = None,
-        checkpoint: str = "",
-        precision: str = "32-true",
-        show_progress: bool = True,
-    ) -> None:
-        self.generator = generator
-        self.settings = settings
-        self.folder = folder
-        self.references = references
-        self.checkpoint = checkpoint
-        self.precision = precision
+    generator: TextGenerator
+    settings: EvaluationSettings
+    folder: Path
+    references: ReferenceTexts | None = None
+    checkpoint: str = ""
+    precision: str = "32-true"
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        generator, settings = self.generator, self.settings
         self.rank, self.world_size = rank_and_world_size() if generator.distributed else (0, 1)
-        self.show_progress = show_progress and self.rank == 0
         self.configurations = settings.configurations(generator.config.default_sampling)
         self.conditional = generator.codec.max_condition_length is not None
-        self.pairs = references if self.conditional else None
-        if self.conditional and references is None:
+        self.pairs = self.references if self.conditional else None
+        if self.pairs is not None:
+            self.suite = MetricSuite.text_to_text(generator.device, settings.metrics)
+        elif self.conditional:
             raise UserError(
                 "evaluation of a text-to-text model needs validation pairs; give them with --config or "
                 "--data.source"
             )
-        if self.conditional:
-            self.suite = MetricSuite.text_to_text(generator.device, settings.metrics)
         else:
             scoring_model = settings.scoring_model.load()
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
-        self.samples = ResultsFile(folder / "samples.jsonl")
-        self.numbers = ResultsFile(folder / "metrics.jsonl")
+        self.num_samples = self._limited(settings.num_samples)
+        self.samples = ResultsFile(self.folder / "samples.jsonl")
+        self.numbers = ResultsFile(self.folder / "metrics.jsonl")
         self._texts: dict[tuple[str, int], dict[int, str]] = {}
         self._scored: dict[str, Scores] = {}
-
-    @property
-    def config(self) -> ELFConfig:
-        """The configuration of the model."""
-        return self.generator.config
-
-    @property
-    def num_samples(self) -> int:
-        """Texts per set; in text-to-text tasks at most one per validation pair."""
-        return self._limited(self.settings.num_samples)
 
     def run(self) -> list[Scores]:
         """Generate, score, print and write; returns the scores of each kind of text, real text first.
@@ -101,9 +84,9 @@ class Evaluation:
         Raises:
             UserError: if all texts are empty, or a file of earlier results is damaged.
         """
-        self.model = self._identity()
         self._resume()
-        with Progress(console=get_console(), transient=True, disable=not self.show_progress) as progress:
+        shown = self.show_progress and self.rank == 0
+        with Progress(console=get_console(), transient=True, disable=not shown) as progress:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
             scores = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
@@ -128,33 +111,27 @@ class Evaluation:
         return requests_from_data(None if self.pairs is None else self.pairs.data, indices)
 
     def _limited(self, num: int) -> int:
+        """The number, in text-to-text tasks at most one per validation pair."""
         return num if self.pairs is None else min(num, len(self.pairs))
 
     # Saved results
 
-    def _identity(self) -> str:
-        """Identifies model, data and precision, but not the sampling configuration."""
-        description = {
-            name: value for name, value in self.config.to_dict().items() if name not in ("sampling", "step")
-        }
-        data = None if self.references is None else self.references.key
-        description |= {"data": data, "precision": self.precision}
-        return model_identity(self.generator.network.state_dict(), description)
-
-    @property
-    def _measured(self) -> Row:
-        """What determines the scores besides the texts."""
-        settings = self.settings
-        scoring_model = None if self.conditional else asdict(settings.scoring_model)
-        return {
-            "scoring_model": scoring_model,
-            "asked_samples": settings.num_samples,
-            "seeds": list(settings.seeds),
-            "metrics": list(settings.metrics),
-        }
-
     def _resume(self) -> None:
-        """Read the saved results, on rank 0 for all ranks."""
+        """Read the saved results of this model, on rank 0 for all ranks, and remove what is not usable."""
+        settings, references = self.settings, self.references
+        # The sampling configuration is not part of the model's identity.
+        described = self.generator.config.to_dict().items()
+        description = {name: value for name, value in described if name not in ("sampling", "step")}
+        description |= {"data": references and references.key, "precision": self.precision}
+        self.source = {
+            "model": model_identity(self.generator.network.state_dict(), description),
+            "measured": {  # what determines the scores besides the texts
+                "scoring_model": None if self.conditional else asdict(settings.scoring_model),
+                "asked_samples": settings.num_samples,
+                "seeds": list(settings.seeds),
+                "metrics": list(settings.metrics),
+            },
+        }
         found = self._saved() if self.rank == 0 else None
         if self.generator.distributed:
             found = gathered([found])[0]
@@ -167,20 +144,17 @@ class Evaluation:
         self._scored = {row["name"]: Scores.from_record(row) for row in numbers}
 
     def _saved(self) -> tuple[list[Row], list[Row]] | UserError:
-        """Saved texts and scores of this model, or an error to raise on all ranks; cleans up the files."""
+        """Saved texts and scores, or an error to raise on all ranks."""
         try:
             found, numbers = self.samples.read(), self.numbers.read()
         except UserError as error:
             return error
-        texts = [row for row in found if row.get("model") == self.model]
+        texts = [row for row in found if row.get("model") == self.source["model"]]
         if others := len(found) - len(texts):
             logger.warning("%s: %d texts of another model are replaced", self.samples.path, others)
         self.samples.replace(texts)
         self.numbers.replace(numbers)
-        current = {"model": self.model, "measured": self._measured}
-        return texts, [
-            row for row in numbers if all(row.get(name) == value for name, value in current.items())
-        ]
+        return texts, [row for row in numbers if row.items() >= self.source.items()]
 
     # Texts
 
@@ -198,23 +172,21 @@ class Evaluation:
         for batch in self.generator.generate(self.requests(missing), seed, configuration, size):
             texts |= {sample.index: sample.text for sample in batch}
             if self.rank == 0:
-                source = {"model": self.model, "setting": name}
+                source = {"model": self.source["model"], "setting": name}
                 self.samples.append(source | sample.record() for sample in batch)
             yield len(batch)
 
     def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
-        if self.references is None:
-            return
-        if not self.conditional:
+        if self.pairs is not None:
+            indices = range(self.num_samples)
+            copied = self.pairs.conditions(indices)
+            yield "the source, copied", "copied", [self._with_references(copied)]
+            mixed = shuffled(self.pairs.targets(indices))
+            yield "the references, shuffled", "shuffled", [self._with_references(mixed)]
+        elif self.references is not None:
             real = self.references.drawn(len(self.settings.seeds), self.num_samples)
             yield "real validation text", "real", [(texts,) for texts in real]
             yield "the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real]
-        else:
-            indices = range(self.num_samples)
-            copied = self.references.conditions(indices)
-            yield "the source, copied", "copied", [self._with_references(copied)]
-            mixed = shuffled(self.references.targets(indices))
-            yield "the references, shuffled", "shuffled", [self._with_references(mixed)]
 
     def _with_references(self, texts: list[str]) -> TextSet:
         return (texts,) if self.pairs is None else (texts, self.pairs.targets(range(len(texts))))
@@ -236,10 +208,9 @@ class Evaluation:
         if self.rank == 0:
             source = {
                 "checkpoint": self.checkpoint,
-                "step": self.config.step,
+                "step": self.generator.config.step,
                 "scoring_model": self.suite.scoring_model,
-                "model": self.model,
-                "measured": self._measured,
+                **self.source,
                 "sampling": configuration and asdict(configuration),
             }
             self.numbers.append([source | scores.record()])
@@ -247,28 +218,13 @@ class Evaluation:
 
     def _show(self, scores: list[Scores]) -> None:
         from elf_lightning.evaluation.report import report_of
-        from elf_lightning.reporting import read_curves, report_page
+        from elf_lightning.reporting import report_page
 
         console, page = get_console(), self.folder / "report.html"
         console.print(score_table(scores, self.suite.scoring_model, self.suite.notes))
-        report = report_of(
-            self, scores, self.folder.resolve().name, self._details(), read_curves(self.folder)
-        )
-        page.write_text(report_page(report), encoding="utf-8")
+        page.write_text(report_page(report_of(self, scores)), encoding="utf-8")
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
-
-    def _details(self) -> Mapping[str, str]:
-        """What determines the scores, for the report."""
-        parameters = sum(weight.numel() for weight in self.generator.network.parameters())
-        seeds = ", ".join(map(str, self.settings.seeds))
-        details = {
-            "model": f"{parameters / 1e6:.1f}M parameters, {self.config.step} training steps",
-            "checkpoint": self.checkpoint,
-            "scoring model": self.suite.scoring_model or "",
-            "texts": f"{self.num_samples} for each seed ({seeds}), up to {self.config.max_length} tokens",
-        }
-        return {name: value for name, value in details.items() if value}
 
 
 def evaluate(

@@ -14,14 +14,11 @@ from elf_lightning.flow import seeded_generator
 
 @dataclass(frozen=True)
 class ReferenceTexts:
-    """The validation examples, decoded by the model's tokenizer up to the first EOS.
+    """The validation examples of `data`, decoded by the model's tokenizer up to the first EOS.
 
     Generated texts pass through the tokenizer (an uncased one loses capitals) and end at the first EOS too,
     so the references are what a perfect model could produce; except that tokens outside a restricted
     vocabulary are kept.
-
-    Attributes:
-        data: provides the examples.
     """
 
     data: ELFDataModule

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from elf_lightning.reporting import (
-    Curve,
     Report,
     Scores,
     Specimen,
     TextPath,
     closest_to_real,
+    read_curves,
     shown_steps,
     trajectory_page,
 )
@@ -23,34 +23,35 @@ NUM_SPECIMENS, NUM_TRAJECTORIES = 6, 3
 """Number of texts, and of animated texts, in a report."""
 
 
-def report_of(
-    evaluation: Evaluation,
-    scores: Sequence[Scores],
-    title: str,
-    details: Mapping[str, str],
-    curves: Mapping[str, Curve],
-) -> Report:
+def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
     """The report on a finished evaluation, with texts of the configuration closest to real text.
 
-    Args:
-        evaluation: used to sample a few texts again, on this rank, to show how they emerge.
-        scores: its results.
-        title: of the page.
-        details: what determines the scores, by name.
-        curves: columns of the training log.
+    A few texts are sampled again, on this rank, to show how they emerge.
     """
-    best = closest_to_real(scores).name
-    suite = evaluation.suite
+    best, suite = closest_to_real(scores).name, evaluation.suite
     return Report(
-        title=title,
-        details=details,
+        title=evaluation.folder.resolve().name,
+        details=_details(evaluation),
         scoring_model=suite.scoring_model,
         rows=scores,
         notes=suite.notes,
-        curves=curves,
+        curves=read_curves(evaluation.folder),
         specimens=_specimens(evaluation, best),
         trajectory=_trajectory(evaluation, best),
     )
+
+
+def _details(evaluation: Evaluation) -> Mapping[str, str]:
+    """What determines the scores, by name."""
+    config, seeds = evaluation.generator.config, ", ".join(map(str, evaluation.settings.seeds))
+    parameters = sum(weight.numel() for weight in evaluation.generator.network.parameters())
+    details = {
+        "model": f"{parameters / 1e6:.1f}M parameters, {config.step} training steps",
+        "checkpoint": evaluation.checkpoint,
+        "scoring model": evaluation.suite.scoring_model or "",
+        "texts": f"{evaluation.num_samples} for each seed ({seeds}), up to {config.max_length} tokens",
+    }
+    return {name: value for name, value in details.items() if value}
 
 
 def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
@@ -67,15 +68,12 @@ def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
 
 def _trajectory(evaluation: Evaluation, name: str) -> str:
     configuration, generator = evaluation.configurations[name], evaluation.generator
-    requests = evaluation.requests(range(min(NUM_TRAJECTORIES, evaluation.num_samples)))
-    prompt, infill = generator.batch(requests)
-    steps = shown_steps(configuration.num_steps)
-    samples = generator.sample_batch(
-        prompt, evaluation.settings.seeds[0], infill, configuration, trajectory_steps=steps
+    prompt, infill = generator.batch(
+        evaluation.requests(range(min(NUM_TRAJECTORIES, evaluation.num_samples)))
     )
-    paths = [
-        TextPath.of(f"text {sample.index}", sample.stage_tokens, generator.codec.token_texts)
-        for sample in samples
-    ]
+    steps, seed = shown_steps(configuration.num_steps), evaluation.settings.seeds[0]
+    samples = generator.sample_batch(prompt, seed, infill, configuration, trajectory_steps=steps)
+    texts = generator.codec.token_texts
+    paths = [TextPath.of(f"text {sample.index}", sample.stage_tokens, texts) for sample in samples]
     times = [stage.time for stage in samples[0].stages]
     return trajectory_page("How texts emerge", {"sampling": name}, times, paths)

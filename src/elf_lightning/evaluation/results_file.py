@@ -1,12 +1,16 @@
-"""A file of results that survives interruptions."""
+"""Results that survive interruptions, and the identity of the model that they belong to."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from elf_lightning.errors import UserError
 
@@ -15,11 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """A JSON Lines file that is readable at any moment; an interruption loses at most the last line.
-
-    Attributes:
-        path: the file.
-    """
+    """A JSON Lines file that is readable at any moment; an interruption loses at most the last line."""
 
     path: Path
 
@@ -38,24 +38,30 @@ class ResultsFile:
     def replace(self, rows: Iterable[Row]) -> None:
         """Replace the contents atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".incomplete")
-        unfinished.write_text("".join(map(_line, rows)), encoding="utf-8")
-        unfinished.replace(self.path)
+        unfinished = ResultsFile(self.path.with_suffix(".incomplete"))
+        unfinished.path.unlink(missing_ok=True)
+        unfinished.append(rows)
+        unfinished.path.replace(self.path)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Append rows."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(map(_line, rows)))
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def _row(self, number: int, line: bytes) -> Row:
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except ValueError:
             row = None
         if not isinstance(row, dict):
             raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")
         return row
 
 
-def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def model_identity(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
+    """A short hash of all weights and the description, in plain values."""
+    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8)
+    for name, weight in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

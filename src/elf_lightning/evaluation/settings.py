@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import ScoringModelSettings
 from elf_lightning.sampling import SamplingSettings
+from elf_lightning.sampling.settings import GridName
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class EvaluationSettings:
         batch_size: texts sampled at once per device; affects memory and speed, not the texts.
         scoring_model: scores unconditional text.
         metrics: additional metrics by class path, subclasses of `TextMetric`.
+
+    Raises:
+        UserError: for numbers that are too small, repeated seeds, or a sweep over an unknown setting.
     """
 
     settings: list[SamplingSettings] = field(default_factory=list)
@@ -37,11 +41,6 @@ class EvaluationSettings:
     metrics: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            UserError: for numbers that are too small, repeated seeds, or a sweep over an unknown setting.
-        """
         for name in ("num_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"evaluation.{name} is {getattr(self, name)}; it must be at least 1")
@@ -53,21 +52,17 @@ class EvaluationSettings:
 
     def configurations(self, own: SamplingSettings) -> dict[str, SamplingSettings]:
         """The distinct sampling configurations to compare, by name; `own` is the model's."""
-        combinations: list[dict[str, Any]] = [
-            dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
+        no_times: dict[str, Any] = {"times": None} if self.sweep.keys() & {"steps", "grid"} else {}
+        combinations = [
+            no_times | dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
         ]
-        if self.sweep.keys() & {"steps", "grid"}:
-            combinations = [{"times": None, **values} for values in combinations]
         found = [replace(base, **values) for base in self.settings or [own] for values in combinations]
         return {setting_name(one): one for one in found}
 
 
 def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
-    types = {int: (int,), float: (int, float), float | None: (int, float), str: (str,)}
-    hints = {
-        key: str if get_origin(hint) is Literal else hint
-        for key, hint in get_type_hints(SamplingSettings).items()
-    }
+    types = {int: (int,), float: (int, float), float | None: (int, float), str: (str,), GridName: (str,)}
+    hints = get_type_hints(SamplingSettings)
     swept = {key: types[hint] for key, hint in hints.items() if hint in types}
     if name not in swept:
         raise UserError(f"evaluation.sweep: '{name}' cannot be swept; choose from {', '.join(swept)}")
@@ -80,26 +75,26 @@ def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
 
 def setting_name(settings: SamplingSettings) -> str:
     """A short name that identifies the settings, such as `SDE 32 steps, gamma 1.5, w 3`."""
-    if settings.times is None:
-        steps = f"{settings.steps} steps"
-    else:
+    steps = f"{settings.steps} steps"
+    if settings.times is not None:
         steps = "times " + " ".join(f"{time:g}" for time in settings.times)
-    short = settings.solver.rpartition(".")[2] if "." in settings.solver else settings.solver.upper()
-    parts = [f"{short} {steps}", *(f"{name} {value}" for name, value in settings.solver_options.items())]
+    module, _, short = settings.solver.rpartition(".")
+    parts = [f"{short if module else short.upper()} {steps}"]
+    parts += [f"{name} {value}" for name, value in settings.solver_options.items()]
     if settings.solver == "sde":
+        end = settings.gamma_end
         parts.append(f"gamma {settings.gamma:g}")
-        if settings.gamma_end is not None:
-            parts[-1] += f" to {settings.gamma_end:g} (power {settings.gamma_power:g})"
+        parts[-1] += "" if end is None else f" to {end:g} (power {settings.gamma_power:g})"
     parts.append(f"w {settings.guidance:g}")
     if settings.times is None and settings.grid == "uniform":
         parts.append("uniform grid")
     if settings.grid_per_batch:
         parts.append("grid per batch")
-    default = SamplingSettings()
     others = (
         *("cfg_scale", "temperature", "top_k", "repetition_control"),
         *("early_exit_margin", "early_exit_fraction"),
     )
+    default = SamplingSettings()
     parts += [
         f"{name.replace('_', ' ')} {getattr(settings, name):g}"
         for name in others
