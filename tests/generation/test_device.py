@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from elf_lightning.errors import UserError
-from elf_lightning.generation.device import autocast_context, usable_precision
+from elf_lightning.generation.pretrained import autocast_context, usable_precision
 from elf_lightning.precision import PRECISIONS
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -95,12 +95,10 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _suite(options: argparse.Namespace) -> MetricSuite:
-    import torch
-
-    from elf_lightning.generation.device import usable_device
+    from elf_lightning.generation.pretrained import usable_device
     from elf_lightning.metrics import MetricSuite, ScoringModelSettings
 
-    device = usable_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(options.device)
     if options.references is not None:
         return MetricSuite.text_to_text(device)
     settings = ScoringModelSettings(

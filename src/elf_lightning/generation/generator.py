@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -16,12 +16,58 @@ from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 from elf_lightning.generation.requests import Request
-from elf_lightning.generation.samples import Sample, samples_of
 from elf_lightning.network import ELFNetwork
 from elf_lightning.ranks import gathered, rank_and_world_size
-from elf_lightning.sampling import Infill, Sampler, SamplingSettings, Step
+from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings, Step
 from elf_lightning.sampling.repetition import direction_between, trajectory_means
 from elf_lightning.sampling.settings import MEASURING_SEED
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A text at one step of sampling.
+
+    Attributes:
+        time: from 0 (noise) to 1 (data).
+        text: decoded from the network's estimate; at time 1, the generated text.
+        tokens: (S,) network ids, including padding.
+        latents: (S, C) noised latents `z`.
+        estimate: (S, C) the network's estimate of the clean latents, `x_hat`.
+    """
+
+    time: float
+    text: str
+    tokens: list[int]
+    latents: Tensor
+    estimate: Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated text.
+
+    Attributes:
+        index: of the request.
+        seed: of the random draws.
+        text: the decoded text, up to EOS.
+        tokens: network ids, without padding.
+        stages: the text at the requested steps.
+    """
+
+    index: int
+    seed: int
+    text: str
+    tokens: list[int]
+    stages: tuple[Stage, ...] = ()
+
+    @property
+    def stage_tokens(self) -> list[list[int]]:
+        """The ids at each stage, including padding."""
+        return [stage.tokens for stage in self.stages]
+
+    def record(self) -> dict[str, Any]:
+        """A line of a sample file: `index, seed, text, tokens`."""
+        return {"index": self.index, "seed": self.seed, "text": self.text, "tokens": self.tokens}
 
 
 @dataclass(frozen=True)
@@ -118,9 +164,7 @@ class TextGenerator:
             if part:
                 prompt, infill = self.batch(part)
                 samples = self.sample_batch(prompt, seed, infill, settings, trajectory_steps, on_step)
-            if self.distributed:
-                samples = sorted(gathered(samples), key=lambda sample: sample.index)
-            yield samples
+            yield sorted(gathered(samples), key=attrgetter("index")) if self.distributed else samples
 
     def sample_batch(
         self,
@@ -135,7 +179,7 @@ class TextGenerator:
         sampler = self.sampler(settings)
         with self.precision():
             result = sampler.sample(prompt, seed, infill, trajectory_steps=trajectory_steps, on_step=on_step)
-        return samples_of(result, self.codec, prompt.index.tolist(), seed)
+        return _samples_of(result, self.codec, prompt.index.tolist(), seed)
 
     def batch(self, requests: Sequence[Request]) -> tuple[LatentPromptBatch, Infill | None]:
         """The requests as one batch, with latents of the given tokens, on the network's device."""
@@ -162,21 +206,17 @@ class TextGenerator:
         Raises:
             UserError: for repetition control, whose direction changes with the weights.
         """
-        settings = settings or self.config.default_sampling
-        if settings.repetition_control:
+        if strength := (settings or self.config.default_sampling).repetition_control:
             raise UserError(
-                f"sampling.repetition_control is {settings.repetition_control}, but the direction of "
-                "repetition changes during training; give `settings` with a repetition_control of 0"
+                f"sampling.repetition_control is {strength}, but the direction of repetition changes during "
+                "training; give `settings` with a repetition_control of 0"
             )
 
     def needs_measuring(self, settings: SamplingSettings | None = None) -> bool:
         """Whether these settings need a direction of repetition that has not been measured."""
         settings = settings or self.config.default_sampling
-        return bool(
-            settings.repetition_control
-            and self.network.config.self_conditioning
-            and self._direction(settings) is None
-        )
+        steered = bool(settings.repetition_control) and self.network.config.self_conditioning
+        return steered and self._direction(settings) is None
 
     def measure_repetition(
         self,
@@ -188,12 +228,7 @@ class TextGenerator:
     ) -> Tensor:
         """Measure the direction of repetition (C,) of texts sampled with these settings; kept for `sampler`.
 
-        Args:
-            requests: the texts to measure it from.
-            settings: sampling settings, whose repetition control is ignored.
-            seed: of the texts.
-            batch_size: as in `generate`.
-            on_step: as in `generate`.
+        The arguments are as in `generate`; the repetition control of the settings is ignored.
 
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
@@ -242,3 +277,16 @@ class TextGenerator:
         with self.precision():
             embedded = embedder.prompts(prompt)
         return replace(embedded, latents=embedded.latents.float())
+
+
+def _samples_of(result: SampleResult, codec: TextCodec, indices: list[int], seed: int) -> list[Sample]:
+    stages: list[list[Stage]] = [[] for _ in indices]
+    if (path := result.trajectory) is not None:
+        for time, tokens, *latents in zip(path.times, path.tokens, path.latents, path.estimates, strict=True):
+            columns = zip(stages, codec.decode(tokens), tokens.tolist(), *latents, strict=True)
+            for own, text, ids, z, estimate in columns:
+                own.append(Stage(time, text, ids, z, estimate))
+    kept = [[token for token in ids if token != codec.pad_id] for ids in result.tokens.tolist()]
+    texts = codec.decode(result.tokens)
+    rows = zip(indices, texts, kept, map(tuple, stages), strict=True)
+    return [Sample(index, seed, text, ids, path) for index, text, ids, path in rows]

@@ -15,15 +15,17 @@ from torch import Tensor
 from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_hub
 from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError
-from elf_lightning.generation.device import autocast_context, usable_device, usable_precision
-from elf_lightning.generation.generator import TextGenerator
+from elf_lightning.errors import UserError, first_line
+from elf_lightning.generation.generator import Sample, TextGenerator
 from elf_lightning.generation.requests import Request, requests_from_user
-from elf_lightning.generation.samples import Sample
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.compiling import require_compiler
+from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, MEASURING_SEED
+
+BFLOAT16 = (8, 0)
+"""Minimum compute capability for bfloat16 arithmetic."""
 
 
 class ELF(ModelHubMixin, library_name="elf-lightning"):
@@ -56,7 +58,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         precision: str | None = None,
     ) -> None:
         self.bundle = bundle
-        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usable_device(device)
         self.precision = usable_precision(precision, self.device)
         if compile:
             require_compiler("compile=True (--compile)", self.device)
@@ -78,15 +80,9 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         precision: str | None = None,
         **options: Any,
     ) -> Self:
-        """Load a model from a file, a folder, the Hub or an installed package.
+        """Load a checkpoint, a run's folder, a Hub folder or id, or a package; other arguments as in `ELF`.
 
-        Args:
-            pretrained_model_name_or_path: a checkpoint, a run's folder, a Hub folder, a Hub id, or an
-                installed package such as `elf_books`.
-            device: as in `ELF`, like `compile` and `precision`.
-            compile: as in `ELF`.
-            precision: as in `ELF`.
-            options: of `checkpoints.load_model`, such as `averaged=False`.
+        `options` are those of `checkpoints.load_model`, such as `averaged=False`.
 
         Raises:
             UserError: as `load_model` and `ELF`.
@@ -156,15 +152,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> Iterator[Sample]:
         """Generate texts one by one, with tokens and trajectories.
 
-        Args:
-            num: as in `generate`, like `seed`, `prompts`, `infill`, `batch_size` and `settings`.
-            seed: as in `generate`.
-            prompts: as in `generate`.
-            infill: as in `generate`.
-            batch_size: as in `generate`.
-            trajectory_steps: indices of steps after which to keep the intermediate text.
-            on_step: called after each step of each batch, for progress bars.
-            settings: as in `generate`.
+        The arguments are as in `generate`, `trajectory_steps` and `on_step` as in `TextGenerator.generate`.
 
         Raises:
             UserError: as `generate`.
@@ -212,13 +200,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> Tensor:
         """Measure the direction (C,) for `repetition_control`; `save_pretrained` saves it with the model.
 
-        Args:
-            num: number of texts to measure it on.
-            seed: of their random draws.
-            prompts: used in turn, for text-to-text models.
-            batch_size: as in `generate`.
-            on_step: as in `samples`.
-            settings: as in `generate`.
+        It is measured on `num` texts; text-to-text models use the prompts in turn. All other arguments are
+        as in `samples`.
 
         Raises:
             UserError: for too few texts, or texts that do not differ in repetition.
@@ -248,3 +231,39 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         config = replace(self.bundle.config, codec=replace(self.codec, tokenizer=TOKENIZER_NAME))
         bundle = replace(self.bundle, config=config, repetition_direction=self.repetition_direction)
         save_hub(bundle, save_directory)
+
+
+def usable_device(name: torch.device | str | None = None) -> torch.device:
+    """The device called `name`; by default a GPU, if available.
+
+    Raises:
+        UserError: if it is not available.
+    """
+    try:
+        probe = torch.zeros((), device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe.item()
+    except (RuntimeError, AssertionError) as error:  # AssertionError if torch lacks the device
+        raise UserError(
+            f"device '{name}' cannot be used ({first_line(error)}); use cpu or an available device"
+        ) from error
+    return probe.device
+
+
+def usable_precision(name: str | None, device: torch.device) -> str:
+    """The precision called `name`; by default bfloat16 on GPUs with bfloat16 arithmetic, otherwise float32.
+
+    Raises:
+        UserError: unless it is one of `PRECISIONS`.
+    """
+    if name is None:
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16
+        return "bf16-mixed" if fast else "32-true"
+    if name not in PRECISIONS:
+        raise UserError(f"precision '{name}' is unknown; choose from {', '.join(PRECISIONS)}")
+    return name
+
+
+def autocast_context(precision: str, device: torch.device) -> torch.autocast:
+    """The autocast context of one of `PRECISIONS`."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, getattr(torch, dtype) if dtype else None, enabled=dtype is not None)

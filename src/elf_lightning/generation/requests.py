@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from elf_lightning.codec import RestrictedVocabulary, TextCodec
+from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,10 +49,9 @@ def requests_from_user(
         raise UserError(f"num is {num}; it must be at least 1")
     if prompts is not None and infill is not None:
         raise UserError("prompts and infill cannot be combined; give one of them")
-    if prompts is not None:
-        given = [_from_prompt(codec, text) for text in _as_list(prompts)]
-    elif infill is not None:
-        given = [Request(0, fixed=_from_template(codec, text)) for text in _as_list(infill)]
+    if (texts := infill if prompts is None else prompts) is not None:
+        make = _from_template if prompts is None else _from_prompt
+        given = [make(codec, text) for text in ([texts] if isinstance(texts, str) else texts)]
     elif codec.max_condition_length is not None:
         raise UserError("this is a text-to-text model, which needs prompts; give prompts")
     else:
@@ -74,33 +73,23 @@ def requests_from_data(data: ELFDataModule | None, indices: Sequence[int]) -> li
 
 
 def _from_prompt(codec: TextCodec, text: str) -> Request:
-    """A request with a condition (text-to-text), or with fixed tokens at the start.
-
-    Raises:
-        UserError: for a prompt that is empty, too long, or outside the model's vocabulary.
-    """
+    """A request with a condition (text-to-text), or with fixed tokens at the start."""
     ids = codec.encode(text)
-    limit = codec.max_length - 1
-    if codec.max_condition_length is not None:
-        limit = min(limit, codec.max_condition_length) - codec.condition_eos
+    conditional, end = codec.max_condition_length is not None, codec.tokenizer_id(codec.eos_id)
+    limit = min(codec.max_length - 1, codec.max_condition_length or codec.max_length) - codec.condition_eos
     if not 1 <= len(ids) <= limit:
         raise UserError(f"prompt {_short(text)} has {len(ids)} tokens; give 1 to {limit} for this model")
-    if codec.max_condition_length is not None:
-        end = [codec.tokenizer_id(codec.eos_id)] * codec.condition_eos
-        return Request(0, condition=[*ids, *end])
+    if conditional:
+        return Request(0, condition=[*ids, *[end] * codec.condition_eos])
     _check_known(codec, text, ids)
     return Request(0, fixed=dict(enumerate(ids)))
 
 
-def _from_template(codec: TextCodec, text: str) -> dict[int, int]:
-    """The given tokens of `text` by position, including EOS after it; each `_` leaves one position open.
+def _from_template(codec: TextCodec, text: str) -> Request:
+    """A request with the tokens of `text` fixed, and EOS after it; each `_` leaves one position open.
 
     A blank has a fixed number of tokens, which need not be whole words. The given tokens are embedded
     without the words that fill the blanks, which a contextual encoder would use.
-
-    Raises:
-        UserError: for a text-to-text model, or a template that has no blank, is too long, or has tokens
-            outside the model's vocabulary.
     """
     if codec.max_condition_length is not None:
         raise UserError(
@@ -121,26 +110,20 @@ def _from_template(codec: TextCodec, text: str) -> dict[int, int]:
         raise UserError(f"infill {_short(text)} has no blank; write one `_` for each token to fill in")
     if length < codec.max_length:
         fixed[length] = codec.tokenizer_id(codec.eos_id)
-    return fixed
+    return Request(0, fixed=fixed)
 
 
 def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
     """Refuse tokens outside a restricted vocabulary."""
-    vocabulary = codec.vocabulary
-    if not ids or not isinstance(vocabulary, RestrictedVocabulary):
+    if codec.kept_ids is None:
         return
-    unknown = vocabulary.to_network(torch.tensor(ids)) == vocabulary.unknown_id
-    if unknown.any():
-        tokens = codec.text_tokenizer.convert_ids_to_tokens(torch.tensor(ids)[unknown].tolist())
+    network_ids = codec.vocabulary.to_network(torch.tensor(ids, dtype=torch.int64)).tolist()
+    if unknown := [one for one, known in zip(ids, network_ids, strict=True) if known == codec.unknown_id]:
+        tokens = codec.text_tokenizer.convert_ids_to_tokens(unknown)
         raise UserError(
             f"{_short(text)}: the model's vocabulary does not contain {', '.join(map(repr, tokens))}; "
             "rephrase it"
         )
-
-
-def _as_list(given: Sequence[str]) -> Sequence[str]:
-    """Wrap a single string in a list."""
-    return [given] if isinstance(given, str) else given
 
 
 def _short(text: str, limit: int = 40) -> str:
