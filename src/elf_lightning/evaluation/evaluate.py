@@ -138,10 +138,9 @@ class Evaluation:
         if isinstance(found, UserError):
             raise found
         assert found is not None
-        texts, numbers = found
-        for row in texts:
+        for row in found[0]:
             self._texts.setdefault((row["setting"], row["seed"]), {})[row["index"]] = row["text"]
-        self._scored = {row["name"]: Scores.from_record(row) for row in numbers}
+        self._scored = {row["name"]: Scores.from_record(row) for row in found[1]}
 
     def _saved(self) -> tuple[list[Row], list[Row]] | UserError:
         """Saved texts and scores, or an error to raise on all ranks."""
@@ -234,9 +233,5 @@ def evaluate(
     references: ReferenceTexts | None = None,
     **options: Any,
 ) -> list[Scores]:
-    """Evaluate a model; the arguments are those of `Evaluation`.
-
-    Raises:
-        UserError: as `Evaluation` and `Evaluation.run`.
-    """
+    """Evaluate a model; arguments and errors are those of `Evaluation` and its `run`."""
     return Evaluation(generator, settings, Path(folder), references, **options).run()

@@ -17,25 +17,17 @@ from elf_lightning.generation import TextGenerator
 
 
 def evaluation_in(trainer: Trainer, generator: TextGenerator, settings: EvaluationSettings) -> Evaluation:
-    """The evaluation of a running Trainer's model, with results in the run's folder.
+    """The evaluation of a running Trainer's model, with results in the run's folder; errors as `Evaluation`.
 
     Until the Trainer restores the previous signal handlers, SIGTERM acts as Ctrl-C: results are saved
     immediately, and the Trainer's own handler would only wait for the end of a training step.
-
-    Raises:
-        UserError: if the scoring model or a metric's package cannot be loaded.
     """
     if not generator.config.step:
         rank_zero_warn("the model is not trained; give a checkpoint with --ckpt_path")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     data = trainer.datamodule  # type: ignore[attr-defined]
-    return Evaluation(
-        generator,
-        settings,
-        Path(trainer.default_root_dir),
-        ReferenceTexts(data) if isinstance(data, ELFDataModule) else None,
-        checkpoint=str(trainer.ckpt_path or ""),
-        precision=str(trainer.precision),
-        show_progress=trainer.progress_bar_callback is not None,
-    )
+    references = ReferenceTexts(data) if isinstance(data, ELFDataModule) else None
+    folder, checkpoint = Path(trainer.default_root_dir), str(trainer.ckpt_path or "")
+    shown = trainer.progress_bar_callback is not None
+    return Evaluation(generator, settings, folder, references, checkpoint, str(trainer.precision), shown)

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from elf_lightning.reporting import (
-    Report,
-    Scores,
-    Specimen,
-    TextPath,
-    closest_to_real,
-    read_curves,
-    shown_steps,
-    trajectory_page,
-)
+from elf_lightning.reporting import Report, Scores, Specimen, closest_to_real, read_curves
+from elf_lightning.reporting.trajectory import TextPath, shown_steps, trajectory_page
 
 if TYPE_CHECKING:
     from elf_lightning.evaluation.evaluate import Evaluation

@@ -82,10 +82,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> Self:
         """Load a checkpoint, a run's folder, a Hub folder or id, or a package; other arguments as in `ELF`.
 
-        `options` are those of `checkpoints.load_model`, such as `averaged=False`.
-
-        Raises:
-            UserError: as `load_model` and `ELF`.
+        `options`, such as `averaged=False`, and errors are those of `checkpoints.load_model`.
         """
         return cls(load_model(pretrained_model_name_or_path, **options), device, compile, precision)
 
@@ -96,11 +93,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
 
     @property
     def codec(self) -> TextCodec:
-        """Tokenizer, encoder, normalisation and special ids.
-
-        Raises:
-            UserError: if the checkpoint has no codec, or one that does not fit the network.
-        """
+        """Tokenizer, encoder, normalisation and special ids; errors as in `TextGenerator.codec`."""
         return self.generator.codec
 
     @property
@@ -152,10 +145,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> Iterator[Sample]:
         """Generate texts one by one, with tokens and trajectories.
 
-        The arguments are as in `generate`, `trajectory_steps` and `on_step` as in `TextGenerator.generate`.
-
-        Raises:
-            UserError: as `generate`.
+        Arguments and errors as in `generate`, `trajectory_steps` and `on_step` as in `TextGenerator.generate`.
         """
         changed = self.changed_settings(**settings)
         requests = self.requests(num, prompts, infill)
@@ -165,11 +155,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     def requests(
         self, num: int = 1, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
     ) -> list[Request]:
-        """The requests that `samples` makes of these arguments.
-
-        Raises:
-            UserError: for unusable prompts or templates.
-        """
+        """The requests that `samples` makes of these arguments; raises its errors."""
         return requests_from_user(self.codec, num, prompts, infill)
 
     def changed_settings(self, **settings: Any) -> SamplingSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -89,9 +90,10 @@ class MetricSuite:
         cls, own: list[TextMetric], extra: Extra, device: torch.device | str, scorer: ScoringModel | None
     ) -> Self:
         metrics = [*own, *(_built(metric, scorer) for metric in extra)]
-        names = [number.name for metric in metrics for number in metric.numbers]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise UserError(f"metrics: several give the number {repeated.pop()!r}; name each number once")
+        counts = Counter(number.name for metric in metrics for number in metric.numbers)
+        name, count = counts.most_common(1)[0]
+        if count > 1:
+            raise UserError(f"metrics: several give the number {name!r}; name each number once")
         notes = {metric.numbers[0].title: metric.signature for metric in metrics if metric.signature}
         return cls([metric.to(device) for metric in metrics], scorer.name if scorer else None, notes)
 
