@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from elf_lightning.cli import main
+from elf_lightning.cli.evaluate_alone import _data_of
+from elf_lightning.codec import TextCodec
 
 ALONE = ["--model.evaluation.num_samples", "3", "--model.evaluation.seeds", "[0]"]
 TEXT = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
@@ -165,3 +167,11 @@ def test_a_hub_folder_is_evaluated_with_and_without_real_text(
     compared = [json.loads(line) for line in lines]
     assert [row["kind"] for row in compared] == ["real", "shuffled", "sampled"]
     assert compared[-1]["metrics"] == alone["metrics"]
+
+
+def test_real_text_is_prepared_as_the_checkpoints_was() -> None:
+    lengths = {"max_length": 24, "max_condition_length": 10, "condition_eos": True, "pad_mode": "eos"}
+    codec = TextCodec(
+        "t5", {"class": "PretrainedEncoder", "name_or_path": "t5"}, 0.0, 0.2, pad_id=0, eos_id=1, **lengths
+    )
+    assert _data_of(codec).items() >= {**lengths, "latent_mean": 0.0, "latent_std": 0.2}.items()

@@ -113,6 +113,7 @@ def _data_of(codec: TextCodec) -> dict[str, Any]:
         "encoder": {"class_path": encoder.pop("class"), "init_args": encoder},
         "max_length": codec.max_length,
         "max_condition_length": codec.max_condition_length,
+        "condition_eos": codec.condition_eos,
         "pad_mode": codec.pad_mode,
         "latent_mean": codec.latent_mean,
         "latent_std": codec.latent_std,
