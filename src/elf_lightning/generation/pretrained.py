@@ -145,7 +145,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> Iterator[Sample]:
         """Generate texts one by one, with tokens and trajectories.
 
-        Arguments and errors as in `generate`, `trajectory_steps` and `on_step` as in `TextGenerator.generate`.
+        Arguments and errors as in `generate`; `trajectory_steps` and `on_step` as in
+        `TextGenerator.generate`.
         """
         changed = self.changed_settings(**settings)
         requests = self.requests(num, prompts, infill)

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.metrics.number import MetricNumber
+from elf_lightning.metrics.text_metric import MetricNumber
 
 Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 """Texts of the model; real ones; real ones without order; the source itself; those of another model."""
