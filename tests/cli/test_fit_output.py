@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from elf_lightning.checkpoints import load_model
 from elf_lightning.cli import main
 
 
@@ -117,9 +118,12 @@ def test_init_from_with_another_vocabulary_and_length(config: str, caplog: pytes
     own = ["--name", "tuned", "--data.source.path", "other.txt", "--data.max_length", "6"]
     assert main(["fit", *restricted, *own, "--model.init_from", "runs/run"]) == 0
     assert (
-        "model.init_from runs/run: weights taken; of 12 tokens, 5 are known to it and 7 new; sequences of 6 "
+        "model.init_from runs/run: weights taken; of 16 tokens, 6 are known to it and 10 new; sequences of 6 "
         "tokens instead of 8\n"
     ) in caplog.text
+    codecs = [load_model(run).config.codec for run in ("runs/run", "runs/tuned")]
+    assert codecs[0].latent_mean == codecs[1].latent_mean  # so that the weights meet the latents they know
+    assert codecs[0].latent_std == codecs[1].latent_std
     assert main(["sample", "--checkpoint", "runs/tuned", "--num", "1", "--device", "cpu"]) == 0
 
 

@@ -173,7 +173,13 @@ class ELFCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Refuse an impossible run before other processes are started."""
+        """Take the latent statistics of initial weights, and refuse an impossible run before it starts."""
+        if (
+            isinstance(self.model, training.TrainingModule)
+            and isinstance(self.datamodule, data.ELFDataModule)
+            and (codec := self.model.initial_codec) is not None
+        ):
+            self.datamodule.normalise_as(codec)
         plan_run(self.model, self.datamodule, self.trainer)
 
 

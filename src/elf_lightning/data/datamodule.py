@@ -226,6 +226,16 @@ class ELFDataModule(ResumableDataModule):
         with self._precision():
             return self.store.latent_statistics(self._device())
 
+    def normalise_as(self, checkpoint: TextCodec) -> None:
+        """Use a checkpoint's latent statistics, as training from its weights needs, unless some are given.
+
+        Args:
+            checkpoint: the codec of the checkpoint.
+        """
+        if self.store.given is None:
+            statistics = LatentStatistics(checkpoint.latent_mean, checkpoint.latent_std)
+            self.store = replace(self.store, given=statistics)
+
     def summary(self) -> dict[str, Summary]:
         """What each prepared split holds; tokens outside a restricted vocabulary are unknown."""
         return self.preparation.summary(self.vocabulary.kept_ids)

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.checkpoints import load_model
+from elf_lightning.codec import TextCodec
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings
@@ -146,6 +147,11 @@ class TrainingModule(TextModule):
         module.network.load_state_dict(bundle.weights)
         module.loaded = config
         return module if map_location is None else module.to(map_location)
+
+    @property
+    def initial_codec(self) -> TextCodec | None:
+        """The codec of the weights to start from, until training starts; None if there is none."""
+        return self._initial.config.codec if self._initial else None
 
     def setup(self, stage: str) -> None:
         """Check that the Trainer can train this module, and give the initial weights the data's vocabulary.
