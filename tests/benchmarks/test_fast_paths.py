@@ -31,7 +31,7 @@ def test_steps_end_in_the_same_weights_without_it(name: str) -> None:
 
 
 def test_a_replacement_that_differs_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    double = patch.object(fast_paths.attention, "rotate", lambda x, rotary: 2 * x)
+    double = patch.object(fast_paths.blocks, "rotate", lambda x, rotary: 2 * x)
     monkeypatch.setitem(WITHOUT, "double", double)
     with pytest.raises(AssertionError):
         assert_close(stepped("double"), stepped(OURS), rtol=1e-3, atol=1e-5)
