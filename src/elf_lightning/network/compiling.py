@@ -22,11 +22,7 @@ DEFAULT_COMPILERS = {"darwin": "clang++", "win32": "cl"}
 
 
 def require_compiler(setting: str, device: torch.device) -> None:
-    """Refuse to compile without the compiler that `torch.compile` needs.
-
-    Args:
-        setting: name of the setting that asks for it, as the user writes it.
-        device: the device that the network will run on.
+    """Refuse a `setting`, as the user writes it, without the compiler that `torch.compile` needs on `device`.
 
     Raises:
         UserError: without a C++ compiler on a CPU, or without Triton and a C compiler on a GPU.

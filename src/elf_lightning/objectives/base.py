@@ -110,12 +110,7 @@ class Losses:
         return self.decode_correct / self.decode_count.clamp(min=1)
 
     def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Losses:
-        """Losses of the micro-batches of all ranks together, without gradient.
-
-        Args:
-            add: sums a tensor over ranks.
-            ranks: their number.
-        """
+        """Losses of all `ranks` together, without gradient; `add` sums a tensor over them."""
         total, *sums = add(torch.stack([*vars(self).values()]).detach()).unbind()
         return Losses(total / ranks, *sums)
 

@@ -15,17 +15,10 @@ from elf_lightning.network.projections import CHUNK_LOGITS
 def token_cross_entropy(
     network: ELFNetwork, hidden: Tensor, ids: Tensor, loss_mask: Tensor, unknown_id: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the token head, and its correct predictions.
+    """Sum of the token head's cross-entropies in nats, and its correct predictions, both () float32.
 
-    Args:
-        network: supplies the token head.
-        hidden: (B, S, H) hidden states.
-        ids: (B, S) int64 target tokens.
-        loss_mask: (B, S) float, 1 at tokens that count, else 0.
-        unknown_id: a token that stands for others; its prediction is never correct.
-
-    Returns:
-        The sum of the cross-entropies in nats, and the number of correct predictions, both () float32.
+    Of hidden states (B, S, H), target tokens `ids` (B, S) and a float `loss_mask` (B, S), 1 at tokens that
+    count. A prediction of `unknown_id`, which stands for other tokens, is never correct.
     """
     features = network.token_head.features(hidden).flatten(0, 1)
     unembed = network.token_head.unembed

@@ -35,9 +35,7 @@ def repeated_fraction(tokens: Tensor, pad_id: int, n: int = 4) -> Tensor:
 def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     """Unit vector (C,) from the mean of the least repetitive third to that of the most repetitive third.
 
-    Args:
-        means: (N, C) one vector a trajectory.
-        repetition: (N,) how much each trajectory's text repeats itself.
+    Of N trajectories: `means` (N, C) are vectors, `repetition` (N,) is how much the text repeats itself.
 
     Raises:
         UserError: for too few trajectories, or if the thirds repeat themselves equally.
