@@ -50,9 +50,8 @@ def resolve_folder(name_or_path: str) -> str:
 def weights_stamp(name_or_path: str) -> list[list[Any]]:
     """Name, size and modification time of local weight files; empty for a model on the Hub."""
     path = Path(resolve_folder(name_or_path))
-    files = sorted(file for suffix in ("safetensors", "bin") for file in path.glob(f"*.{suffix}"))
-    if path.suffix == GGUF_SUFFIX and path.is_file():
-        files = [path]
+    inside = sorted(file for file in path.glob("*") if file.suffix in (".safetensors", ".bin"))
+    files = [path] if path.is_file() else inside
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
