@@ -303,6 +303,14 @@ class TestHubDataset:
                 tmp_path,
             )
 
+    @pytest.mark.parametrize("streamed_examples", [None, 5])
+    def test_a_column_inside_a_string(
+        self, folder: str, tmp_path: Path, streamed_examples: int | None
+    ) -> None:
+        source = HubDataset(folder, text_column="translation.en.x", streamed_examples=streamed_examples)
+        with pytest.raises(UserError, match=r"has no column 'translation.en.x'"):
+            load(source, tmp_path)
+
     def test_a_wrong_split(self, folder: str, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="split 'dev'"):
             load(HubDataset(folder, train_split="dev", text_column="translation.en"), tmp_path)
