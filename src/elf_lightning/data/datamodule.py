@@ -42,9 +42,10 @@ class ELFDataModule(ResumableDataModule):
         max_length: longest sequence in tokens, S.
         packing: how documents become sequences: `pack` joins them with EOS and cuts every `max_length` tokens
             (the last partial sequence is left out); `paragraphs` fills sequences with whole paragraphs
-            (non-empty lines), across documents, and writes EOS where the next one does not fit; `truncate`
-            keeps the beginning of each document; `wrap` cuts long documents into several sequences. Pairs
-            are never packed.
+            (non-empty lines), across documents, and writes EOS where the next one does not fit; `sentences`
+            is `pack`, but the sequence after a cut sentence begins with that sentence; `truncate` keeps the
+            beginning of each document; `wrap` cuts long documents into several sequences. Pairs are never
+            packed.
         pad_mode: `pad` fills sequences with the pad id, which is not learned; `eos` fills them with EOS,
             which is, so that the model learns to end.
         max_condition_length: longest condition in tokens, for text-to-text; None for unconditional text.
@@ -110,7 +111,7 @@ class ELFDataModule(ResumableDataModule):
                 f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
                 "data.max_condition_length for text-to-text, or the probability to 0"
             )
-        if bucket_step is not None and packing == "pack" and max_condition_length is None:
+        if bucket_step is not None and packing in ("pack", "sentences") and max_condition_length is None:
             raise UserError(
                 f"data.bucket_step {bucket_step}: packed sequences all have the same length; leave it out, "
                 "or choose another data.packing"
