@@ -113,10 +113,8 @@ class RankReport(Callback):
         self.report["losses"].append([outputs["loss"].item(), logged.item()])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        named = pl_module.validation_metrics.named()
-        means = {
-            name: metric.metric_state for name, metric in named.items() if isinstance(metric, MeanMetric)
-        }
+        metrics = pl_module.validation_metrics.items()
+        means = {name: metric.metric_state for name, metric in metrics if isinstance(metric, MeanMetric)}
         self.report["own"] = {
             name: [state["mean_value"].item(), state["weight"].item()] for name, state in means.items()
         }

@@ -1,22 +1,27 @@
-"""The base class of training modules."""
+"""The base class of training modules: everything but the training step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from lightning.pytorch.callbacks import LearningRateFinder
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torchmetrics import MeanMetric, MetricCollection
 
-from elf_lightning.batch import LatentBatch
-from elf_lightning.checkpoints import load_model
+from elf_lightning.batch import LatentBatch, LatentPromptBatch
+from elf_lightning.checkpoints import ELFConfig, load_model
+from elf_lightning.checkpoints.config import SIZES
 from elf_lightning.codec import TextCodec
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings
 from elf_lightning.flow import seeded_generator
+from elf_lightning.generation import Request, TextGenerator, requests_from_data
+from elf_lightning.metrics import DecodeAccuracy
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.compiling import require_compiler
 from elf_lightning.network.flops import training_step_flops
@@ -24,17 +29,28 @@ from elf_lightning.objectives import Draws, ELFObjective, Losses, StepKey
 from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.ranks import sum_over_ranks
 from elf_lightning.sampling import SamplingSettings
-from elf_lightning.training.guard import NonFinite
-from elf_lightning.training.text_module import TextModule
-from elf_lightning.training.validation import ValidationMetrics
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
+from elf_lightning.training.guard import GuardedModule, NonFinite
+from elf_lightning.training.loop_counters import set_loop_counters
 from elf_lightning.training.warm_start import InitialWeights
 
-SIZES_FROM_DATA = ("latent_size", "vocab_size", "max_length", "eos_id", "pad_id", "unknown_id")
+SIZES_FROM_DATA = (*SIZES, "eos_id", "pad_id", "unknown_id")
 """Arguments of `TrainingModule` that follow from the data."""
 
 
-class TrainingModule(TextModule):
-    """Everything but the training step: network, optimizer, validation, checkpoints and text generation.
+@runtime_checkable
+class TextData(Protocol):
+    """A DataModule to train on; its batches are `LatentBatch`es."""
+
+    batch_size: int
+
+    @property
+    def codec(self) -> TextCodec:
+        """The meaning of its ids and latents."""
+
+
+class TrainingModule(GuardedModule):
+    """Network, optimizer, validation, checkpoints, text generation (`predict`) and evaluation (`test`).
 
     Subclasses define `training_step`. Batches contain latents: the DataModule runs the encoder, on the
     device, in `on_after_batch_transfer`.
@@ -60,6 +76,9 @@ class TrainingModule(TextModule):
             value of `seed_everything`.
         compile: compile the network's blocks with `torch.compile`, which needs a C++ compiler on a CPU and
             Triton on a GPU.
+
+    Attributes:
+        loaded: configuration of the checkpoint that the weights were loaded from, if they were.
 
     Raises:
         UserError: for unusable settings or an unusable checkpoint.
@@ -96,7 +115,13 @@ class TrainingModule(TextModule):
         self.eos_id = eos_id
         self.pad_id = pad_id
         self.unknown_id = unknown_id
-        self.validation_metrics = ValidationMetrics(unknown_id)
+        means = ("loss", "denoise_loss", "decode_loss", "decode_accuracy")
+        self.validation_metrics = MetricCollection(
+            {**{name: MeanMetric() for name in means}, "clean_decode_accuracy": DecodeAccuracy(unknown_id)},
+            prefix="val/",
+            compute_groups=False,
+        )
+        self.loaded: ELFConfig | None = None
         self._initial = InitialWeights(self.network, init_from) if init_from else None
         self._compiled = compile
         if compile:
@@ -132,12 +157,7 @@ class TrainingModule(TextModule):
                 "with `for_data` and pass the checkpoint as `init_from`"
             )
         stored = {
-            "latent_size": config.latent_size,
-            "vocab_size": config.vocab_size,
-            "max_length": config.max_length,
-            "eos_id": codec.eos_id,
-            "pad_id": codec.pad_id,
-            "unknown_id": codec.unknown_id,
+            **{size: getattr(config if size in SIZES else codec, size) for size in SIZES_FROM_DATA},
             "network": config.network,
             "objective": ELFObjective(path=config.path, times=config.times),
             "sampling": config.default_sampling,
@@ -152,6 +172,36 @@ class TrainingModule(TextModule):
     def initial_codec(self) -> TextCodec | None:
         """The codec of the weights to start from, until training starts; None if there is none."""
         return self._initial.config.codec if self._initial else None
+
+    # What the weights mean
+
+    @property
+    def text_data(self) -> TextData | None:
+        """The DataModule of the Trainer, if it has the meaning of ids and latents."""
+        data = getattr(self._trainer, "datamodule", None)
+        return data if isinstance(data, TextData) else None
+
+    @property
+    def codec(self) -> TextCodec | None:
+        """The meaning of ids and latents: from the DataModule, otherwise from the loaded checkpoint."""
+        if (data := self.text_data) is not None:
+            return data.codec
+        return None if self.loaded is None else self.loaded.codec
+
+    @property
+    def config(self) -> ELFConfig:
+        """The model's description, as stored in checkpoints."""
+        return ELFConfig(
+            network=self.network.config,
+            **{size: getattr(self.network, size) for size in SIZES},
+            path=self.objective.path,
+            times=self.objective.times,
+            sampling=self.sampling,
+            codec=self.codec,
+            step=self.global_step or (self.loaded.step if self.loaded else 0),
+        )
+
+    # Training
 
     def setup(self, stage: str) -> None:
         """Check that the Trainer can train this module, and give the initial weights the data's vocabulary.
@@ -202,17 +252,13 @@ class TrainingModule(TextModule):
         sequences = data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
         return scaled_learning_rate(self.optimizer.base_learning_rate, sequences)
 
-    # Training
-
     def draw(self, batch: LatentBatch, batch_idx: int) -> Draws:
         """Draw the random numbers of a training step, and seed its dropout."""
+        position = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         if self.network.config.dropout > 0:
             # Dropout uses only the global generators, whose states are not in checkpoints.
-            generator = seeded_generator(
-                "dropout", self.seed, self.current_epoch, batch_idx, self.global_rank
-            )
-            torch.manual_seed(generator.initial_seed())
-        key = StepKey(self.seed, self.current_epoch, batch_idx, self.global_rank)
+            torch.manual_seed(seeded_generator("dropout", *position).initial_seed())
+        key = StepKey(*position)
         return self.objective.draw(batch.latents.shape, key, batch.latents.device)
 
     def log_losses(self, losses: Losses, draws: Draws, batch_size: int) -> None:
@@ -238,9 +284,95 @@ class TrainingModule(TextModule):
         draws = self.objective.draw(batch.latents.shape, key, batch.latents.device)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
         decoded = self.network.decode_tokens(batch.latents, draws.guidance)
-        self.validation_metrics.update(losses, decoded, batch)
-        self.log_dict(self.validation_metrics.named())
+        metrics, decode_count = self.validation_metrics, losses.decode_count
+        metrics["loss"].update(losses.total, decode_count)
+        metrics["denoise_loss"].update(losses.denoise, losses.denoise_count)
+        metrics["decode_loss"].update(losses.decode, decode_count)
+        metrics["decode_accuracy"].update(losses.decode_accuracy, decode_count)
+        metrics["clean_decode_accuracy"].update(decoded, batch.input_ids, batch.loss_mask)
+        self.log_dict(dict(metrics.items()))
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Like `validation_step`; texts are generated and scored after the last batch."""
         self.validation_step(batch, batch_idx)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add everything that sampling needs, in plain types, so that it needs no configuration file."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["elf"] = replace(self.config, step=self.global_step).to_dict()
+        data = self.text_data
+        if isinstance(data, ELFDataModule) and (position := data.reached()) is not None:
+            batches = int(self.trainer.num_training_batches)
+            set_loop_counters(checkpoint["loops"]["fit_loop"], position, batches, self.global_step)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network, or of data whose ids or latents have another meaning.
+
+        Raises:
+            UserError: if the checkpoint does not fit this module and its DataModule.
+        """
+        super().on_load_checkpoint(checkpoint)
+        if "elf" not in checkpoint:
+            raise UserError(
+                "the checkpoint has no entry 'elf', so it was not written by elf_lightning; give one that was"
+            )
+        stored = ELFConfig.from_dict(checkpoint["elf"])
+        stored.check_network(self.network)
+        if (data := self.text_data) is not None and stored.codec is not None:
+            stored.codec.check_compatible(data.codec)
+        self.loaded = stored
+
+    # Texts
+
+    def text_generator(self) -> TextGenerator:
+        """A generator with the current weights; all ranks share the work.
+
+        Raises:
+            UserError: without a codec, from a DataModule or a checkpoint.
+        """
+        if self.codec is None:
+            raise UserError(
+                f"{type(self).__name__} cannot generate texts without the tokenizer of its data; pass an "
+                "ELFDataModule to the Trainer as `datamodule`"
+            )
+        context = self.trainer.precision_plugin.forward_context
+        return TextGenerator(self.network, self.config, context, distributed=self.trainer.world_size > 1)
+
+    def text_requests(self, num: int) -> list[Request]:
+        """Requests for `num` texts; in text-to-text tasks, for at most `num` validation conditions."""
+        data = self.text_data if isinstance(self.text_data, ELFDataModule) else None
+        if data and data.max_condition_length is not None:
+            num = min(num, len(data.preparation.examples("validation")))
+        return requests_from_data(data, range(num))
+
+    def on_predict_start(self) -> None:
+        """Create the generator, and measure repetition if it is to be controlled."""
+        self._generator = self.text_generator()
+        if self._generator.needs_measuring():
+            self._generator.measure_repetition(self.text_requests(DEFAULT_TRAJECTORIES))
+
+    def predict_step(self, batch: LatentPromptBatch, batch_idx: int) -> list[dict[str, Any]]:
+        """A record `index, seed, text, tokens` for each prompt, with this module's sampling settings."""
+        return [sample.record() for sample in self._generator.sample_batch(batch, self.seed)]
+
+    def on_predict_end(self) -> None:
+        """Delete the generator, which averaging would copy with this module."""
+        del self._generator
+
+    # Evaluation
+
+    def on_test_start(self) -> None:
+        """Load the scoring model, so that a missing one is reported before any text is generated."""
+        from elf_lightning.evaluation.in_trainer import evaluation_in
+
+        self._evaluation = evaluation_in(self.trainer, self.text_generator(), self.evaluation)
+
+    def on_test_epoch_end(self) -> None:
+        """Generate and score texts; the results are written to the run's folder."""
+        self._evaluation.run()
+
+    def on_test_end(self) -> None:
+        """Delete the scoring model, which averaging would copy with this module."""
+        del self._evaluation
