@@ -124,6 +124,10 @@ def test_init_from_with_another_vocabulary_and_length(config: str, caplog: pytes
     codecs = [load_model(run).config.codec for run in ("runs/run", "runs/tuned")]
     assert codecs[0].latent_mean == codecs[1].latent_mean  # so that the weights meet the latents they know
     assert codecs[0].latent_std == codecs[1].latent_std
+    assert (
+        main(["validate", *restricted, *own, "--model.init_from", "runs/run", "--ckpt_path", "runs/tuned"])
+        == 0
+    )
     assert main(["sample", "--checkpoint", "runs/tuned", "--num", "1", "--device", "cpu"]) == 0
 
 

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,16 @@ class TestLatentStatistics:
         measured = make_data().latent_statistics
         monkeypatch.setattr("elf_lightning.data.latents.measure_latent_statistics", None)
         assert make_data().latent_statistics == measured
+
+
+def test_latents_may_be_normalised_as_another_codecs(make_data: Callable[..., ELFDataModule]) -> None:
+    codec = replace(make_data().codec, latent_mean=[0.25] * 16, latent_std=0.75)
+    data = make_data()
+    data.normalise_as(codec)
+    assert (data.codec.latent_mean, data.codec.latent_std) == ([0.25] * 16, 0.75)
+    given = make_data(latent_mean=0.0, latent_std=1.0)
+    given.normalise_as(codec)
+    assert given.codec.latent_std == 1.0, "given by the user"
+    other = make_data()
+    other.normalise_as(replace(codec, encoder={**codec.encoder, "layer": 1}))
+    assert other.codec.latent_std == make_data().codec.latent_std, "of another encoder"

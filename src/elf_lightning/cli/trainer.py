@@ -154,6 +154,13 @@ class ELFCLI(LightningCLI):
         if precision := self.config[self.subcommand].float32_matmul_precision:
             torch.set_float32_matmul_precision(precision)
         super().instantiate_classes()
+        # For all commands: a run's latents have to mean the same when it is evaluated or resumed.
+        if (
+            isinstance(self.model, training.TrainingModule)
+            and isinstance(self.datamodule, data.ELFDataModule)
+            and (codec := self.model.initial_codec) is not None
+        ):
+            self.datamodule.normalise_as(codec)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the Trainer.
@@ -173,13 +180,7 @@ class ELFCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Take the latent statistics of initial weights, and refuse an impossible run before it starts."""
-        if (
-            isinstance(self.model, training.TrainingModule)
-            and isinstance(self.datamodule, data.ELFDataModule)
-            and (codec := self.model.initial_codec) is not None
-        ):
-            self.datamodule.normalise_as(codec)
+        """Refuse an impossible run before other processes are started."""
         plan_run(self.model, self.datamodule, self.trainer)
 
 

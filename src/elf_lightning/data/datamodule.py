@@ -228,12 +228,14 @@ class ELFDataModule(ResumableDataModule):
             return self.store.latent_statistics(self._device())
 
     def normalise_as(self, checkpoint: TextCodec) -> None:
-        """Use a checkpoint's latent statistics, as training from its weights needs, unless some are given.
+        """Use a checkpoint's latent statistics, as training from its weights needs.
+
+        Given ones stay, and so do those of another encoder, whose latents are others.
 
         Args:
             checkpoint: the codec of the checkpoint.
         """
-        if self.store.given is None:
+        if self.store.given is None and self.encoder.identity() == checkpoint.encoder:
             statistics = LatentStatistics(checkpoint.latent_mean, checkpoint.latent_std)
             self.store = replace(self.store, given=statistics)
 

@@ -69,7 +69,8 @@ class TrainingModule(GuardedModule):
         sampling: defaults for `predict` and `elf sample`, stored in checkpoints.
         evaluation: what `test` measures besides the losses.
         init_from: initial weights: a checkpoint in any format, a run's folder, a Hub id, or a package such as
-            `elf_books`. Length and vocabulary may differ if the tokenizer is the same.
+            `elf_books`. Length and vocabulary may differ if the tokenizer is the same. Latents are normalised
+            as in its training, unless `data.latent_mean` is given or the encoder is another one.
         non_finite: what to do if a loss or gradient is not finite: `stop` training, or `skip` the step, which
             synchronises with the device in every step.
         seed: of initial values, training draws and samples; 0 by default, and on the command line the
@@ -131,8 +132,14 @@ class TrainingModule(GuardedModule):
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
-        """A module with the sizes of `data`; `settings` are the other arguments of this class."""
-        return cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
+        """A module with the sizes of `data`; `settings` are the other arguments of this class.
+
+        With `init_from`, the data are normalised as in the training of these weights.
+        """
+        module = cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
+        if (codec := module.initial_codec) is not None:
+            data.normalise_as(codec)
+        return module
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
