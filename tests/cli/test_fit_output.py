@@ -121,13 +121,14 @@ def test_init_from_with_another_vocabulary_and_length(config: str, caplog: pytes
         "model.init_from runs/run: weights taken; of 16 tokens, 6 are known to it and 10 new; sequences of 6 "
         "tokens instead of 8\n"
     ) in caplog.text
-    codecs = [load_model(run).config.codec for run in ("runs/run", "runs/tuned")]
-    assert codecs[0].latent_mean == codecs[1].latent_mean  # so that the weights meet the latents they know
-    assert codecs[0].latent_std == codecs[1].latent_std
-    assert (
-        main(["validate", *restricted, *own, "--model.init_from", "runs/run", "--ckpt_path", "runs/tuned"])
-        == 0
-    )
+    before, after = (load_model(f"runs/{name}").config.codec for name in ("run", "tuned"))
+    assert before is not None and after is not None
+    assert before.kept_ids != after.kept_ids
+    # So that the weights meet the latents they know.
+    assert (before.latent_mean, before.latent_std) == (after.latent_mean, after.latent_std)
+    again = [*restricted, *own, "--model.init_from", "runs/run", "--ckpt_path", "runs/tuned"]
+    assert main(["validate", *again]) == 0
+    assert main(["fit", *again, "--trainer.max_steps", "6"]) == 0
     assert main(["sample", "--checkpoint", "runs/tuned", "--num", "1", "--device", "cpu"]) == 0
 
 
