@@ -13,6 +13,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.errors import UserError
@@ -61,7 +62,7 @@ class GuardedModule(LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class GuardedModule(LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Take a step; with `skip`, check loss and gradient first."""
@@ -150,7 +151,7 @@ class GuardedModule(LightningModule):
             )
 
     def _bad_on_any_rank(self) -> bool:
-        assert self._first_bad is not None
+        assert self._first_bad is not None  # set by `on_before_backward`
         bad = bool((cast(Tensor, self.all_gather(self._first_bad[0])) >= 0).any())
         self._first_bad.fill_(-1)
         return bad
@@ -175,10 +176,10 @@ class GuardedModule(LightningModule):
         return "no checkpoint was saved before it"
 
 
-def _parameters(optimizer: torch.optim.Optimizer | LightningOptimizer) -> list[Tensor]:
+def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _norm(optimizer: torch.optim.Optimizer | LightningOptimizer) -> Tensor:
+def _norm(optimizer: Optimizer | LightningOptimizer) -> Tensor:
     """The global norm of all gradients, ()."""
     return get_total_norm([p.grad for p in _parameters(optimizer) if p.grad is not None])

@@ -10,19 +10,13 @@ from elf_lightning.data.resume import Position
 def set_loop_counters(
     fit_loop: dict[str, Any], position: Position, batches_per_epoch: int, steps: int
 ) -> None:
-    """Set the counters of a checkpoint to the state right after the last optimizer step.
+    """Set the fit loop's counters, in place, to `position` (the next batch) after so many optimizer `steps`.
 
     What Lightning saves depends on the hook that saves. If a run stops within an epoch (`max_time`), the
     counters say that the epoch is over; between two accumulated micro-batches, a resumed run would miss the
     gradient of the first; after the last batch of an epoch, it would not start the next. Here the counters
     always have the same form, from which Lightning resumes with the batch at `position`. An interrupted
     validation is not repeated.
-
-    Args:
-        fit_loop: the state of Lightning's fit loop; modified in place.
-        position: the next batch to train on.
-        batches_per_epoch: micro-batches per epoch.
-        steps: optimizer steps taken.
     """
     epoch, batch = position.epoch, position.batch
     started = epoch + 1 if batch else epoch
