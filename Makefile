@@ -58,12 +58,12 @@ test-slow: install ## run the slow tests
 	$(BIN)/pytest -m slow
 
 bench: install ## measure speed and memory, as ratios within one run
-	$(BIN)/python -m benchmarks.train_step --size quickstart --rounds 15 --json benchmarks/results/train-step-quickstart.json
-	$(BIN)/python -m benchmarks.fast_paths --size quickstart --json benchmarks/results/fast-paths-quickstart.json
-	$(BIN)/python -m benchmarks.train_step --only optimizer --size quickstart --rounds 15 --json benchmarks/results/optimizer-quickstart.json
+	$(BIN)/python -m benchmarks.train_step --size bible --rounds 15 --json benchmarks/results/train-step-bible.json
+	$(BIN)/python -m benchmarks.fast_paths --size bible --json benchmarks/results/fast-paths-bible.json
+	$(BIN)/python -m benchmarks.train_step --only optimizer --size bible --rounds 15 --json benchmarks/results/optimizer-bible.json
 	$(BIN)/python -m benchmarks.train_step --only optimizer --size elf-b --json benchmarks/results/optimizer-elf-b.json
-	$(BIN)/python -m benchmarks.sample --size quickstart --json benchmarks/results/sample-quickstart.json
-	$(BIN)/python -m benchmarks.loader --size quickstart --json benchmarks/results/loader-quickstart.json
+	$(BIN)/python -m benchmarks.sample --size bible --json benchmarks/results/sample-bible.json
+	$(BIN)/python -m benchmarks.loader --size bible --json benchmarks/results/loader-bible.json
 	$(BIN)/python -m benchmarks.startup --json benchmarks/results/startup.json
 	$(BIN)/python -m benchmarks.memory --size elf-b --batch-size 2 --json benchmarks/results/memory-elf-b.json
 

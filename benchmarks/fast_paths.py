@@ -1,6 +1,6 @@
 """What each hand-written fast path brings to a whole training step.
 
-    python -m benchmarks.fast_paths --size quickstart --json fast_paths.json
+    python -m benchmarks.fast_paths --size bible --json fast_paths.json
 
 Each fast path is replaced by what would stand in its place without it, and must end in the same weights. The
 table says how much longer the step takes without it, in percent.

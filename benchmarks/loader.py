@@ -1,8 +1,8 @@
 """Tokens per second of the loader and of training; memory of an epoch at 1 and 10 times the data.
 
-    python -m benchmarks.loader --size quickstart --json loader.json
+    python -m benchmarks.loader --size bible --json loader.json
 
-The sequences are random ids, prepared as any corpus; training takes cached latents, as the quickstart does.
+The sequences are random ids, prepared as any corpus; training takes cached latents, as `conf/bible.yaml` does.
 Memory is the largest `RssAnon` of /proc/self/status, so without mapped files, in a process of its own.
 """
 

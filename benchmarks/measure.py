@@ -178,7 +178,7 @@ def ratio_table(
 def run(
     measure: Callable[[argparse.Namespace, Budget], tuple[Sequence[object], dict[str, Any]]],
     description: str | None,
-    size: str = "quickstart",
+    size: str = "bible",
     device: str = "cpu",
     rounds: int = 7,
     minutes: float = inf,

@@ -1,6 +1,6 @@
 """Sampling with and without classifier-free guidance, ours and the baseline.
 
-    python -m benchmarks.sample --size quickstart --device cpu --compile --json sample.json
+    python -m benchmarks.sample --size bible --device cpu --compile --json sample.json
     python -m benchmarks.sample --size elf-b --flops-only
     python -m benchmarks.sample --size elf-b --device cuda --kind sde --steps 32 --compile --bf16
 

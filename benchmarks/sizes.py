@@ -50,7 +50,7 @@ SIZES = {
         batch_size=8,
         encoder_layers=1,
     ),
-    "quickstart": Size(
+    "bible": Size(
         NetworkConfig(
             hidden_size=128, depth=4, num_heads=4, num_time_tokens=2, num_guidance_tokens=2, num_mode_tokens=2
         ),
@@ -65,4 +65,4 @@ SIZES = {
     "elf-m": _published("elf-m", 32),
     "elf-l": _published("elf-l", 16),
 }
-"""`quickstart` is `conf/quickstart.yaml`, with the size of its corpus's vocabulary."""
+"""`bible` is `conf/bible.yaml`, with the size of its corpus's vocabulary."""

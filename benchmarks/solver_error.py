@@ -1,6 +1,6 @@
 """How far each solver ends from a fine solution of the same flow, at equal numbers of network calls.
 
-    python -m benchmarks.solver_error --checkpoint runs/quickstart
+    python -m benchmarks.solver_error --checkpoint runs/bible
 
 All runs start from the same noise and add none; the reference takes 2,048 even Euler steps. The error is the
 RMS distance of the final latents from the reference, over the RMS of the reference. With self-conditioning
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     return [table], {"lines": lines}
 
 
-main = partial(run, measure, __doc__, checkpoint="runs/quickstart", num=32, reference_steps=2048)
+main = partial(run, measure, __doc__, checkpoint="runs/bible", num=32, reference_steps=2048)
 
 if __name__ == "__main__":
     main()

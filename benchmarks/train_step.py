@@ -1,6 +1,6 @@
 """A training step by its parts, and beside the baseline.
 
-    python -m benchmarks.train_step --size quickstart --device cpu --json train_step.json
+    python -m benchmarks.train_step --size bible --device cpu --json train_step.json
     python -m benchmarks.train_step --size elf-b --only optimizer
     python -m benchmarks.train_step --size elf-b --only flops
     python -m benchmarks.train_step --size elf-b --device cuda --precision bf16 --compile --batch-size 64

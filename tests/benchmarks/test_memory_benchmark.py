@@ -28,7 +28,7 @@ def near(measured: int, estimated: dict[str, int]) -> bool:
 
 
 def test_the_estimate_is_near_what_a_step_needs() -> None:
-    size = SIZES["quickstart"]
+    size = SIZES["bible"]
     peaks = []
     for checkpointing in (False, True):
         config = replace(size.config, depth=8, gradient_checkpointing=checkpointing)

@@ -13,8 +13,8 @@ from elf_lightning.objectives import ELFObjective
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def test_quickstart_is_that_of_the_configuration() -> None:
-    settings, size = yaml.safe_load((CONF / "quickstart.yaml").read_text()), SIZES["quickstart"]
+def test_bible_is_that_of_the_configuration() -> None:
+    settings, size = yaml.safe_load((CONF / "bible.yaml").read_text()), SIZES["bible"]
     assert NetworkConfig(**settings["model"]["network"]) == size.config
     assert ELFObjective(**settings["model"]["objective"]) == size.objective
     assert settings["data"]["max_length"] == size.max_length

@@ -100,7 +100,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_training_is_what_the_quickstart_does(
+def test_training_is_what_the_configuration_does(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,8 +112,8 @@ def test_training_is_what_the_quickstart_does(
         "trainer.val_check_interval": 1,
     }
     options = [part for name, value in changes.items() for part in (f"--{name}", str(value))]
-    assert main(["fit", "--config", str(ROOT / "conf" / "quickstart.yaml"), *options]) == 0
-    notebook, command = load_model(trained / "run"), load_model("runs/quickstart")
+    assert main(["fit", "--config", str(ROOT / "conf" / "bible.yaml"), *options]) == 0
+    notebook, command = load_model(trained / "run"), load_model("runs/bible")
     for part in ("network", "path", "times", "sampling"):
         assert getattr(notebook.config, part) == getattr(command.config, part)
     for name, weight in command.weights.items():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "models" / "elf_books" / "corpus.py"
+SCRIPT = Path(__file__).parents[2] / "models" / "books_corpus.py"
 BOOK = """---
 title: A Book
 ---

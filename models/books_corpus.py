@@ -1,7 +1,7 @@
 """Make the corpus of the books model from the public repository `mlschmitt/classic-books-markdown`.
 
     git clone https://github.com/mlschmitt/classic-books-markdown
-    python models/elf_books/corpus.py classic-books-markdown books
+    python models/books_corpus.py classic-books-markdown books
 
 Each book becomes a text file with one paragraph per line. Front matter, headings, markup, and paragraphs of
 fewer than 40 characters are left out.

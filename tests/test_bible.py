@@ -1,4 +1,4 @@
-"""What the README promises of the quickstart, measured on a real run (eight minutes on two cores)."""
+"""What docs/bible.md says of the model, measured on a real run (eight minutes on two cores)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from elf_lightning import ELF
 from elf_lightning.cli import main
 from elf_lightning.data import WebBible
 
-CONFIG = Path(__file__).parents[1] / "conf" / "quickstart.yaml"
-PROMISED = 0.95
+CONFIG = Path(__file__).parents[1] / "conf" / "bible.yaml"
+DECODED, KNOWN_WORDS = 0.95, 0.88
 
 
 def words(text: str) -> list[str]:
@@ -21,10 +21,10 @@ def words(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_quickstart_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_from_nothing_gives_known_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["fit", "--config", str(CONFIG)]) == 0
-    (log,) = Path("runs/quickstart/csv").glob("version_*/metrics.csv")
+    (log,) = Path("runs/bible/csv").glob("version_*/metrics.csv")
     with log.open() as file:
         rows = list(csv.DictReader(file))
     validation = {
@@ -33,10 +33,10 @@ def test_the_quickstart_keeps_its_promises(tmp_path: Path, monkeypatch: pytest.M
     }
     assert validation["denoise_loss"][-1] < validation["denoise_loss"][0]
     assert validation["decode_loss"][-1] < validation["decode_loss"][0]
-    assert validation["clean_decode_accuracy"][-1] >= PROMISED
+    assert validation["clean_decode_accuracy"][-1] >= DECODED
 
-    texts = ELF.from_pretrained("runs/quickstart").generate(128, seed=0)
+    texts = ELF.from_pretrained("runs/bible").generate(128, seed=0)
     splits = WebBible(divine_name="the Lord", first_book=18).load(tmp_path).values()
     corpus = {word for split in splits for text in split["text"] for word in words(text)}
     sampled = [word for text in texts for word in words(text)]
-    assert sum(word in corpus for word in sampled) / len(sampled) >= PROMISED
+    assert sum(word in corpus for word in sampled) / len(sampled) >= KNOWN_WORDS
