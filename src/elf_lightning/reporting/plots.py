@@ -29,8 +29,7 @@ Curve = Sequence[tuple[int, float]]
 
 LOSSES = {"denoise_loss": "Denoise loss", "decode_loss": "Decode loss", "decode_accuracy": "Decode accuracy"}
 """Titles of what is logged as `train/NAME` and `val/NAME`; metrics of samples are logged as `val/NAME`."""
-MAX_POINTS = 200
-"""Of a line: neighbours beyond that are averaged, as they could not be told apart."""
+MAX_POINTS = 200  # of a line: neighbours beyond that are averaged, as they could not be told apart
 PUBLISHED = {"ELF 105M": (24.1, 5.15), "ELF 342M": (21.7, 5.18), "ELF 652M": (23.3, 5.28)}
 """Gen. PPL and entropy in arXiv 2605.10938: OpenWebText, 1,024 tokens, under `PUBLISHED_SCORING_MODEL`."""
 PUBLISHED_SCORING_MODEL = "gpt2-large"
@@ -44,20 +43,16 @@ STYLES: dict[str, dict[str, Any]] = {
 VARIABLES = ("quiet", "line", "model", "real", "shuffled", "published", "train")
 COLOURS = {name: f"#0000{number:02x}" for number, name in enumerate(VARIABLES, start=1)}
 """Stand-ins for the page's CSS variables, which matplotlib does not know."""
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 40
-"""Margins around the axes, in pixels."""
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 16, 40  # margins around the axes, in pixels
 DISTANCES = (12, 24, 40, 60, 84)
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1.3), (0, -1.3), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """How far from its point a label may be, in pixels, and where: right, left, above, below, between."""
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """All columns of the CSV logs in a run's folder; for a step that was logged twice, the later log wins.
+    """All columns of the `metrics.csv` below a run's folder; for a step logged twice, the later log wins.
 
     A log without training columns comes from a later validation or test, which has no steps, and is left out.
-
-    Args:
-        folder: the run's, searched for `metrics.csv`.
     """
     found: dict[str, dict[int, float]] = {}
     for path in sorted(folder.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime_ns):
@@ -80,12 +75,7 @@ def averaged(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
 
 
 def curve_panels(curves: Mapping[str, Curve], width: int) -> Iterator[tuple[str, dict[str, float], Markup]]:
-    """Yield title, last values (by `train` and `validation`) and plot of the losses and metrics in the log.
-
-    Args:
-        curves: columns of the log.
-        width: of a plot, in pixels.
-    """
+    """Yield title, last values (by `train` and `validation`) and plot of each loss and metric in the log."""
     known, logged = metric_numbers(), [name.removeprefix("val/") for name in curves]
     samples = {name: f"{known[name].title.removesuffix(' %')} of samples" for name in logged if name in known}
     for name, title in (LOSSES | samples).items():
@@ -110,12 +100,8 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     """Yield a scoring model and its plot: sampling configurations, real and shuffled text, published points.
 
     The published points have axes of their own unless the scoring model is theirs. With several sampling
-    configurations, the Pareto-optimal ones are numbered in the order of `pareto_optimal`.
-
-    Args:
-        rows: with `gen_ppl` and `entropy`.
-        scoring_model: of the rows.
-        width: of all plots together if that is enough for two, else of each; in pixels.
+    configurations, the Pareto-optimal ones are numbered in the order of `pareto_optimal`. The width, in
+    pixels, is that of all plots together if it is enough for two, else of each.
     """
     source = f"published, scoring model {PUBLISHED_SCORING_MODEL}"
     published = [
@@ -230,13 +216,7 @@ def _place_labels(axes: Axes, marks: Sequence[Mark], points: Sequence[tuple[floa
 
 
 def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
-    """The plot as an SVG element.
-
-    Args:
-        axes: from `new_axes`.
-        description: what it shows, for screen readers.
-        tooltips: text of the artist with the `gid` of this name.
-    """
+    """The plot as an SVG element, with a description for screen readers, and tooltips by `gid`."""
     import matplotlib
 
     _set_ticks(axes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from elf_lightning.metrics.text_metric import MetricNumber
+from elf_lightning.metrics import MetricNumber
 from elf_lightning.reporting.page import render
 from elf_lightning.reporting.plots import PUBLISHED_SCORING_MODEL, Curve, curve_panels, frontier_plots
 from elf_lightning.reporting.scores import Scores, closest_to_real, measured_numbers, pareto_optimal, verdict

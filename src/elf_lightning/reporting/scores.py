@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.metrics.text_metric import MetricNumber
+if TYPE_CHECKING:
+    from elf_lightning.metrics import MetricNumber
 
 Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 """Texts of the model; real ones; real ones without order; the source itself; those of another model."""
@@ -22,8 +23,7 @@ Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 VARIETY = 0.15
 """Difference of entropy from real text, in nats, beyond which text is repetitive (below) or noise (above)."""
-MORE_LIKELY = 1.25
-"""No good text has a Gen. PPL lower than real text's divided by this."""
+MORE_LIKELY = 1.25  # no good text has a Gen. PPL lower than real text's divided by this
 MORE_REPETITION = 0.01
 """Fraction of repeated 4-grams, above that of real text, beyond which a model repeats itself."""
 
@@ -118,7 +118,7 @@ class Scores:
 
 def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
     """All numbers of the rows, in their order; those that no metric declares are shown under their names."""
-    from elf_lightning.metrics import metric_numbers
+    from elf_lightning.metrics import MetricNumber, metric_numbers
 
     known = metric_numbers()
     names = dict.fromkeys(name for row in rows for name in row.metrics)

@@ -12,10 +12,8 @@ from typing import Self
 
 from elf_lightning.reporting.page import render
 
-MAX_TIMES = 64
-"""Times on a page, each of which costs a decoding."""
-COLUMNS = 92
-"""Characters in a line of the picture."""
+MAX_TIMES = 64  # times on a page, each of which costs a decoding
+COLUMNS = 92  # characters in a line of the picture
 SHADES = 5
 
 
