@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from elf_lightning.callbacks import Throughput, throughput
+from elf_lightning.callbacks import Throughput, watch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 POSITIONS = 16
@@ -23,7 +23,7 @@ class Clock(Callback):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self.logged: list[dict[str, float]] = []
-        monkeypatch.setattr(throughput.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(watch.time, "perf_counter", lambda: self.now)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step:
@@ -63,7 +63,7 @@ def test_utilisation_where_the_peak_is_known(
         def training_flops(self, batch_size: int, length: int) -> float:
             return 10.0 * batch_size * length
 
-    monkeypatch.setattr(throughput, "device_peak", lambda device: 400.0)
+    monkeypatch.setattr(watch, "device_peak", lambda device: 400.0)
     clock = Clock(monkeypatch)
     train(Counting(), clock, Throughput(), batches=16)
     shares = [one["train/mfu"] for one in clock.logged]

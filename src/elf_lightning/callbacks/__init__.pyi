@@ -5,5 +5,5 @@ from .run_plan import RunSummary as RunSummary
 from .texts import GenerativePerplexityCallback as GenerativePerplexityCallback
 from .texts import SampleLogger as SampleLogger
 from .texts import SampleWriter as SampleWriter
-from .throughput import Throughput as Throughput
 from .watch import CollapseWatch as CollapseWatch
+from .watch import Throughput as Throughput

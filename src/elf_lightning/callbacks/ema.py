@@ -93,12 +93,12 @@ class EMA(Callback):
     def average_weights(self, pl_module: LightningModule) -> Iterator[None]:
         """Within the context `pl_module` has averaged weights; after it, the weights it had before."""
         shown = self._raw is not None
-        self._show_average(pl_module)
+        self.on_validation_start(pl_module.trainer, pl_module)
         try:
             yield
         finally:
             if not shown:
-                self._show_raw(pl_module)
+                self.on_train_batch_start(pl_module.trainer, pl_module)
 
     def averaged_state(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """A state dict of the module with its parameters replaced by averages."""
@@ -144,35 +144,51 @@ class EMA(Callback):
         }
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Restores the raw weights after a validation within the epoch."""
-        self._show_raw(pl_module)
+        """Restores the raw weights after a validation within the epoch or at its end."""
+        if self._raw is not None:
+            for name, weight in _parameters(pl_module).items():
+                weight.copy_(self._raw[name])
+            self._raw = None
+
+    on_train_epoch_end = on_train_batch_start
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Averages after each optimizer step that the module has not skipped."""
-        if trainer.global_step > self._latest_step and not getattr(pl_module, "step_skipped", False):
-            self._update(pl_module)
-            self._latest_step = trainer.global_step
+        if trainer.global_step == self._latest_step or getattr(pl_module, "step_skipped", False):
+            return
+        assert self._average is not None
+        n, averages = self.n_averaged, list(self._average.values())
+        pairs = zip(_parameters(pl_module).values(), averages, strict=True)
+        weights = [weight.to(average.device) for weight, average in pairs]
+        if self.warmup and n == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+        self.n_averaged, self._latest_step = n + 1, trainer.global_step
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the average, before any other callback runs."""
-        self._show_average(pl_module)
+        """Shows the average, before any other callback runs; so does the end of `fit`."""
+        if self._raw is not None or self._average is None or self.n_averaged == 0:
+            return
+        weights = _parameters(pl_module)
+        # Complete before the first weight changes, so that an interrupted copy loses nothing.
+        self._raw = {
+            name: weight.to(self._average[name].device, copy=True) for name, weight in weights.items()
+        }
+        for name, weight in weights.items():
+            weight.copy_(self._average[name])
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restores the raw weights after a validation at the epoch's end."""
-        self._show_raw(pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the average in the module after `fit`."""
-        self._show_average(pl_module)
+    on_train_end = on_validation_start
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Ends an interrupted `fit` like a finished one, before other callbacks save."""
         if self._average is None or trainer.state.fn != TrainerFn.FITTING:
             return
-        self._show_raw(pl_module)
+        self.on_train_batch_start(trainer, pl_module)
         # The last step may not have been averaged yet; otherwise this does nothing.
         self.on_train_batch_end(trainer, pl_module)
-        self._show_average(pl_module)
+        self.on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -188,37 +204,6 @@ class EMA(Callback):
         """Moves all weights to the host, as Lightning does with the module."""
         for weights in (self._average or {}, self._raw or {}):
             weights.update({name: weight.cpu() for name, weight in weights.items()})
-
-    # Weights
-
-    def _update(self, pl_module: LightningModule) -> None:
-        assert self._average is not None
-        n, averages = self.n_averaged, list(self._average.values())
-        pairs = zip(_parameters(pl_module).values(), averages, strict=True)
-        weights = [weight.to(average.device) for weight, average in pairs]
-        if self.warmup and n == 0:
-            torch._foreach_copy_(averages, weights)
-        else:
-            decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
-            torch._foreach_lerp_(averages, weights, 1 - decay)
-        self.n_averaged += 1
-
-    def _show_average(self, pl_module: LightningModule) -> None:
-        if self._raw is not None or self._average is None or self.n_averaged == 0:
-            return
-        weights = _parameters(pl_module)
-        # Complete before the first weight changes, so that an interrupted copy loses nothing.
-        self._raw = {
-            name: weight.to(self._average[name].device, copy=True) for name, weight in weights.items()
-        }
-        for name, weight in weights.items():
-            weight.copy_(self._average[name])
-
-    def _show_raw(self, pl_module: LightningModule) -> None:
-        if self._raw is not None:
-            for name, weight in _parameters(pl_module).items():
-                weight.copy_(self._raw[name])
-            self._raw = None
 
 
 def _parameters(module: torch.nn.Module) -> Weights:

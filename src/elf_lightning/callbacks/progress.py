@@ -19,8 +19,7 @@ from rich.table import Table
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics
 
-SECTIONS = {"train": "train", "val": "validation"}
-"""Titles of the metrics' lines, by section."""
+SECTIONS = {"train": "train", "val": "validation"}  # titles of the metrics' lines, by section
 
 
 class TrainingProgress(ProgressBar):
@@ -57,9 +56,7 @@ class TrainingProgress(ProgressBar):
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
         self._main = self._bar(self._place(trainer), trainer.estimated_stepping_batches, self._step)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Advances the bar after an optimizer step, and updates the metrics when they are due."""
         if trainer.global_step == self._step or self._main is None:
             return

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
 
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
@@ -19,31 +17,10 @@ from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import Objective
-from elf_lightning.optim import OptimizerSettings, Schedule, scaled_learning_rate, split_parameters
+from elf_lightning.optim import scaled_learning_rate, split_parameters
 
-WIDTH = 70
-"""Columns of a list, beside the names on a terminal of 80 columns."""
-USABLE = 0.95
-"""Fraction of a device's memory that a plan may fill."""
-
-
-@runtime_checkable
-class PlannableModule(Protocol):
-    """A module that trains `network` by settings of optimizer and schedule.
-
-    The memory of activations is estimated for an `ELFNetwork`; an `objective` attribute, if there is one,
-    tells how many sequences decode.
-    """
-
-    network: nn.Module
-    optimizer: OptimizerSettings
-    schedule: Schedule
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """All parameters that the module keeps on the device, frozen ones included."""
-
-    def training_flops(self, batch_size: int, length: int, /) -> float:
-        """FLOPs of a micro-batch of `batch_size` sequences of `length` tokens, forward and backward."""
+WIDTH = 70  # columns of a list, beside the names on a terminal of 80 columns
+USABLE = 0.95  # fraction of a device's memory that a plan may fill
 
 
 @dataclass(frozen=True)
@@ -107,16 +84,17 @@ class RunPlan:
 def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     """The plan of `trainer.fit(module, datamodule=data)`. Prepares the data if necessary; embeds nothing.
 
-    Returns:
-        The plan; None unless `module` is a `PlannableModule` and `data` an `ELFDataModule`.
+    The module trains its `network` by the settings `optimizer` and `schedule`, at a cost of
+    `training_flops(batch_size, length)` per micro-batch. The memory of activations is estimated for an
+    `ELFNetwork`; its `objective`, if it has one, tells how many sequences decode. Without any of these, or an
+    `ELFDataModule`, there is no plan.
 
     Raises:
-        UserError: if the source cannot be read, the global batch is not a multiple of what all devices take
-            at a time or contradicts the Trainer's accumulation, there is less than one batch per device,
-            validation is due after more batches than an epoch has, the warm-up is longer than the run, or a
-            cosine is asked for without a number of steps.
+        UserError: if the source cannot be read, or for batch sizes, limits, validation or a schedule that
+            the run cannot have.
     """
-    if not (isinstance(module, PlannableModule) and isinstance(data, ELFDataModule)):
+    needed = ("network", "optimizer", "schedule", "training_flops")
+    if not (isinstance(data, ELFDataModule) and all(hasattr(module, name) for name in needed)):
         return None
     devices, limit = trainer.world_size, trainer.limit_train_batches
     accumulation = data.accumulation(devices, trainer.accumulate_grad_batches)
@@ -161,7 +139,7 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
 
 
 def _memory(
-    module: PlannableModule, data: ELFDataModule, trainer: Trainer, checkpointing: bool | None = None
+    module: Any, data: ELFDataModule, trainer: Trainer, checkpointing: bool | None = None
 ) -> dict[str, int]:
     network, batch_size, length = module.network, data.batch_size, data.max_length
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))

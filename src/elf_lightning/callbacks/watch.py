@@ -1,23 +1,23 @@
-"""Warnings about runs that no longer learn."""
+"""What is watched while a run trains: its speed, and signs that it no longer learns."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+import time
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from elf_lightning.batch import TokenBatch
+from elf_lightning.network.flops import device_peak
+
 logger = logging.getLogger(__name__)
 
-WINDOW_STEPS = 500
-"""Optimizer steps over which the best decode accuracy is kept."""
-MIN_BEST_ACCURACY = 0.2
-"""Below this, half of the best accuracy may be chance."""
-MIN_ENTROPY = 1.0
-"""Nats; real text has several times as much, a repeated token has 0."""
+WINDOW_STEPS = 500  # optimizer steps over which the best decode accuracy is kept
+MIN_BEST_ACCURACY = 0.2  # below this, half of the best accuracy may be chance
+MIN_ENTROPY = 1.0  # nats; real text has several times as much, a repeated token has 0
 
 
 class CollapseWatch(Callback):
@@ -36,12 +36,10 @@ class CollapseWatch(Callback):
         """Starts afresh."""
         self._sum: Tensor | float = 0.0
         self._count = 0
-        self._means: deque[tuple[int, float]] = deque()
+        self._means: list[tuple[int, float]] = []
         self._warned, self._step = set(), trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Adds the batch's accuracy, on the device; checks the mean every `log_every_n_steps`."""
         if (accuracy := trainer.callback_metrics.get("train/decode_accuracy")) is not None:
             self._sum, self._count = self._sum + accuracy, self._count + 1
@@ -60,9 +58,8 @@ class CollapseWatch(Callback):
         if not self._count:
             return
         mean, self._sum, self._count = float(self._sum) / self._count, 0.0, 0
-        while self._means and self._means[0][0] < self._step - WINDOW_STEPS:
-            self._means.popleft()
-        self._means.append((self._step, mean))
+        recent = [one for one in self._means if one[0] >= self._step - WINDOW_STEPS]
+        self._means = [*recent, (self._step, mean)]
         best_step, best = max(self._means, key=lambda one: one[1])
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self._warn(
@@ -89,3 +86,53 @@ class CollapseWatch(Callback):
         if collapsed and what not in self._warned and trainer.is_global_zero:
             logger.warning(f"{what} {message}")
         (self._warned.add if collapsed else self._warned.discard)(what)
+
+
+class Throughput(Callback):
+    """Logs `train/tokens_per_second` and, if the device's peak is known, `train/mfu`.
+
+    Tokens are those of all ranks, padding included, since the network computes it too; only batches that are
+    a `TokenBatch` are counted. MFU is the module's `training_flops` per second as a fraction of the device's
+    bfloat16 peak (`elf_lightning.network.flops`). Both are means over the last `log_every_n_steps` optimizer
+    steps by the host's clock, which the device follows over many steps. Validation time is left out.
+    """
+
+    _since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts counting."""
+        self._peak = device_peak(pl_module.device)
+        self._step, self._first_interval = trainer.global_step, True
+        self._tokens, self._flops, self._since = 0, 0.0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batch, and logs the rates of the last complete interval, at first of the current one."""
+        if not isinstance(batch, TokenBatch):
+            return
+        batch_size, length = batch.input_ids.shape
+        self._tokens += batch_size * length * trainer.world_size
+        if (flops := getattr(pl_module, "training_flops", None)) is not None:
+            self._flops += flops(batch_size, length)
+        stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        over = stepped and every > 0 and self._step % every == 0
+        if over or self._first_interval:
+            seconds = time.perf_counter() - self._since
+            self._rates = {"train/tokens_per_second": self._tokens / seconds}
+            if self._peak is not None and self._flops:
+                self._rates["train/mfu"] = self._flops / seconds / self._peak
+        if over:
+            self._first_interval = False
+            self._tokens, self._flops, self._since = 0, 0.0, time.perf_counter()
+        # As tensors on the host: Lightning would move plain numbers to the device, and wait for it.
+        pl_module.log_dict({name: torch.tensor(rate) for name, rate in self._rates.items()})
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock."""
+        self._pause = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock again."""
+        self._since += time.perf_counter() - self._pause
