@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from elf_lightning.cli import trainer
-from elf_lightning.cli.arithmetic import arithmetic_of_a_command
+from elf_lightning.cli.trainer import arithmetic_of_a_command
 from elf_lightning.errors import UserError
 
 

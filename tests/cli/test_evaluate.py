@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from elf_lightning.cli import main
-from elf_lightning.cli.evaluate_alone import _data_of
+from elf_lightning.cli.evaluate import _data_of
 from elf_lightning.codec import TextCodec
 
 ALONE = ["--model.evaluation.num_samples", "3", "--model.evaluation.seeds", "[0]"]

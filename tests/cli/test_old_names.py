@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from elf_lightning.cli import main
-from elf_lightning.cli.config import resolved_arguments
-from elf_lightning.cli.old_names import CLASSES, KEYS, renamed_settings
+from elf_lightning.cli.config import CLASSES, KEYS, renamed_settings, resolved_arguments
 
 
 @pytest.mark.parametrize(("old", "new"), KEYS.items())

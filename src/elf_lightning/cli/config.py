@@ -1,16 +1,16 @@
-"""`elf config`: the configurations shipped with the package; their names can be used like files."""
+"""`elf config`, and the configurations of Trainer commands: shipped ones, and those with old names."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from elf_lightning.cli.old_names import CLASSES, renamed_option, renamed_settings, warn_of_old_names
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import UserError
 
@@ -18,8 +18,25 @@ FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """The repository's `conf/`, or its copy in an installed package."""
 
 CONFIG_OPTIONS = ("--config", "-c")
-FILE_OPTIONS = (*CONFIG_OPTIONS, "--data")
-"""Options of Trainer commands that take a configuration file."""
+FILE_OPTIONS = (*CONFIG_OPTIONS, "--data")  # options of Trainer commands that take a configuration file
+KEYS = {
+    "held_out_fraction": "validation_fraction",
+    "judge": "scoring_model",
+    "num_predict_rows": "num_predict_samples",
+    "streamed_rows": "streamed_examples",
+    "streamed_validation_rows": "streamed_validation_examples",
+}
+"""Name of a setting in earlier versions -> new name."""
+OPTIONS = {"--judge": "--scoring-model", "--judge-dtype": "--scoring-model-dtype"}
+"""Option of `elf eval-text` in earlier versions -> new option."""
+CLASSES = {
+    "Muon": "MuonSettings",
+    "AdamW": "AdamWSettings",
+    "elf_lightning.optim.Muon": "elf_lightning.optim.MuonSettings",
+    "elf_lightning.optim.AdamW": "elf_lightning.optim.AdamWSettings",
+    "elf_lightning.modules.ELFModule": "elf_lightning.training.ELFModule",
+}
+"""`class_path` of earlier versions -> new one."""
 
 
 def shipped() -> dict[str, Path]:
@@ -32,54 +49,38 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
     """The arguments of a Trainer command, with names of shipped configurations replaced by their files.
 
     Existing files, YAML, JSON and class names are left as they are. A file that uses names from earlier
-    versions is replaced by its content under the new names.
-
-    Raises:
-        UserError: for an unknown configuration.
+    versions is replaced by its content under the new names. An unknown configuration is a UserError.
     """
-    resolved: list[str] = []
-    takes_file = ""
-    for word in words:
-        if takes_file:
-            resolved.append(_with_new_names(_file(takes_file, word)))
-            takes_file = ""
+    resolved, option = [], ""
+    for word in renamed_words(words):
+        if option in FILE_OPTIONS:
+            resolved.append(resolved_file(option, word))
+            option = ""
             continue
-        word, found = renamed_option(word)
-        warn_of_old_names(found, "options")
         option, equals, value = word.partition("=")
-        if option in FILE_OPTIONS and equals:
-            word = f"{option}={_with_new_names(_file(option, value))}"
-        elif option in FILE_OPTIONS:
-            takes_file = option
+        if equals and option in FILE_OPTIONS:
+            word = f"{option}={resolved_file(option, value)}"
         elif option.rpartition(".")[2] in ("optimizer", "class_path"):
             word = f"{option}{equals}{CLASSES.get(value, value)}"
+        option = "" if equals else option
         resolved.append(CLASSES.get(word, word))
     return resolved
 
 
-def _with_new_names(file: str) -> str:
-    """The file, or its content as JSON if it uses names from earlier versions."""
-    if not Path(file).is_file():
-        return file
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return file  # the parser reports the error
-    settings, found = renamed_settings(content)
-    warn_of_old_names(found, file)
-    return json.dumps(settings) if found else file
-
-
-def gives_configuration(words: Sequence[str]) -> bool:
-    """Whether the arguments of a Trainer command contain `--config FILE` or `--config=FILE`."""
-    return any(word.partition("=")[0] in CONFIG_OPTIONS for word in words)
-
-
-def _file(option: str, value: str) -> str:
+def resolved_file(option: str, value: str) -> str:
+    """The value of an option in `FILE_OPTIONS`, as `resolved_arguments` gives it."""
     is_class = option == "--data" and re.fullmatch(r"(\w+\.)*[A-Z]\w*", value)
-    if Path(value).is_file() or is_class or not re.fullmatch(r"[\w./-]*\w", value):
+    if not (Path(value).is_file() or is_class) and re.fullmatch(r"[\w./-]*\w", value):
+        value = str(_shipped_file(option, value))
+    if not Path(value).is_file():
         return value
-    return str(_shipped_file(option, value))
+    try:
+        content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+        return value  # the parser reports the error
+    settings, found = renamed_settings(content)
+    _warn_of_old_names(found, value)
+    return json.dumps(settings) if found else value
 
 
 def _shipped_file(option: str, name: str) -> Path:
@@ -91,7 +92,44 @@ def _shipped_file(option: str, name: str) -> Path:
     return known[name]
 
 
-def _parser() -> argparse.ArgumentParser:
+def renamed_settings(settings: Any) -> tuple[Any, list[str]]:
+    """Settings, as read from YAML, under their new names, and the renamings: `old is now new`."""
+    found: list[str] = []
+
+    def new(names: Mapping[str, str], old: str) -> str:
+        if old in names:
+            found.append(f"{old} is now {names[old]}")
+        return names.get(old, old)
+
+    def renamed(value: Any, key: str = "") -> Any:
+        if isinstance(value, list):
+            return [renamed(item) for item in value]
+        if isinstance(value, dict):
+            return {new(KEYS, key): renamed(item, key) for key, item in value.items()}
+        return new(CLASSES, value) if key in ("class_path", "optimizer") and isinstance(value, str) else value
+
+    return renamed(settings), found
+
+
+def renamed_words(words: Sequence[str]) -> list[str]:
+    """Arguments under their new names, such as `--model.evaluation.judge.name=gpt2`, with one warning."""
+    renamed, found, names = [], [], KEYS | OPTIONS
+    for word in words:
+        option, equals, value = word.partition("=")
+        parts = option.split(".") if option.startswith("--") else []
+        found += [f"{part} is now {names[part]}" for part in parts if part in names]
+        renamed.append(".".join(names.get(part, part) for part in parts) + equals + value if parts else word)
+    _warn_of_old_names(found, "options")
+    return renamed
+
+
+def _warn_of_old_names(found: Sequence[str], where: str) -> None:
+    if found:
+        print(f"{where}: {', '.join(dict.fromkeys(found))}; the old names still work", file=sys.stderr)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `["config", "list"]` or `["config", "show", "quickstart"]`."""
     parser = OneLineParser(
         prog="elf config",
         description="The configurations shipped with the package. Their names can be used in place of files: "
@@ -101,16 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="list their names, purposes and location")
     show = actions.add_parser("show", help="print one, as a start for your own")
     show.add_argument("name", metavar="NAME", help="a name from `elf config list`")
-    return parser
-
-
-def run(arguments: Sequence[str]) -> None:
-    """Run `["config", "list"]` or `["config", "show", "quickstart"]`.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    options = _parser().parse_args(arguments[1:])
+    options = parser.parse_args(arguments[1:])
     if options.action == "show":
         print(_shipped_file("elf config show", options.name).read_text(encoding="utf-8"), end="")
         return

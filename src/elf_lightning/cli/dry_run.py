@@ -14,21 +14,19 @@ from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 
 EMBED = "--embed"
-PLAN = (
-    "Print what `elf fit` would do with these options: steps, learning rate and memory. The number of steps "
-    "depends on the number of sequences, so the corpus is downloaded and tokenised first if necessary."
-)
-PREPARE = (
-    "Prepare the data of `elf fit` with these options: download and tokenise the corpus and, with --embed, "
-    "write its latents."
-)
+DESCRIPTIONS = {
+    "plan": """Print what `elf fit` would do with these options: steps, learning rate and memory. The number
+of steps depends on the number of sequences, so the corpus is downloaded and tokenised first if necessary.""",
+    "prepare": """Prepare the data of `elf fit` with these options: download and tokenise the corpus and, with
+--embed, write its latents.""",
+}
 
 
-class PlanningTrainer(Trainer):
-    """Prints the plan of a run."""
+class DryTrainer(Trainer):
+    """Plans a run or prepares its data, and does not train."""
 
     @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
-    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
+    def plan(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
         plan = plan_run(model, datamodule, self)
         if plan is None:
             raise UserError(
@@ -37,13 +35,9 @@ class PlanningTrainer(Trainer):
             )
         plan.show()
 
-
-class PreparingTrainer(Trainer):
-    """Prepares data on its device, under its precision, and prints a summary."""
-
     @wraps(Trainer.fit)
-    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
-        datamodule.trainer = self
+    def prepare(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
+        datamodule.trainer = self  # its device and precision
         datamodule.prepare_data()
         if not isinstance(datamodule, ELFDataModule):
             return
@@ -59,15 +53,8 @@ class PreparingTrainer(Trainer):
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["plan", "--config", "quickstart"]` or `["prepare", "--embed", "--config", "quickstart"]`.
-
-    Raises:
-        UserError: for settings or data that cannot be used.
-    """
-    command, *words = arguments
-    if command == "plan":
-        trainer.run(["fit", *words], PlanningTrainer, PLAN)
-        return
-    embed = str(EMBED in words).lower()
-    options = [word for word in words if word != EMBED]
-    trainer.run(["fit", *options, "--data.cache_latents", embed], PreparingTrainer, PREPARE)
+    """Run `["plan", "--config", "quickstart"]` or `["prepare", "--embed", "--config", "quickstart"]`."""
+    command, words = arguments[0], [word for word in arguments if word != EMBED]
+    if command == "prepare":
+        words += ["--data.cache_latents", str(EMBED in arguments).lower()]
+    trainer.run(words, DryTrainer, DESCRIPTIONS[command])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from elf_lightning.checkpoints.locate import (
     RUNS,
@@ -13,11 +19,14 @@ from elf_lightning.checkpoints.locate import (
     newest_checkpoint,
     shipped_model,
 )
-from elf_lightning.cli.config import gives_configuration
-from elf_lightning.cli.options import OneLineParser
+from elf_lightning.cli.config import CONFIG_OPTIONS, renamed_settings, resolved_arguments, resolved_file
+from elf_lightning.cli.options import OneLineParser, add_machine, add_reading, loading
+
+if TYPE_CHECKING:
+    from elf_lightning.codec import TextCodec
 
 
-def _parser() -> OneLineParser:
+def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="elf eval",
         usage="elf eval [--checkpoint CHECKPOINT] [options of `elf test`]",
@@ -28,66 +37,120 @@ def _parser() -> OneLineParser:
         "as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared with the text of "
         "`--config` or `--data.source`, if given.",
     )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="CHECKPOINT",
-        help="a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package (default: "
-        "the newest checkpoint under runs/ that has a configuration, otherwise elf_books)",
-    )
+    default = "the newest checkpoint under runs/ that has a configuration, otherwise elf_books"
+    source = "a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package"
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=f"{source} (default: {default})")
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`.
-
-    Raises:
-        UserError: if there is no checkpoint, or an option cannot be used.
-    """
+    """Run `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`."""
     options, others = _parser().parse_known_args(arguments[1:])
     checkpoint = _newest() if options.checkpoint is None else find_checkpoint(options.checkpoint)
-    folder = run_folder(checkpoint)
+    folder = _run_folder(checkpoint)
     print(f"evaluating {checkpoint}", file=sys.stderr)
-    own = saved_configurations(folder) if checkpoint.suffix == ".ckpt" else []
-    if not own and not (checkpoint.suffix == ".ckpt" and gives_configuration(others)):
-        from elf_lightning.cli.evaluate_alone import evaluate_alone
-
-        evaluate_alone(checkpoint, others)
+    configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
+    own = _configurations(folder)[-1:]
+    if checkpoint.suffix != ".ckpt" or not (own or configured):
+        _evaluate_alone(checkpoint, others)
         return
 
     from elf_lightning.cli import trainer
 
-    trainer.run(
-        [
-            "test",
-            *(["--config", str(own[-1])] if own else []),
-            *others,
-            *("--ckpt_path", str(checkpoint)),
-            *("--trainer.default_root_dir", str(folder)),
-            *("--trainer.logger", "false"),
-        ]
-    )
+    words = [word for path in own for word in ("--config", str(path))] + others
+    place = ("--trainer.default_root_dir", str(folder), "--trainer.logger", "false")
+    trainer.run(["test", *words, "--ckpt_path", str(checkpoint), *place])
 
 
 def _newest() -> Path:
     """The newest checkpoint under runs/, with a configuration if there is one; else the shipped model."""
-    folders = {run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
+    folders = {_run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
     if not folders:
         return shipped_model()
-    # Configurations below runs/ belong to other runs than a checkpoint in runs/ itself.
-    configured = [folder for folder in folders if folder != RUNS and saved_configurations(folder)]
-    newest = map(newest_checkpoint, configured or folders)
+    newest = map(newest_checkpoint, [*filter(_configurations, folders)] or folders)
     return max(newest, key=lambda path: path.stat().st_mtime_ns)
 
 
-def run_folder(checkpoint: Path) -> Path:
+def _run_folder(checkpoint: Path) -> Path:
     """The folder of the run that wrote `checkpoint`; for a Hub folder, the folder itself."""
     if is_hub_folder(checkpoint):
         return checkpoint
     return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
-def saved_configurations(folder: Path) -> list[Path]:
+def _configurations(folder: Path) -> list[Path]:
     """The configurations that a run saved in its folder, the newest last."""
-    if folder == RUNS:
+    if folder == RUNS:  # those below belong to other runs than a checkpoint in runs/ itself
         return []
     return sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
+    """Evaluate a Hub folder, or a file outside a run, without a Trainer.
+
+    Of a `--config FILE`, only the sections for evaluation and data are used.
+    """
+    from elf_lightning.cli.classes import one_line_errors
+    from elf_lightning.cli.trainer import arithmetic_of_a_command
+    from elf_lightning.evaluation import ReferenceTexts, evaluate
+    from elf_lightning.generation import ELF
+
+    parser = OneLineParser(prog="elf eval")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the results")
+    parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
+    add_machine(parser)
+    add_reading(parser)
+    options, others = parser.parse_known_args(words)
+    in_package = (checkpoint.parent / "__init__.py").is_file()
+    name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
+    folder: Path = options.output or RUNS / f"eval-{name}"
+    model = ELF.from_pretrained(checkpoint, **loading(options))
+    with one_line_errors(), arithmetic_of_a_command():
+        made = _instantiated(_sections(options.config), resolved_arguments(others), model.codec)
+        if (data := made.get("data")) is not None:
+            data.prepare_data()
+        references = None if data is None else ReferenceTexts(data)
+        folder.mkdir(parents=True, exist_ok=True)
+        source = {"checkpoint": str(checkpoint), "precision": model.precision}
+        evaluate(model.generator, made.model.evaluation, folder, references, **source)
+
+
+def _instantiated(given: dict[str, Any], words: Sequence[str], codec: TextCodec) -> Any:
+    """`model.evaluation` and, if there is any setting of it, `data`, by default as the codec says."""
+    from jsonargparse import ArgumentParser
+    from lightning.pytorch import LightningDataModule
+
+    from elf_lightning.cli.classes import DATA, known_classes
+    from elf_lightning.evaluation import EvaluationSettings
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(EvaluationSettings, "model.evaluation")
+    if "data" in given or any(word.startswith("--data") for word in words):
+        known_classes()
+        parser.add_subclass_arguments(LightningDataModule, "data")
+        parser.set_defaults({"data": {"class_path": DATA, "init_args": _data_of(codec)}})
+    return parser.instantiate(parser.parse_args(["--config", json.dumps(given), *words]))
+
+
+def _data_of(codec: TextCodec) -> dict[str, Any]:
+    """The settings of the DataModule as stored in the checkpoint."""
+    encoder = dict(codec.encoder)
+    names = ("max_length", "max_condition_length", "condition_eos", "pad_mode", "latent_mean", "latent_std")
+    same = {name: getattr(codec, name) for name in names}
+    return {"encoder": {"class_path": encoder.pop("class"), "init_args": encoder}, **same}
+
+
+def _sections(configs: Sequence[str]) -> dict[str, Any]:
+    """The merged sections for evaluation and data of all configurations."""
+    given: dict[str, Any] = {}
+    for config in configs:
+        source = resolved_file("--config", config)
+        text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
+        settings, _ = renamed_settings(yaml.safe_load(text) or {})
+        model = settings.get("model", {})
+        if evaluation := model.get("evaluation") or model.get("init_args", {}).get("evaluation"):
+            given.setdefault("model", {}).setdefault("evaluation", {}).update(evaluation)
+        if "data" in settings:
+            given["data"] = settings["data"]
+    return given

@@ -16,19 +16,22 @@ from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import UserError
 
 COMMANDS = {
-    "fit": ("elf_lightning.cli.trainer", "train, from a configuration or a checkpoint"),
-    "plan": ("elf_lightning.cli.dry_run", "print the steps, learning rate and memory of a fit"),
-    "prepare": ("elf_lightning.cli.dry_run", "tokenise the corpus; with --embed, also write its latents"),
-    "validate": ("elf_lightning.cli.trainer", "measure losses and decode accuracy on the validation set"),
-    "test": ("elf_lightning.cli.trainer", "generate texts, score them and write a report"),
-    "predict": ("elf_lightning.cli.trainer", "generate texts on all devices, into one file"),
-    "sample": ("elf_lightning.cli.sample", "generate texts from a checkpoint, in the terminal"),
-    "eval": ("elf_lightning.cli.evaluate", "run test on any checkpoint, by default the newest"),
-    "eval-text": ("elf_lightning.cli.eval_text", "score texts from any source with the same metrics"),
-    "convert": ("elf_lightning.cli.convert", "write a checkpoint in the official or the Hub format"),
-    "config": ("elf_lightning.cli.config", "list or show the configurations shipped with the package"),
+    "fit": ("trainer", "train, from a configuration or a checkpoint"),
+    "plan": ("dry_run", "print the steps, learning rate and memory of a fit"),
+    "prepare": ("dry_run", "tokenise the corpus; with --embed, also write its latents"),
+    "validate": ("trainer", "measure losses and decode accuracy on the validation set"),
+    "test": ("trainer", "generate texts, score them and write a report"),
+    "predict": ("trainer", "generate texts on all devices, into one file"),
+    "sample": ("sample", "generate texts from a checkpoint, in the terminal"),
+    "eval": ("evaluate", "run test on any checkpoint, by default the newest"),
+    "eval-text": ("eval_text", "score texts from any source with the same metrics"),
+    "convert": ("convert", "write a checkpoint in the official or the Hub format"),
+    "config": ("config", "list or show the configurations shipped with the package"),
 }
-"""Command -> the module whose `run(arguments)` executes it, imported on demand, and its purpose."""
+"""Command -> the module beside this one whose `run(arguments)` executes it, and its purpose.
+
+All of them raise `UserError` for options, files and checkpoints that cannot be used.
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,41 +60,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the help if no command was given; 130 after Ctrl-C; 141 (1 if rich was printing) if the reader of
         stdout has closed the pipe, as `| head` does.
     """
+    words, command = sys.argv[1:] if arguments is None else list(arguments), "elf"
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
     try:
         try:
-            return _run(sys.argv[1:] if arguments is None else list(arguments))
+            if not words:
+                _parser().print_help(sys.stderr)
+                return 2
+            parsed = _parser().parse_args(words)
+            command = f"elf {parsed.command}"
+            importlib.import_module(f"elf_lightning.cli.{COMMANDS[parsed.command][0]}").run(words)
+            return 0
+        except UserError as error:
+            print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if not _reader_has_left():  # another pipe broke
-            raise
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            raise  # stdout is still read: another pipe broke
         # At exit, Python would flush stdout again and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-
-
-def _reader_has_left() -> bool:
-    """Whether stdout is a pipe whose reader has closed it."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), select.POLLOUT)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-def _run(words: Sequence[str]) -> int:
-    command = "elf"
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
-    if not words:
-        _parser().print_help(sys.stderr)
-        return 2
-    try:
-        parsed = _parser().parse_args(words)
-        command = f"elf {parsed.command}"
-        module, _ = COMMANDS[parsed.command]
-        importlib.import_module(module).run(words)
-    except UserError as error:
-        print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    return 0

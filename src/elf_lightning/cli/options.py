@@ -1,10 +1,11 @@
-"""Options shared by several commands."""
+"""Options and files shared by several commands."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
@@ -23,34 +24,19 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(**kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Report an error in the options.
-
-        Raises:
-            UserError: always.
-        """
+        """Report an error in the options."""
         raise UserError(f"{message}; `{self.prog} --help` lists the options")
 
 
 def add_settings(parser: argparse.ArgumentParser, settings: type, title: str) -> None:
-    """Add an option for each field of a dataclass; options not given are absent from the result.
-
-    Args:
-        parser: the parser of the command.
-        settings: a dataclass whose docstring describes its fields.
-        title: heading of these options in `--help`.
-    """
+    """Add an option for each field of a documented dataclass; those not given are absent from the result."""
     documented = docstring_parser.parse(settings.__doc__ or "").params
-    purpose = {
-        entry.arg_name: " ".join((entry.description or "").split()).rstrip(".") for entry in documented
-    }
-    hints = get_type_hints(settings)
-    group = parser.add_argument_group(title)
+    purpose = {one.arg_name: " ".join((one.description or "").split()).rstrip(".") for one in documented}
+    hints, group = get_type_hints(settings), parser.add_argument_group(title)
     for field in fields(settings):
+        option, described = f"--{field.name.replace('_', '-')}", purpose[field.name].replace("%", "%%")
         group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
-            help=purpose[field.name].replace("%", "%%"),
-            **_argument_for(hints[field.name]),
+            option, default=argparse.SUPPRESS, help=described, **_argument_for(hints[field.name])
         )
 
 
@@ -70,44 +56,30 @@ def _argument_for(hint: Any) -> dict[str, Any]:
 
 def add_reading(parser: argparse._ActionsContainer) -> None:
     """Add the options that say how to read a checkpoint."""
-    parser.add_argument(
-        "--last-weights",
-        action="store_true",
-        help="use the last weights instead of the averaged ones",
-    )
-    parser.add_argument(
-        "--max-length",
-        type=positive,
-        metavar="N",
-        help="maximum length in tokens, for published checkpoints, which do not state it (default: 1024)",
-    )
-    parser.add_argument(
-        "--max-condition-length",
-        type=positive,
-        metavar="N",
-        help="maximum length of a prompt in tokens, for published checkpoints of text-to-text models",
-    )
+    averaged = "use the last weights instead of the averaged ones"
+    parser.add_argument("--last-weights", dest="averaged", action="store_false", help=averaged)
+    length = "maximum length in tokens, for published checkpoints, which do not state it (default: 1024)"
+    parser.add_argument("--max-length", type=positive, metavar="N", help=length)
+    condition = "maximum length of a prompt in tokens, for published checkpoints of text-to-text models"
+    parser.add_argument("--max-condition-length", type=positive, metavar="N", help=condition)
+
+
+def loading(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that say how to load a checkpoint, as arguments of `ELF.from_pretrained`."""
+    names = ("averaged", "max_length", "max_condition_length", "device", "precision", "compile")
+    return {name: value for name, value in vars(options).items() if name in names}
 
 
 def add_machine(parser: argparse._ActionsContainer) -> None:
     """Add the options that say where a model runs."""
-    parser.add_argument(
-        "--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if available)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="as in Trainer (default: bf16-mixed on GPUs with bfloat16 arithmetic, otherwise 32-true)",
-    )
+    device = "such as cpu or cuda:1 (default: a GPU if available)"
+    parser.add_argument("--device", metavar="NAME", help=device)
+    precision = "as in Trainer (default: bf16-mixed on GPUs with bfloat16 arithmetic, otherwise 32-true)"
+    parser.add_argument("--precision", choices=PRECISIONS, help=precision)
 
 
 def positive(text: str) -> int:
-    """A positive integer, for `type=`; argparse turns the errors into messages.
-
-    Raises:
-        ArgumentTypeError: for a number below 1.
-        ValueError: for anything but an integer.
-    """
+    """A positive integer, for `type=`; argparse turns the errors into messages."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is too small; it must be at least 1")
@@ -115,17 +87,23 @@ def positive(text: str) -> int:
 
 
 def writable(text: str) -> Path:
-    """A writable file, for `type=`; its folder is created.
-
-    Raises:
-        ArgumentTypeError: if it cannot be written; argparse turns it into a message.
-    """
+    """A writable file, for `type=`; its folder is created. Argparse turns the error into a message."""
     path = Path(text)
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        usable = not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:
-        raise argparse.ArgumentTypeError(f"'{text}' cannot be written; choose another file")
-    return path
+        if not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK):
+            return path
+    raise argparse.ArgumentTypeError(f"'{text}' cannot be written; choose another file")
+
+
+def read_lines(path: Path, option: str = "") -> list[str]:
+    """The lines of a UTF-8 text file, with or without a byte order mark, which `option` gave."""
+    name = f"{option} {path}".strip()
+    try:
+        text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"{name} cannot be read: {reason}; give a file with one text per line") from error
+    if not text:
+        raise UserError(f"{name} is empty; give a file with one text per line")
+    return text.split("\n")

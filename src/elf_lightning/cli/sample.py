@@ -21,45 +21,105 @@ from rich.table import Table
 from rich.text import Text
 
 from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_checkpoint, shipped_model
-from elf_lightning.cli.sample_options import DEFAULT_NUM, sample_parser
-from elf_lightning.cli.text_files import read_lines
+from elf_lightning.cli.options import (
+    OneLineParser,
+    add_machine,
+    add_reading,
+    add_settings,
+    loading,
+    positive,
+    read_lines,
+    writable,
+)
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
-from elf_lightning.sampling import SamplingSettings
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 
 if TYPE_CHECKING:
     from elf_lightning.generation import ELF, Sample
 
-PICTURE_WIDTH = 100
-"""Width of `--screenshot`, in characters."""
+DEFAULT_NUM = 8  # number of texts without `--num`, prompts or templates
+PICTURE_WIDTH = 100  # width of `--screenshot`, in characters
+
+CHECKPOINT = """a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package
+(default: the newest checkpoint under runs/, otherwise elf_books)"""
+NUM = f"number of texts (default: {DEFAULT_NUM}), or of texts per prompt or template (default: 1)"
+PROMPT = "text to answer (text-to-text models) or to continue (all others); may be repeated"
+INFILL = """text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated"""
+TRAJECTORY = """an HTML page that shows how the texts emerge from noise; FILE.svg: a picture of the first
+text"""
+BATCH_SIZE = "texts sampled at once; changes speed and memory, not the texts (default: 32)"
+COMPILE = """sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; compiling
+delays the first batch by up to a minute, later batches are faster"""
+REPETITION_TEXTS = f"""texts on which to measure repetition for --repetition-control, unless the checkpoint
+has a measurement (`elf convert --measure-repetition`; default: {DEFAULT_TRAJECTORIES})"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Sampling settings that are not given are absent from the result."""
+    parser = OneLineParser(prog="elf sample", description="Generate texts from a checkpoint.")
+    add = parser.add_argument
+    add("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    add("--num", type=positive, metavar="N", help=NUM)
+    add("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
+    add = parser.add_argument_group("inputs").add_mutually_exclusive_group().add_argument
+    add("--prompt", action="append", metavar="TEXT", help=PROMPT)
+    add("--prompt-file", type=Path, metavar="FILE", help="prompts, one per line")
+    add("--infill", action="append", metavar="TEMPLATE", help=INFILL)
+    add = parser.add_argument_group("outputs").add_argument
+    add("--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens")
+    add("--trajectory", type=writable, metavar="FILE", help=TRAJECTORY)
+    add("--screenshot", type=writable, metavar="FILE", help="an SVG picture of the terminal's output")
+    machine = parser.add_argument_group("model and machine")
+    machine.add_argument("--batch-size", type=positive, default=32, metavar="N", help=BATCH_SIZE)
+    add_machine(machine)
+    machine.add_argument("--compile", action="store_true", help=COMPILE)
+    add_reading(machine)
+    add_settings(parser, SamplingSettings, "sampling (default: the checkpoint's own)")
+    default = DEFAULT_TRAJECTORIES
+    parser.add_argument(
+        "--repetition-texts", type=positive, default=default, metavar="N", help=REPETITION_TEXTS
+    )
+    return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["sample", "--checkpoint", "runs/quickstart", "--num", "8"]`.
-
-    Raises:
-        UserError: for options, a checkpoint, prompts or templates that cannot be used.
-    """
-    options = sample_parser().parse_args(arguments[1:])
-    written = _written(options)
-    prompts = options.prompt if options.prompt_file is None else _prompts(Path(options.prompt_file))
-    given = prompts or options.infill
+    """Run `["sample", "--checkpoint", "runs/quickstart", "--num", "8"]`."""
+    options = _parser().parse_args(arguments[1:])
+    names = {field.name for field in fields(SamplingSettings)}
+    settings = {name: value for name, value in vars(options).items() if name in names}
+    outputs = [path for path in (options.output, options.trajectory, options.screenshot) if path]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UserError("--output, --trajectory and --screenshot overwrite each other; give different files")
+    if options.prompt_file is not None:
+        options.prompt = read_lines(options.prompt_file, "--prompt-file")
+        if empty := [number for number, line in enumerate(options.prompt, start=1) if not line.strip()]:
+            where = f"--prompt-file {options.prompt_file}: line {empty[0]}"
+            raise UserError(f"{where} is empty; write a prompt or remove it")
+    given = options.prompt or options.infill
     num = options.num or (1 if given else DEFAULT_NUM)
     screen = Console()
     aside = screen if screen.is_terminal else Console(stderr=True)
     picture = Console(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
     picture.print(Text(f"$ elf {shlex.join(arguments)}", "bold"))
     model = _load(options, aside)
+    details = _details(model, options, settings)
+    table = Table.grid(padding=(0, 2))
+    for name, value in details.items():
+        table.add_row(Text(name, "dim"), Text(value))
     for console in (aside, picture):
-        _show_details(_details(model, options), console)
+        if console.is_terminal:
+            console.print(table)
     paths: list[TextPath] = []
     times: list[float] = []
-    for sample in _samples(model, options, num, prompts, aside):
+    for sample in _samples(model, options, num, settings, aside):
         name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
         for console in (screen, picture):
             _show(sample, name, console)
         if options.output:
-            _append(sample, options.output)
+            # The first sample replaces the contents of the file.
+            with options.output.open("a" if sample.index else "w", encoding="utf-8") as file:
+                file.write(json.dumps(sample.record(), ensure_ascii=False) + "\n")
         if sample.stages:
             times = [stage.time for stage in sample.stages]
             paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
@@ -67,28 +127,12 @@ def run(arguments: Sequence[str]) -> None:
         if options.trajectory.suffix == ".svg":
             page = trajectory_picture(times, paths[0])
         else:
-            page = trajectory_page("From noise to text", _details(model, options), times, paths)
+            page = trajectory_page("From noise to text", details, times, paths)
         options.trajectory.write_text(page, encoding="utf-8")
     if options.screenshot:
         picture.save_svg(str(options.screenshot), title="elf sample")
-    for path in written:
+    for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
-
-
-def _written(options: argparse.Namespace) -> list[Path]:
-    """The files to write; refuses a name given twice."""
-    paths = [path for path in (options.output, options.trajectory, options.screenshot) if path]
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError("--output, --trajectory and --screenshot overwrite each other; give different files")
-    return paths
-
-
-def _prompts(path: Path) -> list[str]:
-    lines = read_lines(path, "--prompt-file")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            raise UserError(f"--prompt-file {path}: line {number} is empty; write a prompt or remove it")
-    return lines
 
 
 def _load(options: argparse.Namespace, aside: Console) -> ELF:
@@ -105,15 +149,7 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
             print(f"sampling from {options.checkpoint}", file=sys.stderr)
         else:
             options.checkpoint = find_checkpoint(options.checkpoint)
-        return ELF.from_pretrained(
-            options.checkpoint,
-            device=options.device,
-            averaged=not options.last_weights,
-            compile=options.compile,
-            precision=options.precision,
-            max_length=options.max_length,
-            max_condition_length=options.max_condition_length,
-        )
+        return ELF.from_pretrained(options.checkpoint, **loading(options))
 
 
 def _newest_or_shipped() -> Path:
@@ -122,66 +158,40 @@ def _newest_or_shipped() -> Path:
     return shipped_model()
 
 
-def _show_details(details: Mapping[str, str], console: Console) -> None:
-    if not console.is_terminal:
-        return
-    table = Table.grid(padding=(0, 2))
-    for name, value in details.items():
-        table.add_row(Text(name, "dim"), Text(value))
-    console.print(table)
-
-
-def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = {field.name for field in fields(SamplingSettings)}
-    return {name: value for name, value in vars(options).items() if name in names}
-
-
-def _details(model: ELF, options: argparse.Namespace) -> dict[str, str]:
+def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:
     """Everything that determines the texts, for display."""
-    bundle, settings = model.bundle, model.changed_settings(**_given_settings(options))
-    shown = (f"{name} {value}" for name, value in asdict(settings).items() if value is not None)
+    given = asdict(model.changed_settings(**settings))
+    sampling = [f"seed {options.seed}"]
+    sampling += [f"{name} {value}" for name, value in given.items() if value is not None]
+    size = f"{model.bundle.num_parameters / 1e6:.1f}M parameters"
     return {
         "checkpoint": str(options.checkpoint),
-        "model": f"{bundle.num_parameters / 1e6:.1f}M parameters, {bundle.config.step} training steps",
-        "sampling": f"seed {options.seed}, {', '.join(shown)}",
+        "model": f"{size}, {model.bundle.config.step} training steps",
+        "sampling": ", ".join(sampling),
         "machine": f"{model.device}, {model.precision}{', compiled' if model.generator.compile else ''}",
     }
 
 
 def _samples(
-    model: ELF, options: argparse.Namespace, num: int, prompts: list[str] | None, aside: Console
+    model: ELF, options: argparse.Namespace, num: int, settings: Mapping[str, Any], aside: Console
 ) -> Iterator[Sample]:
     """The samples, with a progress bar of sampling steps."""
-    given = _given_settings(options)
-    settings = model.changed_settings(**given)
-    steps = settings.num_steps
-    count = len(model.requests(num, prompts, options.infill))
-    kept = shown_steps(steps) if options.trajectory else ()
+    steps = model.changed_settings(**settings).num_steps
+    count = len(model.requests(num, options.prompt, options.infill))
+    shared = {"prompts": options.prompt, "batch_size": options.batch_size, **settings}
     with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
         def bar(title: str, texts: int) -> Callable[[object], None]:
             task = progress.add_task(title, total=ceil(texts / options.batch_size) * steps)
             return lambda _: progress.advance(task)
 
-        if model.needs_measuring(**given):
+        if model.needs_measuring(**settings):
             texts = options.repetition_texts
-            model.measure_repetition(
-                texts,
-                prompts=prompts,
-                batch_size=options.batch_size,
-                on_step=bar(f"measuring repetition in {texts} texts", texts),
-                **given,
-            )
-        yield from model.samples(
-            num,
-            options.seed,
-            prompts,
-            options.infill,
-            options.batch_size,
-            trajectory_steps=kept,
-            on_step=bar("sampling", count),
-            **given,
-        )
+            measuring = bar(f"measuring repetition in {texts} texts", texts)
+            model.measure_repetition(texts, on_step=measuring, **shared)
+        kept = shown_steps(steps) if options.trajectory else ()
+        sampling = {"infill": options.infill, "trajectory_steps": kept, "on_step": bar("sampling", count)}
+        yield from model.samples(num, options.seed, **sampling, **shared)
 
 
 def _show(sample: Sample, name: str, screen: Console) -> None:
@@ -189,14 +199,6 @@ def _show(sample: Sample, name: str, screen: Console) -> None:
     if not screen.is_terminal:
         screen.print(sample.text, markup=False, highlight=False, emoji=False, soft_wrap=True)
         return
-    about = Text(f"{len(sample.tokens)} tokens", "dim")
-    panel = Panel(
-        Text(sample.text), title=Text(name), subtitle=about, title_align="left", subtitle_align="right"
-    )
+    panel = Panel(Text(sample.text), title=Text(name), title_align="left", subtitle_align="right")
+    panel.subtitle = Text(f"{len(sample.tokens)} tokens", "dim")
     screen.print(panel)
-
-
-def _append(sample: Sample, output: Path) -> None:
-    """Append a line; the first sample replaces the contents of the file."""
-    with output.open("a" if sample.index else "w", encoding="utf-8") as file:
-        file.write(json.dumps(sample.record(), ensure_ascii=False) + "\n")

@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from inspect import isclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from elf_lightning import callbacks, data, encoders, optim, training
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
-from elf_lightning.cli.arithmetic import arithmetic_of_a_command
-from elf_lightning.cli.checkpoint_file import checkpoint_file
+from elf_lightning.checkpoints.load import read_torch_file
+from elf_lightning.checkpoints.locate import find_checkpoint
+from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.quiet import quiet_lightning
+from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
+from elf_lightning.training import ELFModule, TrainingModule
 from elf_lightning.training.base import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
-
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
 """A checkpoint after each validation and at the end, with a link to the newest, `last.ckpt`."""
-
-MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
-"""Classes used where a configuration gives no `class_path`."""
-
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """For `strategy: ddp`: each step uses all parameters, no buffer changes, gradients are not copied."""
-BASES: dict[str, type] = {
-    "model": training.TrainingModule,
-    "data": LightningDataModule,
-    "model.optimizer": optim.OptimizerSettings,
-    "data.encoder": encoders.Encoder,
-    "data.source": data.Source,
-    "trainer.callbacks": Callback,
-}
-"""Settings that take a class by its short name -> base class."""
-ROOMS = (callbacks, data, encoders, optim, training)
+MATMUL_PRECISION = (
+    "precision of float32 matrix products (heads, Newton-Schulz), for torch.set_float32_matmul_precision; "
+    "`high` is TF32 on a GPU: faster, with a 10-bit mantissa (default: unchanged)"
+)
+NEED_WEIGHTS = ("validate", "test", "predict")
 
 
 class RunConfig(SaveConfigCallback):
@@ -69,10 +58,6 @@ class ELFCLI(LightningCLI):
     """LightningCLI for any LightningModule and LightningDataModule, with runs in `runs/<name>/`.
 
     Without a `class_path`, the model is an ELFModule and the data an ELFDataModule.
-
-    Args:
-        command: the command to run, such as `fit`.
-        settings: arguments of LightningCLI.
     """
 
     def __init__(self, command: str, **settings: Any) -> None:
@@ -81,7 +66,8 @@ class ELFCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """This command alone: adding all settings to a parser takes a second per command."""
-        return {self.command: super().subcommands()[self.command]}
+        known = super().subcommands()
+        return {self.command: known.get(self.command, known["fit"])}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that raises errors instead of printing its usage and exiting."""
@@ -89,17 +75,10 @@ class ELFCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add settings of the run, links from data to model, and defaults."""
-        parser.add_argument(
-            "--name", type=str, default="elf", help="name of the run; its folder is runs/<name>"
-        )
-        parser.add_argument(
-            "--float32_matmul_precision",
-            type=Literal["highest", "high", "medium"] | None,
-            default=None,
-            help="precision of float32 matrix products (heads, Newton-Schulz), for "
-            "torch.set_float32_matmul_precision; `high` is TF32 on a GPU: faster, with a 10-bit mantissa "
-            "(default: unchanged)",
-        )
+        name = "name of the run; its folder is runs/<name>"
+        parser.add_argument("--name", type=str, default="elf", help=name)
+        levels = Literal["highest", "high", "medium"] | None
+        parser.add_argument("--float32_matmul_precision", type=levels, default=None, help=MATMUL_PRECISION)
         for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
         parser.set_defaults(
@@ -113,61 +92,61 @@ class ELFCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
-        """Parse `args`, and never `sys.argv`: tests and notebooks call `main` too."""
+        """Parse `args`, and never `sys.argv`: tests and notebooks call `main` too; check the checkpoint."""
         self.config = parser.parse_args(args)
         # Here, because Lightning opens the file next.
-        self._check_checkpoint(self.config.subcommand, self.config[self.config.subcommand])
+        config = self.config[self.command]
+        if config.get("ckpt_path") is not None:
+            config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
+        elif self.command in NEED_WEIGHTS and config.model.init_args.get("init_from") is None:
+            raise UserError(
+                f"{self.command} would use random weights; give a checkpoint or a run's folder with "
+                "--ckpt_path, such as --ckpt_path runs/<name>, or weights with --model.init_from"
+            )
 
     def before_instantiate_classes(self) -> None:
         """Set what follows from other settings: seeds, and the folders of logs and checkpoints."""
-        config = self.config[self.subcommand]
+        config, fitting = self.config[self.subcommand], self.subcommand == "fit"
         for part in (config.model, config.data):
             if "seed" in part.init_args and part.init_args.seed is None:
                 part.init_args.seed = int(config.seed_everything)
+        if config.float32_matmul_precision:
+            torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
-        if trainer.default_root_dir is None:
-            trainer.default_root_dir = str(Path("runs") / config.name)
+        folder = trainer.default_root_dir = trainer.default_root_dir or str(Path("runs") / config.name)
+        trainer.callbacks = list(trainer.callbacks or [])
         if trainer.enable_progress_bar is False:
-            trainer.callbacks = [one for one in trainer.callbacks or [] if one.class_path != PROGRESS]
-        fitting = self.subcommand == "fit"
+            trainer.callbacks = [one for one in trainer.callbacks if one.class_path != PROGRESS]
         if trainer.strategy == "ddp":
             trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
         if trainer.logger in (None, True):
-            trainer.logger = _loggers(trainer.default_root_dir) if fitting else False
+            loggers = {"TensorBoardLogger": "tensorboard", "CSVLogger": "csv"}
+            trainer.logger = fitting and [
+                _component(f"lightning.pytorch.loggers.{logger}", save_dir=folder, name=name)
+                for logger, name in loggers.items()
+            ]
         if fitting and trainer.enable_checkpointing is not False:
-            _point_checkpoints_at(trainer)
-
-    def _check_checkpoint(self, command: str, config: Namespace) -> None:
-        """Check that there are weights to use, and replace a folder by the checkpoint file in it."""
-        path = config.get("ckpt_path")
-        if path is None:
-            if command != "fit" and config.model.init_args.get("init_from") is None:
-                raise UserError(
-                    f"{command} would use random weights; give a checkpoint or a run's folder with "
-                    "--ckpt_path, such as --ckpt_path runs/<name>, or weights with --model.init_from"
-                )
-        else:
-            config.ckpt_path = checkpoint_file(path, resumes=command == "fit")
+            checkpoints = [one for one in trainer.callbacks if one.class_path.endswith("ModelCheckpoint")]
+            if not checkpoints:
+                checkpoints = [_component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)]
+                trainer.callbacks += checkpoints
+            for checkpoint in checkpoints:
+                if checkpoint.init_args.get("dirpath") is None:
+                    checkpoint.init_args.dirpath = str(Path(folder) / "checkpoints")
 
     def instantiate_classes(self) -> None:
-        """Instantiate all classes, after setting the precision of matrix products."""
-        if precision := self.config[self.subcommand].float32_matmul_precision:
-            torch.set_float32_matmul_precision(precision)
+        """Instantiate all classes, and take the latent statistics of initial weights."""
         super().instantiate_classes()
         # For all commands: a run's latents have to mean the same when it is evaluated or resumed.
         if (
-            isinstance(self.model, training.TrainingModule)
-            and isinstance(self.datamodule, data.ELFDataModule)
+            isinstance(self.model, TrainingModule)
+            and isinstance(self.datamodule, ELFDataModule)
             and (codec := self.model.initial_codec) is not None
         ):
             self.datamodule.normalise_as(codec)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Instantiate the Trainer.
-
-        Raises:
-            UserError: for settings that it refuses, or an unsupported precision.
-        """
+        """Instantiate the Trainer; settings that it refuses and unsupported precisions are UserErrors."""
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:
@@ -183,26 +162,7 @@ class ELFCLI(LightningCLI):
         """Refuse an impossible run before other processes are started."""
         plan_run(self.model, self.datamodule, self.trainer)
 
-
-def make_class_names_known() -> None:
-    """Import all public classes, so that short names such as `class_path: TextFiles` work."""
-    for room in ROOMS:
-        for name in room.__all__:
-            getattr(room, name)
-
-
-@contextmanager
-def _settings_after_help(arguments: Sequence[str]) -> Iterator[None]:
-    """After the help, list the settings of the default model and data, which subclass mode omits."""
-    try:
-        yield
-    except SystemExit:
-        if {"-h", "--help"} & {*arguments}:
-            parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
-            parser.add_class_arguments(training.ELFModule, "model", skip={*SIZES_FROM_DATA})
-            parser.add_class_arguments(data.ELFDataModule, "data")
-            print(f"\n{parser.format_help()}")
-        raise
+    before_prepare = before_fit
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
@@ -210,95 +170,84 @@ def _component(class_path: str, **init_args: Any) -> Namespace:
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
 
 
-def _loggers(folder: str) -> list[Namespace]:
-    return [
-        _component("lightning.pytorch.loggers.TensorBoardLogger", save_dir=folder, name="tensorboard"),
-        _component("lightning.pytorch.loggers.CSVLogger", save_dir=folder, name="csv"),
-    ]
-
-
-def _point_checkpoints_at(trainer: Namespace) -> None:
-    """Set the folder of checkpoint callbacks that have none; add a callback if there is none."""
-    callbacks = list(trainer.callbacks or [])
-    checkpoints = [callback for callback in callbacks if callback.class_path.endswith("ModelCheckpoint")]
-    if not checkpoints:
-        checkpoints = [_component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)]
-        trainer.callbacks = callbacks + checkpoints
-    for checkpoint in checkpoints:
-        if checkpoint.init_args.get("dirpath") is None:
-            checkpoint.init_args.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
-
-
-def _innermost(message: str) -> str:
-    """The setting and its problem, without everything else that the parser tried."""
-    setting = ".".join(re.findall(r'Parser key "([\w.]+)":', message))
-    if unknown := re.search(r"Expected a dot import path string: (.+)", message):
-        return f"{setting} {unknown[1]} is not a known class; give {_known_classes(setting)}"
-    _, nested, problem = message.rpartition("Problem with given class_path ")
-    if not nested:
-        return message
-    problem = re.sub(r"^'[\w.]+':\s*(Parser key \"[\w.]+\":)?", "", problem)
-    problem = re.split(r"- Expected a <class 'NoneType'>|Given value type:", problem)[0]
-    return f"{setting}: {problem.strip()}"
-
-
-def _known_classes(setting: str) -> str:
-    """The short names that a setting accepts."""
-    base = BASES.get(setting, ())
-    public = (getattr(room, name) for room in ROOMS for name in room.__all__)
-    names = [one.__name__ for one in public if isclass(one) and issubclass(one, base) and one is not base]
-    return ", ".join([*names, "or a class path such as my_module.MyClass"])
+def _checkpoint_file(path: str, resumes: bool) -> str:
+    """The file that `--ckpt_path` refers to: a file itself, or the newest checkpoint of a run's folder."""
+    if path in ("best", "last", "hpc"):  # Lightning finds it
+        return path
+    if not Path(path).exists():
+        raise UserError(f"--ckpt_path {path}: file not found; checkpoints are in runs/<name>/checkpoints")
+    file = find_checkpoint(path)
+    if Path(path).is_dir():
+        # Prefer the link `last.ckpt`: Lightning updates it only when resuming from that name.
+        links = (link for link in file.parent.glob("last*.ckpt") if link.exists() and link.samefile(file))
+        file = min(links, default=file)
+    if file.is_dir():
+        raise UserError(f"--ckpt_path {path} contains only weights; use --model.init_from {path}")
+    try:
+        content = read_torch_file(file)
+    except UserError as error:
+        raise UserError(f"--ckpt_path {file}: {error}") from error
+    if not content.keys() >= {"elf", "state_dict"}:
+        remedy = f"to load weights in another format, use --model.init_from {file}"
+        raise UserError(f"--ckpt_path {file} was not written by a run of elf_lightning; {remedy}")
+    if resumes and "optimizer_states" not in content:
+        remedy = f"so training cannot resume from it; start a new run with --model.init_from {file}"
+        raise UserError(f"--ckpt_path {file} contains only weights, {remedy}")
+    return str(file)
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn errors of the parser and of Lightning about settings into `UserError`.
+def arithmetic_of_a_command() -> Iterator[None]:
+    """Flush denormal numbers to zero in this thread and in the threads it starts.
 
-    Raises:
-        UserError: instead of ArgumentError, MisconfigurationException, or a ValueError caused by a UserError.
-        ValueError: any other, unchanged.
+    Activations behind nearly closed gates become denormal in training, and CPUs handle denormals so slowly
+    that the steps of a small network take a few percent longer. Torch starts its threads with its first
+    large operation, so this must be entered before.
+
+    On exit, the calling thread's settings are restored, including the precision of matrix products.
+    Existing threads are not affected; threads started inside keep flushing.
     """
+    were_flushed = bool(torch.tensor(torch.finfo(torch.float32).smallest_normal).mul(0.5) == 0)
+    matmul_precision = torch.get_float32_matmul_precision()
+    torch.set_flush_denormal(True)
     try:
         yield
-    except ArgumentError as error:
-        raise UserError(f"{_innermost(error.message)}; `elf fit --help` lists the settings") from error
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    except ValueError as error:
-        # The parser wraps errors of classes in a union or list, such as callbacks.
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+    finally:
+        torch.set_flush_denormal(were_flushed)
+        torch.set_float32_matmul_precision(matmul_precision)
 
 
 def run(
     arguments: Sequence[str], trainer_class: type[Trainer] = Trainer, description: str | None = None
 ) -> None:
-    """Run a Trainer command, such as `["fit", "--config", "conf/quickstart.yaml"]`.
+    """Run a method of `trainer_class`, such as `["fit", "--config", "conf/quickstart.yaml"]`.
 
-    Args:
-        arguments: the command and its options.
-        trainer_class: executes the command.
-        description: for `--help`; by default the first line of the method's docstring.
-
-    Raises:
-        UserError: for settings that cannot be used.
+    The description is for `--help`; by default, it is the first line of the method's docstring.
     """
     quiet_lightning()
-    make_class_names_known()
-    with one_line_errors(), arithmetic_of_a_command(), _settings_after_help(arguments):
-        ELFCLI(
-            arguments[0],
-            model_class=LightningModule,
-            datamodule_class=LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_class=trainer_class,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={arguments[0]: {"description": description}} if description else None,
-            args=resolved_arguments(arguments),
-            trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch()]},
-        )
+    known_classes()
+    command = arguments[0]
+    try:
+        with one_line_errors(), arithmetic_of_a_command():
+            ELFCLI(
+                command,
+                model_class=LightningModule,
+                datamodule_class=LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"overwrite": True},
+                trainer_class=trainer_class,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_kwargs={"prog": "elf", command: {"description": description} if description else {}},
+                args=resolved_arguments(arguments),
+                trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch()]},
+            )
+    except SystemExit:
+        if {"-h", "--help"} & {*arguments}:  # list what subclass mode omits
+            parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
+            parser.add_class_arguments(ELFModule, "model", skip={*SIZES_FROM_DATA})
+            parser.add_class_arguments(ELFDataModule, "data")
+            print(f"\n{parser.format_help()}")
+        raise
