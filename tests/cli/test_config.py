@@ -33,7 +33,8 @@ def test_list_shows_purpose_and_folder(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["config", "list"]) == 0
     *lines, blank, where = capsys.readouterr().out.splitlines()
     assert not blank
-    assert re.fullmatch(r"elf_105m  +ELF of 105M parameters on OpenWebText.*24\.1.*", lines[0])
+    (line,) = [line for line in lines if line.startswith("elf_105m ")]
+    assert re.fullmatch(r"elf_105m  +ELF of 105M parameters on OpenWebText.*24\.1.*", line)
     assert [line.split()[0] for line in lines] == list(shipped())
     assert all(len(line.split()) > 4 for line in lines)
     assert where == f"The files are {ROOT / 'conf'}/NAME.yaml"
