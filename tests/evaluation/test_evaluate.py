@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from elf_lightning.codec import TextCodec
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
+from elf_lightning.evaluation import PublishedScores, ReferenceTexts
 from elf_lightning.metrics import MetricSuite, ScoringModelSettings
 from elf_lightning.sampling import Sampler, SamplingSettings
 
@@ -169,6 +171,73 @@ def test_text_to_text_is_measured_against_references(
     assert numbers["shuffled"]["metrics"]["rouge1"]["mean"] == pytest.approx(1)
     assert numbers["shuffled"]["metrics"]["rouge2"]["mean"] < 0.6
     assert 20 < numbers["copied"]["metrics"]["bleu"]["mean"] < 80
+
+
+def test_a_published_result_is_shown_beside_the_models(
+    evaluate: Evaluate, read: Read, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = PublishedScores("a paper", {"gen_ppl": 24.1, "entropy": 5.15}, num_samples=999)
+    evaluate(published=published)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" published:")]
+    assert row.split()[-6:] == ["24.1", "5.15", "none", "none", "none", "1x999"]
+    page = (folder / "report.html").read_text()
+    (shown,) = re.findall(
+        r'<tr class="published"><th scope="row">published: a paper</th>(.*?)</tr>', page, re.S
+    )
+    assert re.findall(r"<td[^>]*>(.*?)</td>", shown, re.S)[:3] == ["24.1", "5.15", "none"]
+    assert [row["kind"] for row in read("metrics.jsonl")] == ["real", "shuffled", "sampled"]
+
+
+def test_a_published_result_of_another_task_is_refused(
+    evaluate: Evaluate, sampled: list[tuple[int, int]]
+) -> None:
+    with pytest.raises(UserError, match="'bleu' is not measured here; choose from gen_ppl, entropy"):
+        evaluate(published=PublishedScores("a paper", {"bleu": 26.4}))
+    assert sampled == []
+
+
+def test_empty_texts_are_counted_and_told(
+    evaluate: Evaluate,
+    read: Read,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    decode = TextCodec.decode
+
+    def half_empty(codec: TextCodec, ids: Any) -> list[str]:
+        texts = decode(codec, ids)
+        return [" ", *texts[1:]]
+
+    monkeypatch.setattr(TextCodec, "decode", half_empty)
+    for _ in range(2):  # the second time from the saved results
+        evaluate()
+        assert [row["num_empty"] for row in read("metrics.jsonl")] == [0, 0, 6]  # 2 seeds of 3 batches
+        assert capsys.readouterr().out.count("6 empty") == 1
+        assert (folder / "report.html").read_text().count(", 6 empty") == 1
+
+
+def test_answers_are_cut_to_the_published_length(
+    small: Any, tmp_path: Path, tiny_t5: str, folder: Path, read: Read
+) -> None:
+    data = small.make_data(tmp_path, tiny_t5, paired=True)  # 24 tokens, of which 10 for the condition
+    scores = []
+    for cut in (False, True, True, False):
+        model = small.make_model(data, "no scoring model", num_samples=10, seeds=[0], cut_answers=cut)
+        small.make_trainer(folder).test(model, datamodule=data, verbose=False)
+        scores.append(read("metrics.jsonl"))
+    whole, cut, again, back = scores
+    texts = read("samples.jsonl")
+    assert len(texts) == 10 and max(len(row["tokens"]) for row in texts) > 14  # saved whole, and once
+    assert [row["kind"] for row in whole] == ["copied", "shuffled", "sampled"]
+    assert len(cut) == 6 and back == again == cut  # both are remembered
+    assert cut[5]["measured"]["cut_answers"] is True
+    codec = data.codec
+    kept = [codec.decode([row["tokens"][:14]])[0] for row in texts]
+    targets = ReferenceTexts(data).targets(range(10))
+    expected = MetricSuite.text_to_text()(kept, targets)
+    assert {name: one["mean"] for name, one in cut[5]["metrics"].items()} == pytest.approx(expected)
+    assert cut[5]["metrics"] != whole[2]["metrics"]
 
 
 @pytest.mark.parametrize("settings", [SamplingSettings(steps=1), SamplingSettings(steps=2, temperature=1.0)])

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from elf_lightning.errors import UserError
-from elf_lightning.evaluation import EvaluationSettings
+from elf_lightning.evaluation import EvaluationSettings, PublishedScores
 from elf_lightning.evaluation.settings import setting_name
+from elf_lightning.metrics import MetricNumber
 from elf_lightning.sampling import SamplingSettings
 
 OWN = SamplingSettings(steps=9)
@@ -98,13 +99,19 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], expected: str)
     assert expected in str(error.value)
 
 
+def test_a_published_result_is_a_row_in_the_units_of_the_metrics() -> None:
+    numbers = {
+        "rouge1": MetricNumber("rouge1", "ROUGE-1", percent=True),
+        "bleu": MetricNumber("bleu", "BLEU"),
+    }
+    row = PublishedScores("a paper", {"bleu": 26.4, "rouge1": 36.0}, num_samples=3003).scores(numbers)
+    assert (row.name, row.kind, row.num_samples) == ("published: a paper", "published", 3003)
+    assert {name: one.mean for name, one in row.metrics.items()} == {"bleu": 26.4, "rouge1": 0.36}
+    with pytest.raises(UserError, match="'gen_ppl' is not measured here; choose from rouge1, bleu"):
+        PublishedScores("a paper", {"gen_ppl": 24.1}).scores(numbers)
+
+
 CONF = Path(__file__).parents[2] / "conf" / "eval"
-
-
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_evaluations_are_valid(path: Path) -> None:
-    settings = EvaluationSettings(**yaml.safe_load(path.read_text())["model"]["evaluation"])
-    assert settings.configurations(SamplingSettings(solver="ode", temperature=0.5))
 
 
 def test_the_frontier_sweeps_guidance_gamma_and_steps() -> None:

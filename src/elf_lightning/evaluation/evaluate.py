@@ -72,6 +72,8 @@ class Evaluation:
         else:
             scoring_model = settings.scoring_model.load()
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
+        measured = {number.name: number for metric in self.suite.metrics for number in metric.numbers}
+        self.published = [settings.published.scores(measured)] if settings.published else []
         self.num_samples = self._limited(settings.num_samples)
         self.samples = ResultsFile(self.folder / "samples.jsonl")
         self.numbers = ResultsFile(self.folder / "metrics.jsonl")
@@ -90,6 +92,7 @@ class Evaluation:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
             scores = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
+            scores += self.published
             for name, configuration in self.configurations.items():
                 sets = []
                 for seed in self.settings.seeds:
@@ -130,6 +133,7 @@ class Evaluation:
                 "asked_samples": settings.num_samples,
                 "seeds": list(settings.seeds),
                 "metrics": list(settings.metrics),
+                **({"cut_answers": True} if settings.cut_answers else {}),
             },
         }
         found = self._saved() if self.rank == 0 else None
@@ -139,7 +143,8 @@ class Evaluation:
             raise found
         assert found is not None
         for row in found[0]:
-            self._texts.setdefault((row["setting"], row["seed"]), {})[row["index"]] = row["text"]
+            texts = self._texts.setdefault((row["setting"], row["seed"]), {})
+            texts[row["index"]] = self._text(row["text"], row["tokens"])
         self._scored = {row["name"]: Scores.from_record(row) for row in found[1]}
 
     def _saved(self) -> tuple[list[Row], list[Row]] | UserError:
@@ -169,11 +174,19 @@ class Evaluation:
             requests = self.requests(range(self._limited(DEFAULT_TRAJECTORIES)))
             self.generator.measure_repetition(requests, configuration, batch_size=size)
         for batch in self.generator.generate(self.requests(missing), seed, configuration, size):
-            texts |= {sample.index: sample.text for sample in batch}
+            texts |= {sample.index: self._text(sample.text, sample.tokens) for sample in batch}
             if self.rank == 0:
                 source = {"model": self.source["model"], "setting": name}
                 self.samples.append(source | sample.record() for sample in batch)
             yield len(batch)
+
+    def _text(self, text: str, tokens: list[int]) -> str:
+        """The text to score, which may be the beginning of an answer."""
+        codec = self.generator.codec
+        if not self.settings.cut_answers or codec.max_condition_length is None:
+            return text
+        limit = codec.max_length - codec.max_condition_length
+        return text if len(tokens) <= limit else codec.decode([tokens[:limit]])[0]
 
     def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
         if self.pairs is not None:
@@ -203,7 +216,8 @@ class Evaluation:
             numbers = [self.suite(*(column[part] for column in columns)) for columns in sets]
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
-        scores = Scores.of(name, kind, len(sets[0][0]), numbers)
+        num_empty = sum(not text.strip() for texts, *_ in sets for text in texts)
+        scores = Scores.of(name, kind, len(sets[0][0]), numbers, num_empty)
         if self.rank == 0:
             source = {
                 "checkpoint": self.checkpoint,

@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import ScoringModelSettings
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import GridName
+
+if TYPE_CHECKING:
+    from elf_lightning.metrics import MetricNumber
+    from elf_lightning.reporting import Scores
+
+
+@dataclass(frozen=True)
+class PublishedScores:
+    """A published result, shown beside the model's as a row of the table and the report.
+
+    Attributes:
+        source: what was measured, and where it is published.
+        metrics: the numbers by name, as tables show them: ROUGE in percent.
+        num_samples: texts that it was measured on.
+    """
+
+    source: str
+    metrics: dict[str, float]
+    num_samples: int = 1000
+
+    def scores(self, measured: Mapping[str, MetricNumber]) -> Scores:
+        """The row, for a model of which these numbers are measured.
+
+        Raises:
+            UserError: for any other number.
+        """
+        from elf_lightning.reporting import Estimate, Scores
+
+        metrics = {}
+        for name, value in self.metrics.items():
+            if name not in measured:
+                raise UserError(
+                    f"evaluation.published.metrics: {name!r} is not measured here; choose from "
+                    f"{', '.join(measured)}"
+                )
+            metrics[name] = Estimate(value / 100 if measured[name].percent else value)
+        return Scores(f"published: {self.source}", "published", self.num_samples, 1, metrics)
 
 
 @dataclass(frozen=True)
@@ -27,6 +64,9 @@ class EvaluationSettings:
         batch_size: texts sampled at once per device; affects memory and speed, not the texts.
         scoring_model: scores unconditional text.
         metrics: additional metrics by class path, subclasses of `TextMetric`.
+        cut_answers: score the first `max_length - max_condition_length` tokens of an answer, as published
+            text-to-text scores do.
+        published: a published result to compare with.
 
     Raises:
         UserError: for numbers that are too small, repeated seeds, or a sweep over an unknown setting.
@@ -39,6 +79,8 @@ class EvaluationSettings:
     batch_size: int = 32
     scoring_model: ScoringModelSettings = ScoringModelSettings()
     metrics: list[str] = field(default_factory=list)
+    cut_answers: bool = False
+    published: PublishedScores | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "batch_size"):

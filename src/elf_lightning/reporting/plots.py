@@ -107,6 +107,7 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     published = [
         _mark(f"{name}, {source}", point, name, STYLES["published"]) for name, point in PUBLISHED.items()
     ]
+    rows = [row for row in rows if row.kind != "published"]  # its scoring model may be another one
     sampled = [row for row in rows if row.kind == "sampled"]
     optimal = pareto_optimal(sampled)
     marks = []

@@ -80,7 +80,7 @@ def report_page(report: Report) -> str:
 
 def _card(number: MetricNumber, best: Scores, rows: Sequence[Scores]) -> dict[str, Any]:
     """One number of the best row, with its place among those that it must be compared with."""
-    compared = [row for row in rows if row.kind in ("real", "shuffled", "copied")] + [best]
+    compared = [row for row in rows if row.kind != "sampled" and number.name in row.metrics] + [best]
     places = [row.mean(number.name) for row in compared]
     if number.log:
         places = [math.log(place) if place > 0 else math.nan for place in places]

@@ -16,8 +16,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from elf_lightning.metrics import MetricNumber
 
-Kind = Literal["sampled", "real", "shuffled", "copied", "other"]
-"""Texts of the model; real ones; real ones without order; the source itself; those of another model."""
+Kind = Literal["sampled", "real", "shuffled", "copied", "published", "other"]
+"""Texts of the model; real ones; real ones without order; the source itself; those of other models."""
 
 # Two-sided 95% quantiles of Student's distribution for 1 to 10 degrees of freedom.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -77,6 +77,7 @@ class Scores:
         num_samples: texts in each set.
         num_sets: sets of texts, such as one for each seed.
         metrics: the numbers by name.
+        num_empty: empty texts in all sets.
     """
 
     name: str
@@ -84,12 +85,15 @@ class Scores:
     num_samples: int
     num_sets: int
     metrics: Mapping[str, Estimate]
+    num_empty: int = 0
 
     @classmethod
-    def of(cls, name: str, kind: Kind, num_samples: int, sets: Sequence[Mapping[str, float]]) -> Self:
+    def of(
+        cls, name: str, kind: Kind, num_samples: int, sets: Sequence[Mapping[str, float]], num_empty: int = 0
+    ) -> Self:
         """The scores from the numbers of one or more sets of texts."""
         metrics = {metric: Estimate.of([values[metric] for values in sets]) for metric in sets[0]}
-        return cls(name, kind, num_samples, len(sets), metrics)
+        return cls(name, kind, num_samples, len(sets), metrics, num_empty)
 
     def __getitem__(self, metric: str) -> Estimate:
         """The number of this name; NaN if it was not measured."""
@@ -113,7 +117,8 @@ class Scores:
             name: Estimate(math.nan if value["mean"] is None else value["mean"], value["half_width"])
             for name, value in record["metrics"].items()
         }
-        return cls(record["name"], record["kind"], record["num_samples"], record["num_sets"], metrics)
+        plain = {name: record[name] for name in ("name", "kind", "num_samples", "num_sets")}
+        return cls(**plain, metrics=metrics, num_empty=record.get("num_empty", 0))
 
 
 def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
@@ -153,7 +158,8 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
         # An interval under its number: side by side, five of them would not fit a terminal.
         cells = ["\n±".join(row[number.name].parts(number)) for number in numbers]
         style = "" if row.kind in ("sampled", "other") else "dim"
-        table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}", style=style)
+        empty = f"\n{row.num_empty} empty" if row.num_empty else ""
+        table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}{empty}", style=style)
     return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))
 
 
