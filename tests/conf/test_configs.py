@@ -20,6 +20,16 @@ from elf_lightning.network import PRESETS
 CONF = Path(__file__).parents[2] / "conf"
 RUNS = sorted(CONF.glob("*.yaml"))
 DATA = sorted((CONF / "data").glob("*.yaml"))
+EVALUATIONS = sorted((CONF / "eval").glob("*.yaml"))
+PUBLISHED = {
+    "105m_32_steps": ("elf_105m", {"gen_ppl": 24.1, "entropy": 5.15}),
+    "105m_64_steps": ("elf_105m", {"gen_ppl": 19.7, "entropy": 5.10}),
+    "342m": ("elf_342m", {"gen_ppl": 21.7, "entropy": 5.18}),
+    "652m": ("elf_652m", {"gen_ppl": 23.3, "entropy": 5.28}),
+    "wmt14_de_en": ("elf_105m_wmt14_de_en", {"bleu": 26.4}),
+    "xsum": ("elf_105m_xsum", {"rouge1": 36.0, "rouge2": 12.2, "rougeL": 27.8}),
+}
+"""Run and figures of each published evaluation."""
 PAPER = {
     "elf_105m": ("elf-b", 5, 32, 1.5),
     "elf_342m": ("elf-m", 4, 64, 1.0),
@@ -29,9 +39,10 @@ PAPER = {
 
 
 def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    """The complete configuration of `elf fit` with these words."""
+    """The complete configuration of a command, by default `elf fit`, with these words."""
+    command = [] if words[0] == "test" else ["fit"]
     with pytest.raises(SystemExit) as ending:
-        main(["fit", *words, "--print_config"])
+        main([*command, *words, "--print_config"])
     assert ending.value.code == 0
     config = dict(yaml.safe_load(capsys.readouterr().out))
     assert config["model"]["class_path"].endswith(".ELFModule")
@@ -125,6 +136,50 @@ def test_the_papers_runs_take_every_device_as_ddp_is_meant(
     """By its short name, which stands for the settings that `tests/training/test_ddp.py` sees in force."""
     trainer = print_config(capsys, "--config", name)["trainer"]
     assert (trainer["accelerator"], trainer["devices"], trainer["strategy"]) == ("auto", "auto", "ddp")
+
+
+@pytest.mark.parametrize("file", EVALUATIONS, ids=lambda file: file.stem)
+def test_every_evaluation_is_valid_on_top_of_a_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = yaml.safe_load(file.read_text())["model"]["evaluation"]
+    known = file.stem.removeprefix("published_").removesuffix("_pytorch").removesuffix("_seeds")
+    run = PUBLISHED[known][0] if file.stem.startswith("published_") else "elf_105m"
+    found = print_config(capsys, "test", "--config", run, "--config", f"eval/{file.stem}")
+    settings = found["model"]["evaluation"]
+    assert {name: settings[name] for name in ("num_samples", "seeds", "sweep") if name in given} == {
+        name: given[name] for name in ("num_samples", "seeds", "sweep") if name in given
+    }
+    assert settings["published"] is None or "published" in given
+
+
+@pytest.mark.parametrize("variant", ["", "_pytorch"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_figure_is_pinned_and_named(
+    name: str, variant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, figures = PUBLISHED[name]
+    own = print_config(capsys, "--config", run)
+    found = print_config(capsys, "test", "--config", run, "--config", f"eval/published_{name}{variant}")
+    settings, published = found["model"]["evaluation"], found["model"]["evaluation"]["published"]
+    (sampling,) = settings["settings"]
+    changed = {"steps": 64, "gamma": 1.0} if name == "105m_64_steps" else {}
+    assert sampling == own["model"]["sampling"] | changed | {"grid_per_batch": True}
+    assert settings["seeds"] == [42]
+    assert published["num_samples"] == settings["num_samples"]
+    if "gen_ppl" in figures:
+        scoring = settings["scoring_model"]
+        assert (scoring["name"], scoring["context_length"]) == ("gpt2-large", 1024)
+        assert scoring["dtype"] == ("bfloat16" if variant else "float32")
+        assert (settings["num_samples"], published["metrics"]) == (1000, figures)
+        assert found["data"] == own["data"]
+        return
+    pairs = {"wmt14_de_en": 3003, "xsum": 11334}
+    num, split = (1000, "validation") if variant else (pairs[name], "test")
+    assert settings["num_samples"] == num
+    assert settings["cut_answers"] is True
+    source = own["data"]["source"]["init_args"]
+    assert found["data"]["source"]["init_args"] == source | {"validation_split": split, "train_split": split}
+    assert published["metrics"].keys() == figures.keys()
+    assert (published["metrics"] == figures) is (variant == "")
 
 
 @pytest.mark.parametrize("file", DATA, ids=lambda file: file.stem)
