@@ -168,6 +168,15 @@ def test_a_hub_folder_is_evaluated_with_and_without_real_text(
     assert [row["kind"] for row in compared] == ["real", "shuffled", "sampled"]
     assert compared[-1]["metrics"] == alone["metrics"]
 
+    published = {"source": "a paper", "metrics": {"gen_ppl": 24.1}}
+    evaluation = {"settings": [{"steps": 2}], "seeds": [42], "published": published}
+    data = {"source": json.loads(source), "packing": "truncate"}
+    Path("pinned.yaml").write_text(yaml.safe_dump({"data": data, "model": {"evaluation": evaluation}}))
+    assert main(["eval", "--checkpoint", "model", "--config", "pinned.yaml", *ALONE[:2], *scored]) == 0
+    pinned = rows("eval-model/metrics.jsonl")[-1]
+    assert (pinned["name"], pinned["measured"]["seeds"]) == ("SDE 2 steps, gamma 1.5, w 3", [42])
+    assert "published: a paper" in Path("runs/eval-model/report.html").read_text()
+
 
 def test_real_text_is_prepared_as_the_checkpoints_was() -> None:
     lengths = {"max_length": 24, "max_condition_length": 10, "condition_eos": True, "pad_mode": "eos"}
