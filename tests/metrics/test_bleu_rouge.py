@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (letters of many scripts)
 from __future__ import annotations
 
 import sys
@@ -77,6 +78,56 @@ def test_rouge_is_rouge_scores_with_its_stemmer() -> None:
         assert values[variant].item() == pytest.approx(mean, rel=1e-12)
     plain = rouge_scorer.RougeScorer(variants).score(REFERENCES[4], HYPOTHESES[4])
     assert scores[4]["rouge1"].fmeasure > plain["rouge1"].fmeasure
+
+
+def rouge(text: str, reference: str) -> dict[str, float]:
+    metric = Rouge()
+    metric.update([text], [reference])
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "expected"),
+    [
+        ("Привет, мир!", "привет мир", (1, 1, 1)),
+        ("мир и свет", "свет и мир", (1, 0, 1 / 3)),
+        ("καλημέρα κόσμε", "καλημέρα ήλιε", (1 / 2, 0, 1 / 2)),
+        ("今天天气好", "今天很好", (2 * 3 / 9, 2 * 1 / 7, 2 * 3 / 9)),
+        ("नमस्ते दुनिया", "नमस्ते मित्र", (1 / 2, 0, 1 / 2)),
+        ("สวัสดี", "สวัสดี", (1, 1, 1)),
+        ("سلام دنیا", "سلام", (2 / 3, 0, 2 / 3)),
+        ("안녕 세상", "안녕 여러분", (1 / 2, 0, 1 / 2)),
+        ("\u0438\u0306од", "\u0439од", (1, 0, 1)),  # the same letter in two Unicode forms
+        ("Windows в мире", "в мире Windows", (1, 1 / 2, 2 / 3)),
+        ("β blockers", "the β-blocker", (4 / 5, 2 / 3, 4 / 5)),
+        ("コーヒー", "コーヒーです", (4 / 5, 6 / 8, 4 / 5)),
+        ("۱۲ ٣ ４", "۱۲ 3 ４", (2 / 3, 0, 2 / 3)),
+        ("hello world", "привет мир", (0, 0, 0)),
+        ("привет мир", "hello world", (0, 0, 0)),
+    ],
+)
+def test_rouge_compares_words_of_any_script(
+    text: str, reference: str, expected: tuple[float, float, float]
+) -> None:
+    assert tuple(rouge(text, reference).values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("The café’s £5 bill for ½ µg, said José™", "A cafe\u0301’s £5 bills: ½ µg, says Jose²"),
+        ("Über die Brücke", "Uber die Brucke"),
+        ("3,003 pairs, 26.4%", "3003 pairs: 26.4"),
+        ("", "nothing"),
+        ("…", "…"),
+    ],
+)
+def test_rouge_of_latin_text_is_rouge_scores_to_the_last_digit(text: str, reference: str) -> None:
+    variants = ["rouge1", "rouge2", "rougeL"]
+    own = rouge_scorer.RougeScorer(variants, use_stemmer=True).score(reference, text)
+    metric = Rouge()
+    measured = metric.measure([text], [reference])
+    assert measured == [[own[variant].fmeasure for variant in variants]]
 
 
 @pytest.mark.parametrize(

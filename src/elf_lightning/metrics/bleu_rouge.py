@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from unicodedata import normalize
 
 from elf_lightning.metrics.text_metric import CorpusMetric, MetricNumber, SampleMean, import_optional
 
@@ -54,7 +55,7 @@ class LowercaseBleu(Bleu):
 
 
 class Rouge(SampleMean):
-    """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, mean over samples.
+    """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, in any script, mean over samples.
 
     Raises:
         UserError: if rouge_score is not installed.
@@ -71,9 +72,34 @@ class Rouge(SampleMean):
         super().__init__(**kwargs)
         self.variants = [number.name for number in self.numbers]
         rouge_scorer = import_optional("rouge_score.rouge_scorer", "rouge_score")
-        self.scorer = rouge_scorer.RougeScorer(self.variants, use_stemmer=True)
+        self.scorer = rouge_scorer.RougeScorer(self.variants, tokenizer=AnyScript())
 
     def measure(self, texts: Sequence[str], *references: Sequence[str]) -> list[list[float]]:
         """The three F1 of each pair."""
         pairs = map(self.scorer.score, references[0], texts)
         return [[scores[variant].fmeasure for variant in self.variants] for scores in pairs]
+
+
+class AnyScript:
+    """Tokenizes for rouge_score, which drops all letters but a to z.
+
+    What it keeps, it still cuts and stems. Words of other scripts stay whole, but in scripts that are written
+    without spaces each character is a token. Letters of Latin script beyond a to z are dropped as before.
+    """
+
+    def __init__(self) -> None:
+        tokenizers = import_optional("rouge_score.tokenizers", "rouge_score")
+        self.latin = tokenizers.DefaultTokenizer(use_stemmer=True)
+        # Comes with rouge_score. `re` knows no scripts.
+        regex = import_optional("regex", "rouge_score")
+        single = r"[ー\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+        letter = rf"(?!{single})[[\p{{L}}--\p{{Latin}}--\p{{Common}}]||[\p{{Nd}}--[0-9]]]"
+        self.word = regex.compile(rf"({single}\p{{M}}*|(?:{letter}\p{{M}}*)+)", regex.VERSION1)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens in order, in lower case."""
+        parts = enumerate(self.word.split(text.lower()))
+        tokens = (
+            [normalize("NFC", part)] if place % 2 else self.latin.tokenize(part) for place, part in parts
+        )
+        return [token for some in tokens for token in some]
