@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,27 @@ class TestTextFiles:
     def test_nothing_left_to_train_on(self, text_file: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"1 document\(s\) cannot be split .*document: line"):
             load(TextFiles(str(text_file)), tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_in_any_encoding_and_gzip_give_the_same_documents(
+    encoding: str, packed: bool, tmp_path: Path
+) -> None:
+    words = [f"été {number}: 光" for number in range(10)]
+    write, end = (gzip.compress, ".gz") if packed else (bytes, "")
+    lines = {"a.txt": words, "a.jsonl": [json.dumps({"text": text}, ensure_ascii=False) for text in words]}
+    for name, content in lines.items():
+        (tmp_path / f"{name}{end}").write_bytes(write("\n".join(content).encode(encoding)))
+    for source in (TextFiles(str(tmp_path), document="line"), JsonLines(str(tmp_path))):
+        train, validation = load(source, tmp_path)
+        assert texts(train) + texts(validation) == words
+
+
+def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "light"}\n' * 99)[:-9])
+    with pytest.raises(UserError, match=r"a.jsonl.gz' cannot be unpacked .*; copy it again"):
+        load(JsonLines(str(tmp_path)), tmp_path)
 
 
 class TestJsonLines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from elf_lightning.data.sources.base import (
     both_splits,
     file_stamps,
 )
+from elf_lightning.data.sources.lines import json_objects, open_text
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class FileSource(Source):
 
 @dataclass(eq=False)
 class TextFiles(FileSource):
-    """UTF-8 text files.
+    """Text files in UTF-8 or, with a byte order mark, UTF-16 or UTF-32; they may be gzipped.
 
     Args:
         path: file, folder (searched for .txt files) or glob pattern, or a list of them.
@@ -94,7 +94,7 @@ class TextFiles(FileSource):
 
 @dataclass(eq=False)
 class JsonLines(FileSource):
-    """Files with one JSON object per line.
+    """Files with one JSON object per line, encoded as `TextFiles`.
 
     A line is `{"text"}`, `{"input", "output"}` for text-to-text, or, already tokenised, `{"input_ids"}` or
     `{"condition_input_ids", "input_ids"}`. All lines have the keys of the first.
@@ -129,7 +129,9 @@ def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]
         if place.is_file():
             files = iter([place])
         elif place.is_dir():
-            files = (file for suffix in suffixes for file in place.rglob(f"*{suffix}"))
+            files = (
+                file for suffix in suffixes for end in ("", ".gz") for file in place.rglob(f"*{suffix}{end}")
+            )
         else:
             files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
         matches = sorted(file for file in files if file.is_file())
@@ -161,16 +163,10 @@ def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
     """The documents of text files, without empty ones."""
     for path in files:
         empty = True
-        try:
-            with path.open(encoding="utf-8-sig") as file:
-                for text in _split(file, document):
-                    empty = False
-                    yield {TEXT: text}
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"source file '{path}' is not UTF-8 (byte {error.object[error.start]:#04x}); convert it, "
-                "for instance with `iconv -t UTF-8`"
-            ) from error
+        with open_text(path) as file:
+            for text in _split(file, document):
+                empty = False
+                yield {TEXT: text}
         if empty:
             raise UserError(f"source file '{path}' has no text in it; fill it or leave it out")
 
@@ -188,7 +184,7 @@ def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
 
 def _find_form(file: Path) -> dict[str, str]:
     """The form of the first line of a JSON-lines file."""
-    for _, values in _named_objects(file):
+    for _, values in json_objects(file):
         for form in FORMS:
             if form.keys() <= values.keys():
                 return form
@@ -201,7 +197,7 @@ def _find_form(file: Path) -> dict[str, str]:
 
 def _objects(files: list[Path], form: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The objects of JSON-lines files, with keys renamed to columns."""
-    for line, values in chain.from_iterable(map(_named_objects, files)):
+    for line, values in chain.from_iterable(map(json_objects, files)):
         for key, column in form.items():
             if problem := _problem(values.get(key), column):
                 raise UserError(f"{line} has {problem} '{key}'")
@@ -215,19 +211,3 @@ def _problem(value: Any, column: str) -> str:
         return "" if isinstance(value, str) else "something other than a string as"
     numbers = isinstance(value, list) and all(type(number) is int for number in value)
     return "" if numbers else "something other than a list of whole numbers as"
-
-
-def _named_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What error messages call the lines, counted from 1, and their objects; blank lines are skipped."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name = f"source file '{path}', line {number}"
-            try:
-                values = json.loads(line)
-            except ValueError as error:  # not JSON, or not UTF-8
-                raise UserError(f"{name} is not JSON in UTF-8: {error}") from error
-            if not isinstance(values, dict):
-                raise UserError(f"{name} is not a JSON object")
-            yield name, values
