@@ -21,6 +21,7 @@ def test_perplexity_comes_with_what_gives_repetition_away(
     numbers = suite(real)
     assert numbers.keys() == {"gen_ppl", "entropy", "repetition", "overlap", "distinct"}
     assert suite.scoring_model == scoring_model.name
+    assert suite.notes == {"Gen. PPL": f"by {scoring_model.name}, float32, at most 32 tokens a text"}
     for name, metric in {"gen_ppl": GenerativePerplexity(scoring_model), "repetition": Repetition()}.items():
         metric.update(real)
         assert numbers[name] == metric.compute().item()

@@ -45,7 +45,7 @@ class Evaluation:
 
     Raises:
         UserError: if the scoring model or the package of a metric cannot be loaded, or there are no
-            references for a text-to-text model.
+            references for a text-to-text model; by `run`, if all texts are empty, or earlier results damaged.
     """
 
     generator: TextGenerator
@@ -81,11 +81,7 @@ class Evaluation:
         self._scored: dict[str, Scores] = {}
 
     def run(self) -> list[Scores]:
-        """Generate, score, print and write; returns the scores of each kind of text, real text first.
-
-        Raises:
-            UserError: if all texts are empty, or a file of earlier results is damaged.
-        """
+        """Generate, score, print and write; returns the scores of each kind of text, real text first."""
         self._resume()
         shown = self.show_progress and self.rank == 0
         with Progress(console=get_console(), transient=True, disable=not shown) as progress:

@@ -24,11 +24,7 @@ class ResultsFile:
     path: Path
 
     def read(self) -> list[Row]:
-        """All complete rows; an incomplete last line is ignored.
-
-        Raises:
-            UserError: if another line is not a JSON object.
-        """
+        """All complete rows; an incomplete last line is ignored, any other damage a `UserError`."""
         if not self.path.exists():
             return []
         # As bytes, since an interruption may have split a multi-byte character.

@@ -34,11 +34,7 @@ class DecodeAccuracy(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted_ids: Tensor, input_ids: Tensor, mask: Tensor) -> None:
-        """Add B sequences, which may be 0: predicted and correct ids, int64, and loss mask, all (B, S).
-
-        Raises:
-            UserError: if the shapes differ.
-        """
+        """Add B sequences, which may be 0: predicted and correct ids, int64, and loss mask, all (B, S)."""
         if not predicted_ids.shape == input_ids.shape == mask.shape:
             raise UserError(
                 f"predicted ids {tuple(predicted_ids.shape)}, correct ids {tuple(input_ids.shape)} and mask "
@@ -51,11 +47,7 @@ class DecodeAccuracy(Metric):
         self.total += mask.sum()
 
     def compute(self) -> Tensor:
-        """The fraction in [0, 1], a float32 scalar.
-
-        Raises:
-            UserError: if the mask is empty on every rank.
-        """
+        """The fraction in [0, 1], a float32 scalar; a `UserError` if the mask is empty on every rank."""
         if self.total == 0:
             raise UserError("DecodeAccuracy has no positions to count; give it a mask that is not empty")
         return self.correct / self.total

@@ -35,8 +35,12 @@ class Bleu(CorpusMetric):
         super().__init__(**kwargs)
         metrics = import_optional("sacrebleu.metrics", "sacrebleu")
         self.bleu = metrics.BLEU(lowercase, effective_order=effective_order, tokenize=tokenize, force=True)
+
+    @property
+    def signature(self) -> str:
+        """sacrebleu's signature."""
         self.bleu.corpus_score([""], [[""]])  # sets the number of references, which the signature needs
-        self.signature = str(self.bleu.get_signature())
+        return str(self.bleu.get_signature())
 
     def measure(self, texts: Sequence[str], *references: Sequence[str]) -> float:
         """BLEU in percent."""

@@ -53,6 +53,13 @@ class GenerativePerplexity(TextMetric):
         self.add_sum("nll", torch.float64)
         self.add_sum("tokens", torch.int64)
 
+    @property
+    def signature(self) -> str:
+        """Precision and context of the scoring model."""
+        scorer = self.scoring_model
+        dtype = str(scorer.model.dtype).removeprefix("torch.")
+        return f"by {scorer.name}, {dtype}, at most {scorer.tokenizer.context_length:,} tokens a text"
+
     def update(self, texts: Sequence[str]) -> None:
         """Score N texts and add them."""
         self.count_samples(texts)
@@ -62,12 +69,7 @@ class GenerativePerplexity(TextMetric):
         self.tokens += scores.tokens.sum().to(self.device)
 
     def compute(self) -> Tensor:
-        """The pooled perplexity, a float64 scalar.
-
-        Raises:
-            UserError: if there are no samples, all are empty, none is long enough to be predicted, or the
-                scoring model's logits are not finite. All ranks raise together.
-        """
+        """The pooled perplexity, a float64 scalar; if there is none, all ranks raise a `UserError`."""
         self.require_text()
         name = self.scoring_model.name
         if self.tokens == 0:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -55,11 +55,7 @@ class ScoringModelSettings:
                 raise UserError(f"scoring_model.{name} is {value}; it must be at least {minimum}")
 
     def load(self) -> ScoringModel:
-        """Load the scoring model on the CPU.
-
-        Raises:
-            UserError: if there is no such causal language model.
-        """
+        """Load the scoring model on the CPU; a `UserError` if there is no such causal language model."""
         from transformers import AutoModelForCausalLM
 
         tokenizer = ScoringTokenizer.load(self.name, self.context_length)
@@ -93,9 +89,6 @@ class ScoringTokenizer:
 
         BOS is used where the tokenizer itself adds it (Llama does, GPT-2 does not). The embedded scoring
         model gets its end-of-text token as BOS and no EOS: it is tuned for chat, where EOS ends a turn.
-
-        Raises:
-            UserError: if the tokenizer cannot be loaded.
         """
         from transformers import AutoTokenizer
 
@@ -124,14 +117,8 @@ class ScoringTokenizer:
         return [(bos + ids + eos)[: self.context_length] if ids else [] for ids in self.encode(texts)]
 
 
-@dataclass(frozen=True)
-class TextScores:
-    """The likelihoods of N texts under a scoring model.
-
-    Attributes:
-        nll: (N,) float64, each text's summed nll in nats; 0 for an empty text.
-        tokens: (N,) int64, the number of tokens in the sum.
-    """
+class TextScores(NamedTuple):
+    """Summed nll in nats, (N,) float64, and number of counted tokens, (N,) int64, of N texts; 0 if empty."""
 
     nll: Tensor
     tokens: Tensor
@@ -244,11 +231,7 @@ def counted_targets(input_ids: Tensor, attention_mask: Tensor, eos_id: int | Non
 
 @contextmanager
 def load_errors_explained(name: str) -> Iterator[None]:
-    """Turn the errors of transformers for a scoring model that cannot be loaded into one line.
-
-    Raises:
-        UserError: for any of these.
-    """
+    """Turn the errors of transformers for a scoring model that cannot be loaded into one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
@@ -264,9 +247,6 @@ def scoring_model_path(name: str) -> str:
     The package's GGUF file is converted on first use, in the precision it unpacks to (about 15 seconds and
     540 MB), below the Hugging Face home; the package's code is never imported. Processes may convert at the
     same time.
-
-    Raises:
-        UserError: if the package is not installed.
     """
     if name != EMBEDDED_SCORING_MODEL:
         return name

@@ -28,11 +28,7 @@ def metric_numbers() -> dict[str, MetricNumber]:
 
 
 def metric_class(name: str) -> type[TextMetric]:
-    """The metric that gives the number `name`, such as `repetition`, or has the class path `name`.
-
-    Raises:
-        UserError: if there is no such metric.
-    """
+    """The metric that gives the number `name`, such as `repetition`, or has the class path `name`."""
     if name in TextMetric.registered:
         return TextMetric.registered[name]
     module, _, attribute = name.rpartition(".")
@@ -56,6 +52,10 @@ class MetricSuite:
         metrics: in the order of the table.
         scoring_model: name of the scoring model, if any; reports show it beside the numbers.
         notes: what else a reader must know to compare the numbers, by title.
+
+    Raises:
+        UserError: when built, if a package is missing, or an extra metric is unknown, does not suit the task,
+            or gives a number of another one.
     """
 
     metrics: Sequence[TextMetric]
@@ -66,23 +66,14 @@ class MetricSuite:
     def unconditional(
         cls, scoring_model: ScoringModel, device: torch.device | str = "cpu", extra: Extra = ()
     ) -> Self:
-        """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts without references.
-
-        Raises:
-            UserError: if an extra metric is unknown, needs references, or gives a number of another one.
-        """
+        """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts without references."""
         perplexity, entropy = GenerativePerplexity(scoring_model), UnigramEntropy(scoring_model)
         metrics = [perplexity, entropy, Repetition(), CrossSampleOverlap(), DistinctN()]
         return cls._of(metrics, extra, device, scoring_model)
 
     @classmethod
     def text_to_text(cls, device: torch.device | str = "cpu", extra: Extra = ()) -> Self:
-        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references.
-
-        Raises:
-            UserError: if sacrebleu or rouge_score is not installed, or an extra metric is unknown, needs a
-                scoring model, or gives a number of another one.
-        """
+        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references."""
         return cls._of([LowercaseBleu(), Bleu(), Rouge()], extra, device, None)
 
     @classmethod

@@ -59,13 +59,11 @@ class TextMetric(Metric):
         numbers: what `compute` gives: a scalar for one number, a dict by name for several.
         paired: whether `update` takes a reference for each text.
         registered: every metric by the names of its numbers.
-        signature: settings and version that a reader needs to compare the numbers; shown unless empty.
     """
 
     numbers: ClassVar[Sequence[MetricNumber]] = ()
     paired: ClassVar[bool] = False
     registered: ClassVar[dict[str, type[TextMetric]]] = {}
-    signature = ""
 
     full_state_update = False
     is_differentiable = False
@@ -84,27 +82,24 @@ class TextMetric(Metric):
         self.add_sum("samples", torch.int64)
         self.add_sum("nonempty", torch.int64)
 
+    @property
+    def signature(self) -> str:
+        """Settings and version that a reader needs to compare the numbers; shown below them unless empty."""
+        return ""
+
     def add_sum(self, name: str, dtype: torch.dtype, size: tuple[int, ...] = ()) -> None:
         """Add a state of zeros that is summed over ranks: int64 counts, or float64 against rounding."""
         self.add_state(name, torch.zeros(size, dtype=dtype), dist_reduce_fx="sum")
 
     def count_samples(self, texts: Sequence[str], *references: Sequence[str]) -> None:
-        """Count the texts, and those that are more than white space.
-
-        Raises:
-            UserError: unless there is a reference for each text, where references are given.
-        """
+        """Count the texts, and those that are more than white space; refuse another number of references."""
         if references and len(texts) != len(references[0]):
             raise UserError(f"{len(texts)} hypotheses for {len(references[0])} references; give as many")
         self.samples += len(texts)
         self.nonempty += sum(1 for text in texts if text.strip())
 
     def require_text(self) -> None:
-        """Refuse to compute a number without any text.
-
-        Raises:
-            UserError: if there are no samples on any rank, or all are empty.
-        """
+        """Refuse to compute a number if there are no samples on any rank, or all are empty."""
         name = type(self).__name__
         if self.samples == 0:
             raise UserError(f"{name} has no samples to score; give it at least one text")
@@ -183,11 +178,7 @@ class CorpusMetric(TextMetric):
 
 
 def import_optional(module: str, package: str) -> ModuleType:
-    """Import `module` of the optional dependency `package`.
-
-    Raises:
-        UserError: if it is not installed.
-    """
+    """Import `module` of the optional dependency `package`, or tell how to install it."""
     try:
         return import_module(module)
     except ImportError as error:
