@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from rich import get_console
 from rich.progress import Progress
 
+from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
@@ -245,3 +250,20 @@ def evaluate(
 ) -> list[Scores]:
     """Evaluate a model; arguments and errors are those of `Evaluation` and its `run`."""
     return Evaluation(generator, settings, Path(folder), references, **options).run()
+
+
+def evaluation_in(trainer: Trainer, generator: TextGenerator, settings: EvaluationSettings) -> Evaluation:
+    """The evaluation of a running Trainer's model, with results in the run's folder; errors as `Evaluation`.
+
+    Until the Trainer restores the previous signal handlers, SIGTERM acts as Ctrl-C: results are saved
+    immediately, and the Trainer's own handler would only wait for the end of a training step.
+    """
+    if not generator.config.step:
+        rank_zero_warn("the model is not trained; give a checkpoint with --ckpt_path")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    references = ReferenceTexts(data) if isinstance(data, ELFDataModule) else None
+    folder, checkpoint = Path(trainer.default_root_dir), str(trainer.ckpt_path or "")
+    shown = trainer.progress_bar_callback is not None
+    return Evaluation(generator, settings, folder, references, checkpoint, str(trainer.precision), shown)

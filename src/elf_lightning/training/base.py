@@ -372,7 +372,7 @@ class TrainingModule(GuardedModule):
 
     def on_test_start(self) -> None:
         """Load the scoring model, so that a missing one is reported before any text is generated."""
-        from elf_lightning.evaluation.in_trainer import evaluation_in
+        from elf_lightning.evaluation.evaluate import evaluation_in
 
         self._evaluation = evaluation_in(self.trainer, self.text_generator(), self.evaluation)
 
