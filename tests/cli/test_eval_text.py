@@ -187,6 +187,11 @@ def test_references_in_russian_are_compared(score: Callable[..., Any], write: Ca
         ("a.txt", "für".encode("latin-1"), "'a.txt' is not UTF-8 (byte 0xfc); convert it"),
         ("a.txt", b"\xff\xfea\x00b", "'a.txt' is not UTF-16"),
         ("a.jsonl", '{"text": "für"}'.encode("latin-1"), "'a.jsonl', line 1 is not JSON in UTF-8"),
+        (
+            "a.jsonl",
+            b'{"text": "\\ud83d\\ude00"}\n{"text": "\\uD83D"}',
+            "'a.jsonl', line 2 is not JSON in UTF-8",
+        ),
         ("a.txt.gz", gzip.compress(b"light " * 99)[:-9], "'a.txt.gz' cannot be unpacked ("),
         (
             "a.jsonl.gz",

@@ -176,6 +176,8 @@ class TestJsonLines:
             ('{"input_ids": [1, 1.5]}\n', "line 1 has something other than a list of whole numbers"),
             ('{"input_ids": [1, null]}\n', "line 1 has something other than a list of whole numbers"),
             ('{"input_ids": "abc"}\n', "line 1 has something other than a list of whole numbers"),
+            ('{"input_ids": [99999999999999999999]}\n', "line 1 has something other than a list of whole"),
+            ('{"text": "a"}\n{"text": "half \\ud83d of one"}\n', "line 2 is not JSON in UTF-8: .*surrogates"),
         ],
     )
     def test_bad_content(self, tmp_path: Path, content: str, complaint: str) -> None:

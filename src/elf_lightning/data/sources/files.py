@@ -209,5 +209,5 @@ def _problem(value: Any, column: str) -> str:
         return "no"
     if column in (TEXT, CONDITION_TEXT):
         return "" if isinstance(value, str) else "something other than a string as"
-    numbers = isinstance(value, list) and all(type(number) is int for number in value)
+    numbers = isinstance(value, list) and all(type(number) is int and number < 2**63 for number in value)
     return "" if numbers else "something other than a list of whole numbers as"
