@@ -33,6 +33,14 @@ def test_a_row_truncated_at_any_byte_is_ignored(lines: ResultsFile) -> None:
         assert lines.read() == ROWS[: size >= first]
 
 
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lines = ResultsFile(tmp_path / "file" / "rows.jsonl")
+    for write in (lines.replace, lines.append):
+        with pytest.raises(UserError, match=r"rows.jsonl cannot be written \(.+\); make room"):
+            write(ROWS)
+
+
 @pytest.mark.parametrize("line", [b"no JSON", b"[]", b"\xff"])
 def test_any_other_damaged_line_is_reported(lines: ResultsFile, line: bytes) -> None:
     lines.path.write_bytes(b'{"text": "a"}\n' + line + b"\n{}\n")

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
-from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
+from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity, writing_explained
 from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite
@@ -152,13 +152,13 @@ class Evaluation:
         """Saved texts and scores, or an error to raise on all ranks."""
         try:
             found, numbers = self.samples.read(), self.numbers.read()
+            texts = [row for row in found if row.get("model") == self.source["model"]]
+            if others := len(found) - len(texts):
+                logger.warning("%s: %d texts of another model are replaced", self.samples.path, others)
+            self.samples.replace(texts)
+            self.numbers.replace(numbers)
         except UserError as error:
             return error
-        texts = [row for row in found if row.get("model") == self.source["model"]]
-        if others := len(found) - len(texts):
-            logger.warning("%s: %d texts of another model are replaced", self.samples.path, others)
-        self.samples.replace(texts)
-        self.numbers.replace(numbers)
         return texts, [row for row in numbers if row.items() >= self.source.items()]
 
     # Texts
@@ -236,7 +236,8 @@ class Evaluation:
 
         console, page = get_console(), self.folder / "report.html"
         console.print(score_table(scores, self.suite.scoring_model, self.suite.notes))
-        page.write_text(report_page(report_of(self, scores)), encoding="utf-8")
+        with writing_explained(page):
+            page.write_text(report_page(report_of(self, scores)), encoding="utf-8")
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
 

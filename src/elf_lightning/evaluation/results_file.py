@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,16 @@ class ResultsFile:
 
     def replace(self, rows: Iterable[Row]) -> None:
         """Replace the contents atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = ResultsFile(self.path.with_suffix(".incomplete"))
-        unfinished.path.unlink(missing_ok=True)
-        unfinished.append(rows)
-        unfinished.path.replace(self.path)
+        with writing_explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.path.unlink(missing_ok=True)
+            unfinished.append(rows)
+            unfinished.path.replace(self.path)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Append rows."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing_explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def _row(self, number: int, line: bytes) -> Row:
@@ -52,6 +54,17 @@ class ResultsFile:
         if not isinstance(row, dict):
             raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")
         return row
+
+
+@contextmanager
+def writing_explained(path: Path) -> Iterator[None]:
+    """Turn an error in writing a file, such as a full disk, into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); make room, or choose another folder"
+        ) from error
 
 
 def model_identity(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
