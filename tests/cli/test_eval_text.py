@@ -181,6 +181,16 @@ def test_references_in_russian_are_compared(score: Callable[..., Any], write: Ca
     assert row["metrics"]["rouge1"]["mean"] == pytest.approx(1 / 3)
 
 
+def test_chinese_text_equals_itself(
+    score: Callable[..., Any], write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = write("texts.txt", ["这个城市有很多漂亮的公园", "今天天气很好"])
+    (row,) = score(texts, "--references", texts)
+    for name, scale in {"bleu": 100, "bleu_default": 100, "rouge1": 1, "rouge2": 1, "rougeL": 1}.items():
+        assert row["metrics"][name]["mean"] == pytest.approx(scale)
+    assert "tok:zh" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

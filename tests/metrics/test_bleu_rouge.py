@@ -8,7 +8,7 @@ import sacrebleu
 from rouge_score import rouge_scorer
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics import Bleu, Rouge
+from elf_lightning.metrics import Bleu, MetricSuite, Rouge, bleu_tokenizer
 
 HYPOTHESES = [
     "The Lord is my shepherd; I shall lack nothing.",
@@ -50,6 +50,26 @@ def test_both_settings_matter() -> None:
     assert bleu(HYPOTHESES, REFERENCES, lowercase=True) > bleu(HYPOTHESES, REFERENCES)
     assert bleu(["Yes"], ["Yes"], effective_order=True) == pytest.approx(100)
     assert bleu(["Yes"], ["Yes"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("references", "tokenizer"),
+    [
+        (REFERENCES, "13a"),
+        (["", "…"], "13a"),
+        (["Кошка сидит на окне"], "13a"),
+        (["今天天气很好，我们去公园散步吧", "OK"], "zh"),
+        (["今日はいい天気ですね"], "char"),
+        (["สวัสดีชาวโลก"], "char"),
+        (["The Prime Minister of 日本 resigned"], "13a"),
+    ],
+)
+def test_bleu_of_scripts_without_spaces_counts_characters(references: list[str], tokenizer: str) -> None:
+    assert bleu_tokenizer(references) == tokenizer
+    suite = MetricSuite.text_to_text(tokenize=tokenizer)
+    assert f"tok:{tokenizer}" in suite.notes["BLEU"] and f"tok:{tokenizer}" in suite.notes["BLEU, cased"]
+    if len(references[0]) > 1:
+        assert suite(references, references)["bleu_default"] == pytest.approx(100)
 
 
 def test_bleu_of_the_same_text_is_100_and_of_another_0() -> None:

@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.references is not None:
         field = options.references_field or options.field
         references = [text for _, _, text in _read(options.references, field)]
-    suite = _suite(options)
+    suite = _suite(options, references)
     rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
     Console().print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
@@ -78,13 +78,13 @@ def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[
     return sets
 
 
-def _suite(options: argparse.Namespace) -> MetricSuite:
+def _suite(options: argparse.Namespace, references: list[str] | None) -> MetricSuite:
     from elf_lightning.generation.pretrained import usable_device
-    from elf_lightning.metrics import MetricSuite, ScoringModelSettings
+    from elf_lightning.metrics import MetricSuite, ScoringModelSettings, bleu_tokenizer
 
     device = usable_device(options.device)
-    if options.references is not None:
-        return MetricSuite.text_to_text(device)
+    if references is not None:
+        return MetricSuite.text_to_text(device, tokenize=bleu_tokenizer(references))
     settings = ScoringModelSettings(
         options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
     )

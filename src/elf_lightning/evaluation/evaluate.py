@@ -21,7 +21,7 @@ from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity, writing_explained
 from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
-from elf_lightning.metrics import MetricSuite
+from elf_lightning.metrics import MetricSuite, bleu_tokenizer
 from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.reporting import Kind, Scores, score_table
 from elf_lightning.sampling import SamplingSettings
@@ -67,8 +67,10 @@ class Evaluation:
         self.configurations = settings.configurations(generator.config.default_sampling)
         self.conditional = generator.codec.max_condition_length is not None
         self.pairs = self.references if self.conditional else None
+        self.num_samples = self._limited(settings.num_samples)
         if self.pairs is not None:
-            self.suite = MetricSuite.text_to_text(generator.device, settings.metrics)
+            tokenizer = bleu_tokenizer(self.pairs.targets(range(self.num_samples)))
+            self.suite = MetricSuite.text_to_text(generator.device, settings.metrics, tokenizer)
         elif self.conditional:
             raise UserError(
                 "evaluation of a text-to-text model needs validation pairs; give them with --config or "
@@ -79,7 +81,6 @@ class Evaluation:
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
         measured = {number.name: number for metric in self.suite.metrics for number in metric.numbers}
         self.published = [settings.published.scores(measured)] if settings.published else []
-        self.num_samples = self._limited(settings.num_samples)
         self.samples = ResultsFile(self.folder / "samples.jsonl")
         self.numbers = ResultsFile(self.folder / "metrics.jsonl")
         self._texts: dict[tuple[str, int], dict[int, str]] = {}

@@ -2,6 +2,7 @@ from .accuracy import DecodeAccuracy as DecodeAccuracy
 from .bleu_rouge import Bleu as Bleu
 from .bleu_rouge import LowercaseBleu as LowercaseBleu
 from .bleu_rouge import Rouge as Rouge
+from .bleu_rouge import bleu_tokenizer as bleu_tokenizer
 from .ngrams import CrossSampleOverlap as CrossSampleOverlap
 from .ngrams import DistinctN as DistinctN
 from .ngrams import NGramMetric as NGramMetric

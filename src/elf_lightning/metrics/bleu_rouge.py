@@ -9,6 +9,8 @@ from unicodedata import normalize
 
 from elf_lightning.metrics.text_metric import CorpusMetric, MetricNumber, SampleMean, import_optional
 
+UNSPACED = r"[ー\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+"""Letters of scripts that are written without spaces."""
 _bleu = partial(MetricNumber, digits=1, higher_is_better=True)
 _rouge = partial(_bleu, percent=True)
 
@@ -84,6 +86,18 @@ class Rouge(SampleMean):
         return [[scores[variant].fmeasure for variant in self.variants] for scores in pairs]
 
 
+def bleu_tokenizer(references: Sequence[str]) -> str:
+    """sacrebleu's `13a`; where most letters are of a script without spaces, `zh` for Chinese, else `char`."""
+    regex = import_optional("regex", "sacrebleu")
+    letters, unspaced, chinese = (
+        sum(len(regex.findall(letter, text)) for text in references)
+        for letter in (r"\p{L}", UNSPACED, r"\p{Han}")
+    )
+    if 2 * unspaced <= letters:
+        return "13a"
+    return "zh" if chinese == unspaced else "char"
+
+
 class AnyScript:
     """Tokenizes for rouge_score, which drops all letters but a to z.
 
@@ -96,9 +110,8 @@ class AnyScript:
         self.latin = tokenizers.DefaultTokenizer(use_stemmer=True)
         # Comes with rouge_score. `re` knows no scripts.
         regex = import_optional("regex", "rouge_score")
-        single = r"[ー\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
-        letter = rf"(?!{single})[[\p{{L}}--\p{{Latin}}--\p{{Common}}]||[\p{{Nd}}--[0-9]]]"
-        self.word = regex.compile(rf"({single}\p{{M}}*|(?:{letter}\p{{M}}*)+)", regex.VERSION1)
+        letter = rf"(?!{UNSPACED})[[\p{{L}}--\p{{Latin}}--\p{{Common}}]||[\p{{Nd}}--[0-9]]]"
+        self.word = regex.compile(rf"({UNSPACED}\p{{M}}*|(?:{letter}\p{{M}}*)+)", regex.VERSION1)
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens in order, in lower case."""

@@ -72,9 +72,15 @@ class MetricSuite:
         return cls._of(metrics, extra, device, scoring_model)
 
     @classmethod
-    def text_to_text(cls, device: torch.device | str = "cpu", extra: Extra = ()) -> Self:
-        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references."""
-        return cls._of([LowercaseBleu(), Bleu(), Rouge()], extra, device, None)
+    def text_to_text(
+        cls, device: torch.device | str = "cpu", extra: Extra = (), tokenize: str = "13a"
+    ) -> Self:
+        """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references.
+
+        `tokenize` is sacrebleu's tokenizer, such as `bleu_tokenizer` finds for references.
+        """
+        metrics = [LowercaseBleu(tokenize=tokenize), Bleu(tokenize=tokenize), Rouge()]
+        return cls._of(metrics, extra, device, None)
 
     @classmethod
     def _of(
