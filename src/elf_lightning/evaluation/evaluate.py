@@ -146,7 +146,7 @@ class Evaluation:
         assert found is not None
         for row in found[0]:
             texts = self._texts.setdefault((row["setting"], row["seed"]), {})
-            texts[row["index"]] = self._text(row["text"], row["tokens"])
+            texts[row["index"]] = self._text(row["text"], row.get("tokens", []))
         self._scored = {row["name"]: Scores.from_record(row) for row in found[1]}
 
     def _saved(self) -> tuple[list[Row], list[Row]] | UserError:
