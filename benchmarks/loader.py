@@ -2,7 +2,8 @@
 
     python -m benchmarks.loader --size bible --json loader.json
 
-The sequences are random ids, prepared as any corpus; training takes cached latents, as `conf/bible.yaml` does.
+The sequences are random ids, prepared as any corpus; training takes cached latents, as `conf/bible.yaml`
+does.
 Memory is the largest `RssAnon` of /proc/self/status, so without mapped files, in a process of its own.
 """
 

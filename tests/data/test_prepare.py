@@ -214,6 +214,10 @@ def test_unused_tokens_fill_a_restricted_vocabulary_up_to_a_multiple_of_8(
     assert kept == sorted(set(kept))
     assert len(kept) == 8
     assert occurring | {EOS} < set(kept)
+    # A vocabulary of a run from before it was filled up.
+    (stored,) = preparation.cache_dir.glob("vocabulary-*/kept.json")
+    stored.write_text(json.dumps(sorted(occurring)))
+    assert preparation.kept_ids({EOS}) == sorted(occurring | {EOS})
 
 
 class TestSummary:

@@ -190,17 +190,18 @@ class Preparation:
     def kept_ids(self, special: set[int]) -> list[int]:
         """Tokenizer ids that occur in the training set, and the `special` ones, ascending.
 
-        Others fill their number up to a multiple of 8, which matrix units of GPUs need for full speed.
+        Others fill their number up to a multiple of 8, which matrix units of GPUs need for full speed. A
+        vocabulary on disk from before this was so stays as it is, for the runs that know it.
         """
         folder = self.cache_dir / f"vocabulary-{self.key}"
         with written_once(folder) as unfinished:
             if unfinished is not None:
                 self.run()
-                occurring = np.flatnonzero(self._counts("train")).tolist()
-                (unfinished / "kept.json").write_text(json.dumps(occurring))
-        kept = special.union(json.loads((folder / "kept.json").read_text()))
-        others = (one for one in range(len(self.tokenize.tokenizer)) if one not in kept)
-        return sorted(kept.union(islice(others, -len(kept) % 8)))
+                kept = special.union(np.flatnonzero(self._counts("train")).tolist())
+                others = (one for one in range(len(self.tokenize.tokenizer)) if one not in kept)
+                kept |= {*islice(others, -len(kept) % 8)}
+                (unfinished / "kept.json").write_text(json.dumps(sorted(kept)))
+        return sorted(special.union(json.loads((folder / "kept.json").read_text())))
 
     def summary(self, kept_ids: list[int] | None = None) -> dict[str, Summary]:
         """What each prepared split holds.
