@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from elf_lightning.checkpoints.official import from_official, to_official
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.metrics.scoring_model import counted_targets, token_nll
 from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.objectives import Draws, ELFObjective
+from elf_lightning.objectives import DistillationDraws, Draws, ELFObjective, ProgressiveDistillation
 from elf_lightning.optim import MuonWithNesterovAdam, muon_parameter_groups
 from elf_lightning.sampling import Sampler, SamplingSettings, Step
 from elf_lightning.sampling.decode import shift_left
@@ -73,12 +74,18 @@ def network_outputs(run: Recording, network: ELFNetwork) -> Pairs:
     yield network.latent_head(hidden), run["no_self_cond_out"]
 
 
-def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float, all_count: bool) -> Pairs:
-    """Losses and every gradient of a step, after sorting the sequences by mode."""
+def in_mode_order(run: Recording) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The arrays of a step with their sequences sorted by mode, and the numbers of sequences in each."""
     decode = run["draw/decoder_rows"].bool()
     self_cond = run["draw/use_self_cond"].bool() & ~decode
     order = (2 - self_cond.int() - 2 * decode.int()).argsort(stable=True)
     sorted_run = {name: value[order] for name, value in run.items() if value.shape[:1] == order.shape}
+    return sorted_run, {"num_decode": int(decode.sum()), "num_self_cond": int(self_cond.sum())}
+
+
+def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float, all_count: bool) -> Pairs:
+    """Losses and every gradient of a step, after sorting the sequences by mode."""
+    sorted_run, counts = in_mode_order(run)
     condition, attention = sorted_run["in/cond_seq_mask"].bool(), sorted_run["in/attention_mask"].bool()
     loss_mask = (torch.ones_like(attention) if all_count else attention) & ~condition
     batch = LatentBatch(
@@ -86,15 +93,49 @@ def training_step(run: Recording, network: ELFNetwork, decode_noise_scale: float
         sorted_run["in/label_drop_mask"].bool(), sorted_run["out/x0_before_label_drop"],
     )  # fmt: skip
     drawn = {ours: sorted_run[f"draw/{name}"] for ours, name in DRAW_NAMES.items()}
-    draws = Draws(**drawn, num_decode=int(decode.sum()), num_self_cond=int(self_cond.sum()))
+    draws = Draws(**drawn, **counts)
+    yield from losses_and_gradients(
+        run, network, ELFObjective(decode_noise_scale=decode_noise_scale), batch, draws
+    )
+
+
+def losses_and_gradients(
+    run: Recording, network: ELFNetwork, objective: ELFObjective, batch: LatentBatch, draws: Draws
+) -> Pairs:
+    """Losses of a step and the gradient of every parameter."""
     network.zero_grad()
-    losses = ELFObjective(decode_noise_scale=decode_noise_scale)(network, batch, draws)
+    losses = objective(network, batch, draws)
     losses.total.backward()  # type: ignore[no-untyped-call]
     for value, name in ((losses.total, "loss"), (losses.denoise, "l2_loss"), (losses.decode, "ce_loss")):
         yield value.detach(), run[f"out/{name}"].squeeze()
     grads = to_official({name: p.grad for name, p in network.named_parameters() if p.grad is not None})
     for name, recorded in run.group("grad").items():
         yield grads[name], recorded
+
+
+def distill_step(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
+    """Targets, losses and every gradient of a step of progressive distillation; `network` is the teacher."""
+    (sorted_run, counts), recorded = in_mode_order(run), run.settings
+    attention = sorted_run["in/attention_mask"].bool()
+    nothing = torch.zeros_like(attention)
+    batch = LatentBatch(
+        sorted_run["in/input_ids"], attention, nothing, attention, nothing[:, 0], sorted_run["in/x0"]
+    )
+    names = DRAW_NAMES | {"t": "student_t", "noise": "noise_unit", "inner_times": "teacher_substep_t"}
+    drawn = {ours: sorted_run[f"draw/{name}"] for ours, name in names.items()}
+    draws = DistillationDraws(**drawn, **counts)
+    objective = ProgressiveDistillation(
+        path=RectifiedPath(float(recorded["noise_scale"]), float(recorded["t_eps"])),
+        decode_noise_scale=float(recorded["decoder_noise_scale"]), teacher=network,
+        step_size=float(recorded["step_size"]), teacher_steps=int(recorded["teacher_steps"]),
+    )  # fmt: skip
+    *_, target = objective.targets(batch.latents, nothing[..., None], draws)
+    yield target, sorted_run["out/pd_target"][draws.num_decode :]
+    student = copy.deepcopy(network)
+    student.load_state_dict(from_official(run.group("student")))
+    if compiled:
+        student.compile()
+    yield from losses_and_gradients(run, student, objective, batch, draws)
 
 
 def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
@@ -155,6 +196,7 @@ def replays(network: ELFNetwork, compiled: bool = False) -> dict[str, Callable[[
         "network": lambda run: network_outputs(run, network),
         "train_uncond": lambda run: training_step(run, network, 5.0, all_count=False),
         "train_cond": lambda run: training_step(run, network, 1.0, all_count=True),
+        "distill_step": lambda run: distill_step(run, network, compiled),
         **{stem: lambda run: sampling_run(run, network, compiled) for stem in samplings},
         "muon_optax": lambda run: itertools.chain(muon_steps(run, "clip"), muon_steps(run, "noclip")),
         "generative_perplexity": generative_perplexity,

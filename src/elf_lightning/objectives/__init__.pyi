@@ -2,4 +2,6 @@ from .base import Draws as Draws
 from .base import Losses as Losses
 from .base import Objective as Objective
 from .base import StepKey as StepKey
+from .distillation import DistillationDraws as DistillationDraws
+from .distillation import ProgressiveDistillation as ProgressiveDistillation
 from .flow_matching import ELFObjective as ELFObjective

@@ -20,14 +20,14 @@ def test_golden_files_replay_and_precisions_agree(
 ) -> None:
     written = run_measured(main, "--eager-only", "--steps", "8", "--golden-dir", str(golden_dir))
     assert written["passed"]
-    assert len(written["eager"]) == 9
+    assert len(written["eager"]) == 10
     assert max(written["eager"].values()) < 5e-5
     assert len(written["losses"]["float32"]) == 8
     assert written["losses"]["float32"] != written["losses"]["bf16-mixed"]
     assert any(entry.startswith("collate") for entry in written["left_out"])
 
 
-@pytest.mark.parametrize("stem", ["network", "train_cond", "sample_sde"])
+@pytest.mark.parametrize("stem", ["network", "train_cond", "distill_step", "sample_sde"])
 def test_golden_errors_of_other_weights_are_seen(stem: str, golden_dir: Path) -> None:
     network = recorded_network(golden_dir, CPU)
     with torch.no_grad():
