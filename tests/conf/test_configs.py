@@ -45,7 +45,8 @@ def print_config(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, A
         main([*command, *words, "--print_config"])
     assert ending.value.code == 0
     config = dict(yaml.safe_load(capsys.readouterr().out))
-    assert config["model"]["class_path"].endswith(".ELFModule")
+    module = "DistillationModule" if config["name"].endswith("_distill") else "ELFModule"
+    assert config["model"]["class_path"].endswith(f".{module}")
     assert config["data"]["class_path"].endswith(".ELFDataModule")
     return config | {part: config[part]["init_args"] for part in ("data", "model")}
 
@@ -127,6 +128,16 @@ def test_the_papers_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert trainer["gradient_clip_val"] == 1.0
     average = trainer["callbacks"][0]["init_args"]
     assert (average["decay"], average["warmup"]) == (0.9999, False)
+
+
+def test_the_distillation_is_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = (print_config(capsys, "--config", name) for name in ("elf_105m_distill", "elf_105m"))
+    assert ours["model"]["schedule"] == {"warmup_steps": 0, "warmup_epochs": 0.1, "decay": "constant"}
+    assert (ours["trainer"]["max_epochs"], ours["data"]["label_drop_probability"]) == (1, 0.0)
+    for part in ("network", "objective", "optimizer"):
+        assert ours["model"][part] == theirs["model"][part]
+    assert ours["data"] == theirs["data"]
+    assert ours["trainer"] | {"max_epochs": 5} == theirs["trainer"]
 
 
 @pytest.mark.parametrize("name", [file.stem for file in RUNS if file.stem.startswith("elf_")])

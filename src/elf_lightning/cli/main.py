@@ -17,6 +17,7 @@ from elf_lightning.errors import UserError
 
 COMMANDS = {
     "fit": ("trainer", "train, from a configuration or a checkpoint"),
+    "distill": ("distill", "teach students to sample in few steps, round by round"),
     "plan": ("dry_run", "print the steps, learning rate and memory of a fit"),
     "prepare": ("dry_run", "tokenise the corpus; with --embed, also write its latents"),
     "validate": ("trainer", "measure losses and decode accuracy on the validation set"),

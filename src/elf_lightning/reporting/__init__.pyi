@@ -1,3 +1,4 @@
+from .few_steps import few_steps_page as few_steps_page
 from .plots import Curve as Curve
 from .plots import read_curves as read_curves
 from .report import Report as Report

@@ -1,0 +1,186 @@
+"""`elf distill`: students that sample in ever fewer steps, by progressive distillation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from elf_lightning.checkpoints import ELFConfig, load_model
+from elf_lightning.cli import trainer
+from elf_lightning.cli.config import resolved_arguments
+from elf_lightning.cli.options import OneLineParser, positive
+from elf_lightning.errors import UserError
+from elf_lightning.evaluation.results_file import ResultsFile
+from elf_lightning.reporting import Scores, few_steps_page
+from elf_lightning.sampling import SamplingSettings
+
+TEACHER_STEPS = 64
+"""Steps of the teacher from noise to data, in every round."""
+SCORED_STEPS = (1, 2, 4, 8, 16, 32)
+STUDENT, PAGE = "student.ckpt", "few_steps.html"
+"""Where the first exists, a round's training is over: its averaged weights. The second ends the round."""
+
+
+class RoundTrainer(Trainer):
+    """Trains a student unless that is done, and scores it."""
+
+    @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:  # type: ignore[override]  # noqa: D102
+        student = Path(self.default_root_dir, STUDENT)
+        if not student.exists():
+            super().fit(model, datamodule=datamodule, **options)
+            unfinished = student.with_suffix(".unfinished")
+            self.save_checkpoint(unfinished, weights_only=True)
+            if self.is_global_zero:
+                unfinished.replace(student)
+            self.strategy.barrier()
+        self.test(model, datamodule=datamodule, ckpt_path=student)
+        if self.is_global_zero:
+            _write_page(student.parent)
+
+
+class TeacherTrainer(Trainer):
+    """Scores the teacher, with whose weights the student begins."""
+
+    @wraps(Trainer.fit)
+    def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
+        self.test(model, datamodule=datamodule)
+
+
+def _rounds(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.isdecimal() and 1 <= int(word) <= TEACHER_STEPS for word in words):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' are not numbers of steps; give 1 to {TEACHER_STEPS}, such as 16,8,4,2,1"
+        )
+    return [int(word) for word in words]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="elf distill",
+        usage="elf distill --config CONFIG --teacher CHECKPOINT [options of `elf fit`]",
+        description="Progressive distillation: each round trains a student to sample in fewer steps, in "
+        "runs/NAME/round-1, round-2 and so on, and scores it beside its teacher. The same command resumes: "
+        "finished rounds are kept, an interrupted one continues.",
+        epilog="`elf fit --help` lists the other options; `--config elf_105m_distill` is as published.",
+    )
+    parser.add_argument("--config", "-c", action="append", required=True, help="as for `elf fit`")
+    parser.add_argument("--teacher", required=True, help="checkpoint of the original model, in any format")
+    parser.add_argument(
+        "--rounds",
+        type=_rounds,
+        default="16,8,4,2,1",
+        metavar="N,N,…",
+        help="steps of the student in each round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--start-round", type=positive, default=1, metavar="N", help="leave out earlier rounds (default: 1)"
+    )
+    parser.add_argument("--name", help="name of the run (default: the configuration's)")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `["distill", "--config", "quickstart", "--teacher", "runs/quickstart"]`.
+
+    Raises:
+        UserError: for options or a teacher that cannot be used, or a missing or different earlier round.
+    """
+    options, others = _parser().parse_known_args(arguments[1:])
+    rounds, start = options.rounds, options.start_round
+    if start > len(rounds):
+        raise UserError(f"--start-round is {start}, but the last of --rounds is round {len(rounds)}")
+    configs = [word for config in options.config for word in ("--config", config)]
+    root = Path("runs") / (options.name or _name(configs))
+    config = load_model(options.teacher).config
+    scored = [_given(sampling(config, steps)) for steps in SCORED_STEPS]
+
+    def words(folder: Path, steps: int, *more: str) -> list[str]:
+        return [
+            *("fit", *configs, "--model", "DistillationModule"),
+            *("--model.evaluation.settings", json.dumps(scored)),
+            *("--model.sampling", json.dumps(_given(sampling(config, steps)))),
+            *others,
+            *("--model.teacher", options.teacher),
+            *("--model.step_size", str(1 / steps)),
+            *("--model.teacher_steps", str(TEACHER_STEPS // steps)),
+            *("--trainer.default_root_dir", str(folder)),
+            *more,
+        ]
+
+    for number, steps in enumerate(rounds, start=1):
+        folder, before = root / f"round-{number}", root / f"round-{number - 1}"
+        if number < start:
+            continue
+        if number > 1 and not (before / STUDENT).exists():
+            raise UserError(f"--start-round {start}: {before} has no {STUDENT}; finish that round first")
+        if not (root / "teacher" / "report.html").exists():
+            trainer.run(words(root / "teacher", steps, "--model.init_from", "null"), TeacherTrainer)
+        _check_same(folder, {"teacher": str(Path(options.teacher)), "steps": steps})
+        if not (folder / PAGE).exists():
+            rank_zero_info(f"round {number}: a student of {steps} step(s), in {folder}")
+            # Of the first round, none: it starts from the teacher, whatever the configuration starts from.
+            more = ["--model.init_from", str(before / STUDENT) if number > 1 else "null"]
+            if any((folder / "checkpoints").glob("*.ckpt")):
+                more += ["--ckpt_path", str(folder / "checkpoints")]
+            trainer.run(words(folder, steps, *more), RoundTrainer)
+
+
+def sampling(config: ELFConfig, steps: int) -> SamplingSettings:
+    """The published configuration for few steps; for text-to-text, the teacher's with other steps."""
+    if config.codec is not None and config.codec.max_condition_length is not None:
+        return replace(config.default_sampling, steps=steps, times=None)
+    gamma, guidance = (1.5, 2.5) if steps <= 8 else (2.0, 2.0)
+    return SamplingSettings(steps=steps, gamma=gamma, guidance=guidance)
+
+
+def _given(settings: SamplingSettings) -> dict[str, Any]:
+    return {name: value for name, value in asdict(settings).items() if value is not None}
+
+
+def _name(configs: Sequence[str]) -> str:
+    """The name of the run in the last configuration that has one."""
+    name = "elf"
+    for source in resolved_arguments(configs)[1::2]:
+        text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
+        name = (yaml.safe_load(text) or {}).get("name", name)
+    return name
+
+
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Note what a round is; refuse to take it for another."""
+    file = folder / "round.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings), encoding="utf-8")
+    for name, known in json.loads(file.read_text(encoding="utf-8")).items():
+        if known != settings[name]:
+            raise UserError(f"{folder} has {name} {known} (here {settings[name]}); choose another --name")
+
+
+def _write_page(folder: Path) -> None:
+    """Scores by steps: the teacher's, those of earlier rounds, and of this one."""
+    last = int(folder.name.removeprefix("round-"))
+    folders = {"teacher": folder.with_name("teacher")}
+    folders |= {f"round {number}": folder.with_name(f"round-{number}") for number in range(1, last + 1)}
+    rows = {name: ResultsFile(place / "metrics.jsonl").read() for name, place in folders.items()}
+    models = {
+        name: {row["sampling"]["steps"]: Scores.from_record(row) for row in found if row["kind"] == "sampled"}
+        for name, found in rows.items()
+        if found
+    }
+    real = [Scores.from_record(row) for row in rows[f"round {last}"] if row["kind"] == "real"]
+    details = json.loads((folder / "round.json").read_text(encoding="utf-8"))
+    details["scoring model"] = rows[f"round {last}"][0]["scoring_model"] or "none"
+    page = few_steps_page(f"{folder.parent.name}, round {last}", details, models, real[-1] if real else None)
+    (folder / PAGE).write_text(page, encoding="utf-8")

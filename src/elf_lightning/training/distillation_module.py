@@ -1,0 +1,83 @@
+"""A student that does several steps of a frozen teacher in one (arXiv 2605.10938, appendix B)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from elf_lightning.checkpoints import load_model
+from elf_lightning.codec import TextCodec
+from elf_lightning.errors import UserError
+from elf_lightning.network.flops import training_step_flops
+from elf_lightning.objectives import ProgressiveDistillation
+from elf_lightning.training.elf_module import ELFModule
+
+
+class DistillationModule(ELFModule):
+    """One round of progressive distillation; `elf distill` runs several.
+
+    The student has the teacher's sizes, and starts from its weights or from `init_from`. Only the objective
+    holds the teacher, which is therefore in no state dict, average or exchange of gradients.
+
+    Args:
+        teacher: a checkpoint in any format; its averaged weights are used.
+        step_size: span of a student's step; 1/N for a student of N steps.
+        teacher_steps: the teacher's steps in that span.
+        settings: the arguments of `TrainingModule`.
+
+    Raises:
+        UserError: for an unusable teacher or unusable settings.
+    """
+
+    objective: ProgressiveDistillation
+
+    def __init__(
+        self, *args: Any, teacher: str, step_size: float = 1 / 16, teacher_steps: int = 4, **settings: Any
+    ) -> None:
+        super().__init__(*args, **settings)
+        self.teacher = teacher
+        try:
+            bundle = load_model(teacher)
+            bundle.config.check_network(self.network)
+        except UserError as error:
+            raise UserError(f"model.teacher {teacher}: {error}") from error
+        network = bundle.network().requires_grad_(False)
+        if self._compiled:
+            network.compile()
+        self.objective = ProgressiveDistillation(
+            **vars(self.objective), teacher=network, step_size=step_size, teacher_steps=teacher_steps
+        )
+        self.loaded, self._teacher_codec = bundle.config, bundle.config.codec
+        if settings.get("init_from") is None:
+            self.network.load_state_dict(bundle.weights)
+
+    @property
+    def initial_codec(self) -> TextCodec | None:
+        """The teacher's codec, whose latent statistics the data take; None if it is unknown."""
+        return self._teacher_codec
+
+    def setup(self, stage: str) -> None:
+        """Check that ids and latents of the data have the teacher's meaning, and move it to the device.
+
+        Raises:
+            UserError: if they have another, or as `TrainingModule.setup`.
+        """
+        super().setup(stage)
+        self.objective.teacher.to(self.trainer.strategy.root_device)
+        if self.text_data is None or self._teacher_codec is None:
+            return
+        theirs, ours = self._teacher_codec, self.text_data.codec
+        try:
+            same_name = PurePath(theirs.tokenizer).name == PurePath(ours.tokenizer).name
+            if not same_name and theirs.text_tokenizer.get_vocab() == ours.text_tokenizer.get_vocab():
+                theirs = replace(theirs, tokenizer=ours.tokenizer)  # such as the copy in a Hub folder
+            theirs.check_compatible(ours)
+        except UserError as error:
+            raise UserError(f"model.teacher {self.teacher}: {error}") from error
+
+    def training_flops(self, batch_size: int, length: int) -> float:
+        """FLOPs of a micro-batch, the teacher's forward passes included."""
+        decode, self_cond = self.objective.mean_counts(batch_size)
+        passes = (batch_size - decode) * self.objective.teacher_steps + self_cond
+        return training_step_flops(self.network, batch_size, length, decode, passes / 2)
