@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.host_waits import HostWaits
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -224,6 +225,15 @@ def test_validation_measures_all_sequences_in_both_modes() -> None:
     objective = ProgressiveDistillation(teacher=tiny_network(1))
     losses = objective.evaluate(tiny_network(), tiny_batch(), drawn(objective, 0, 0))
     assert losses.denoise_count == losses.decode_count == ROWS
+
+
+def test_a_step_asks_the_device_for_nothing() -> None:
+    student, batch = tiny_network(), tiny_batch()
+    objective = ProgressiveDistillation(teacher=tiny_network(1))
+    draws = drawn(objective, 2, 3)
+    with HostWaits() as waits:
+        objective(student, batch, draws).total.backward()
+    assert not waits.seen
 
 
 def test_equal_keys_equal_draws_and_ranks_differ() -> None:
