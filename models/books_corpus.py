@@ -17,7 +17,7 @@ from pathlib import Path
 MIN_CHARACTERS = 40
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 NO_TEXT = re.compile(r"^(#|```|!\[|\[\^[^\]]*\]:|[-*_=\s]*$)")
-"""Blocks that are no paragraphs: headings, code, pictures, footnotes and rules."""
+"""Blocks that are not paragraphs: headings, code, pictures, footnotes and rules."""
 MARKUP = (
     (re.compile(r"<[^>]+>|\[\^[^\]]*\]|!\[[^\]]*\]\([^)]*\)"), ""),
     (re.compile(r"\[([^\]]*)\]\([^)]*\)"), r"\1"),
