@@ -9,7 +9,6 @@ import yaml
 
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings, PublishedScores
-from elf_lightning.evaluation.settings import setting_name
 from elf_lightning.metrics import MetricNumber
 from elf_lightning.sampling import SamplingSettings
 
@@ -68,12 +67,12 @@ CHANGES: dict[str, Any] = {
 def test_every_setting_shows_in_the_name(name: str) -> None:
     solver = "multistep" if name == "solver_options" else "sde"
     settings = SamplingSettings(temperature=1.0, solver=solver, gamma_end=0.2)
-    assert setting_name(settings) != setting_name(replace(settings, **{name: CHANGES[name]}))
+    assert settings.short_name != replace(settings, **{name: CHANGES[name]}).short_name
 
 
 def test_names_omit_default_values() -> None:
-    assert setting_name(SamplingSettings()) == "SDE 32 steps, gamma 1.5, w 3"
-    assert setting_name(SamplingSettings.text_to_text()) == "ODE 64 steps, w 1, cfg scale 2"
+    assert SamplingSettings().short_name == "SDE 32 steps, gamma 1.5, w 3"
+    assert SamplingSettings.text_to_text().short_name == "ODE 64 steps, w 1, cfg scale 2"
 
 
 @pytest.mark.parametrize(

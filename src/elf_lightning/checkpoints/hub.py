@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -85,8 +85,6 @@ def read_hub(folder: Path) -> ModelBundle:
 def model_card(bundle: ModelBundle) -> str:
     """The model card: Markdown with metadata for the Hub."""
     config, network = bundle.config, bundle.config.network
-    sampling = {} if config.sampling is None else asdict(config.sampling)
-    settings = ", ".join(f"{name} {value}" for name, value in sampling.items() if value is not None)
     encoder = "not recorded" if config.codec is None else config.codec.encoder["name_or_path"]
     return f"""---
 library_name: elf-lightning
@@ -108,7 +106,7 @@ A language model that runs flow matching in the embedding space of a frozen text
 | sequences | {config.max_length} tokens, vocabulary of {config.vocab_size} |
 | encoder | {encoder} |
 | training steps | {config.step} |
-| sampling defaults | {settings or "the library's"} |
+| sampling | {config.default_sampling.short_name} |
 
 ```python
 from elf_lightning import ELF

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from io import StringIO
 from math import ceil
 from pathlib import Path
@@ -160,14 +160,12 @@ def _newest_or_shipped() -> Path:
 
 def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:
     """Everything that determines the texts, for display."""
-    given = asdict(model.changed_settings(**settings))
-    sampling = [f"seed {options.seed}"]
-    sampling += [f"{name} {value}" for name, value in given.items() if value is not None]
+    path, here = Path(options.checkpoint), Path.cwd()
     size = f"{model.bundle.num_parameters / 1e6:.1f}M parameters"
     return {
-        "checkpoint": str(options.checkpoint),
+        "checkpoint": str(path.relative_to(here) if path.is_relative_to(here) else path),
         "model": f"{size}, {model.bundle.config.step} training steps",
-        "sampling": ", ".join(sampling),
+        "sampling": f"seed {options.seed}, {model.changed_settings(**settings).short_name}",
         "machine": f"{model.device}, {model.precision}{', compiled' if model.generator.compile else ''}",
     }
 

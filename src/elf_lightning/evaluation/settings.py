@@ -99,7 +99,7 @@ class EvaluationSettings:
             no_times | dict(zip(self.sweep, values, strict=True)) for values in product(*self.sweep.values())
         ]
         found = [replace(base, **values) for base in self.settings or [own] for values in combinations]
-        return {setting_name(one): one for one in found}
+        return {one.short_name: one for one in found}
 
 
 def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
@@ -113,33 +113,3 @@ def _check_swept(name: str, values: Sequence[int | float | str]) -> None:
     if wrong := [value for value in values if not isinstance(value, swept[name])]:
         wanted = "names" if swept[name] == (str,) else f"values of type {swept[name][-1].__name__}"
         raise UserError(f"evaluation.sweep.{name} has the value {wrong[0]!r}; give {wanted}")
-
-
-def setting_name(settings: SamplingSettings) -> str:
-    """A short name that identifies the settings, such as `SDE 32 steps, gamma 1.5, w 3`."""
-    steps = f"{settings.steps} steps"
-    if settings.times is not None:
-        steps = "times " + " ".join(f"{time:g}" for time in settings.times)
-    module, _, short = settings.solver.rpartition(".")
-    parts = [f"{short if module else short.upper()} {steps}"]
-    parts += [f"{name} {value}" for name, value in settings.solver_options.items()]
-    if settings.solver == "sde":
-        end = settings.gamma_end
-        parts.append(f"gamma {settings.gamma:g}")
-        parts[-1] += "" if end is None else f" to {end:g} (power {settings.gamma_power:g})"
-    parts.append(f"w {settings.guidance:g}")
-    if settings.times is None and settings.grid == "uniform":
-        parts.append("uniform grid")
-    if settings.grid_per_batch:
-        parts.append("grid per batch")
-    others = (
-        *("cfg_scale", "temperature", "top_k", "repetition_control"),
-        *("early_exit_margin", "early_exit_fraction"),
-    )
-    default = SamplingSettings()
-    parts += [
-        f"{name.replace('_', ' ')} {getattr(settings, name):g}"
-        for name in others
-        if getattr(settings, name) != getattr(default, name)
-    ]
-    return ", ".join(parts)

@@ -117,6 +117,36 @@ class SamplingSettings:
         """Solver steps: `steps`, or those between the `times`."""
         return self.steps if self.times is None else len(self.times) - 1
 
+    @property
+    def short_name(self) -> str:
+        """A short name that identifies the settings, such as `SDE 32 steps, gamma 1.5, w 3`."""
+        steps = f"{self.steps} steps"
+        if self.times is not None:
+            steps = "times " + " ".join(f"{time:g}" for time in self.times)
+        module, _, short = self.solver.rpartition(".")
+        parts = [f"{short if module else short.upper()} {steps}"]
+        parts += [f"{name} {value}" for name, value in self.solver_options.items()]
+        if self.solver == "sde":
+            end = self.gamma_end
+            parts.append(f"gamma {self.gamma:g}")
+            parts[-1] += "" if end is None else f" to {end:g} (power {self.gamma_power:g})"
+        parts.append(f"w {self.guidance:g}")
+        if self.times is None and self.grid == "uniform":
+            parts.append("uniform grid")
+        if self.grid_per_batch:
+            parts.append("grid per batch")
+        others = (
+            *("cfg_scale", "temperature", "top_k", "repetition_control"),
+            *("early_exit_margin", "early_exit_fraction"),
+        )
+        default = SamplingSettings()
+        parts += [
+            f"{name.replace('_', ' ')} {getattr(self, name):g}"
+            for name in others
+            if getattr(self, name) != getattr(default, name)
+        ]
+        return ", ".join(parts)
+
     @classmethod
     def text_to_text(cls) -> Self:
         """The published settings for translation and summarisation."""
