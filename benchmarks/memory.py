@@ -31,6 +31,7 @@ from elf_lightning.optim import split_parameters
 
 def peak_bytes(function: Function, device: torch.device) -> int:
     """Largest number of bytes that `function` holds at a time beyond what was allocated before."""
+    gc.collect()  # otherwise, what others left behind may be freed meanwhile
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
