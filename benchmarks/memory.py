@@ -10,6 +10,7 @@ small. `whole step` adds the weights, their average and the state of the optimiz
 from __future__ import annotations
 
 import argparse
+import gc
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
