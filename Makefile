@@ -9,7 +9,7 @@ MINUTES ?=
 DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES) % 60)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-oldest quickstart fit sample eval test test-slow bench lint type format build clean
+.PHONY: help install install-oldest quickstart fit sample eval test test-slow bench lint type format docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,10 +80,18 @@ format: install ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs ## build the docs site in site/; whatever is wrong in it is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html is there; for the search: $(BIN)/python -m http.server --directory site"
+
 build: install ## build the source package and the wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove build outputs and caches; keep runs
-	rm -rf build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	rm -rf build dist site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
