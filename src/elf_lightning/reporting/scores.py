@@ -226,7 +226,7 @@ def _likelihood(ours: float, mixed: float) -> Finding:
 def _variety(ours: float, real: float) -> Finding:
     text = f"real text ({ours:.2f} nats of entropy, real text {real:.2f})"
     if ours < real - VARIETY:
-        return Finding(f"They are less varied than {text}: the perplexity flatters them.", False)
+        return Finding(f"They are less varied than {text}, which lowers the perplexity.", False)
     if ours > real + VARIETY:
         return Finding(f"They are more varied than {text}, as random words are.", False)
     return Finding(f"They are as varied as {text}.", True)
@@ -238,4 +238,4 @@ def _repetition(ours: float, real: float) -> Finding:
     details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
     if ours > real + MORE_REPETITION:
         return Finding(f"They repeat themselves ({details}).", False)
-    return Finding(f"They do not repeat themselves more than real text ({details}).", True)
+    return Finding(f"They rarely repeat themselves ({details}).", True)
