@@ -36,6 +36,11 @@ def test_texts_are_words_and_follow_the_seed(model: ELF) -> None:
     assert texts != model.generate(num=3, seed=2)
 
 
+def test_a_model_shows_its_size_and_where_it_runs(model: ELF) -> None:
+    size = model.bundle.num_parameters / 1e6
+    assert repr(model) == f"ELF({size:.1f}M parameters, {model.codec.max_length} tokens, cpu, 32-true)"
+
+
 def test_compiled_texts_are_the_same(model: ELF, counter: Any) -> None:
     compiled = ELF(model.bundle, "cpu", compile=True)
     assert compiled.generate(3, seed=1) == model.generate(3, seed=1)

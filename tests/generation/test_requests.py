@@ -81,6 +81,7 @@ def test_requests_that_a_model_cannot_meet(
         return complaint(lambda: requests_from_user(codec, num, **given))
 
     assert "num is 0" in refused(codec, 0)
+    assert "for a prompt, give prompts=['in the beginning']" in refused(codec, "in the beginning")
     assert "cannot be combined" in refused(codec, prompts=["a"], infill=["_"])
     assert "has 12 tokens; give 1 to 11" in refused(codec, prompts=["a " * 12])
     assert "has 0 tokens" in refused(codec, prompts=[""])

@@ -70,6 +70,10 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             repetition_direction=bundle.repetition_direction,
         )
 
+    def __repr__(self) -> str:
+        size, config = self.bundle.num_parameters / 1e6, self.bundle.config
+        return f"ELF({size:.1f}M parameters, {config.max_length} tokens, {self.device}, {self.precision})"
+
     @classmethod
     def from_pretrained(
         cls,

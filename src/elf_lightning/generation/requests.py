@@ -32,7 +32,10 @@ class Request:
 
 
 def requests_from_user(
-    codec: TextCodec, num: int, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
+    codec: TextCodec,
+    num: int | str,
+    prompts: Sequence[str] | None = None,
+    infill: Sequence[str] | None = None,
 ) -> list[Request]:
     """Requests in the order of prompts or templates, `num` for each.
 
@@ -45,6 +48,10 @@ def requests_from_user(
     Raises:
         UserError: for both prompts and templates, or any that this model cannot use.
     """
+    if isinstance(num, str):  # the prompt that callers of other libraries would give
+        raise UserError(
+            f"num is {num!r:.40}; it is the number of texts: for a prompt, give prompts=[{num!r:.40}]"
+        )
     if num < 1:
         raise UserError(f"num is {num}; it must be at least 1")
     if prompts is not None and infill is not None:
