@@ -50,7 +50,7 @@ def recorded_step(values: Any) -> tuple[Tensor, LatentBatch, DistillationDraws]:
     return order, batch, draws
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_golden_distill_step(
     golden: Callable[[str], Any], golden_network: ELFNetwork, compiled: bool
 ) -> None:
