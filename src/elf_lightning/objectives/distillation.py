@@ -74,20 +74,10 @@ class ProgressiveDistillation(ELFObjective):
     ) -> Losses:
         """See `Objective.__call__`; `network` is the student, and `draws` are `DistillationDraws`."""
         assert isinstance(draws, DistillationDraws)
-        condition, first = batch.condition_mask[..., None], draws.num_decode
-        x = batch.latents * ~(condition & batch.label_drop[:, None, None])
-        mix = draws.decode_mix[:first, :, None]
-        z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
+        x, condition = self._clean(batch)
+        first = draws.num_decode
         z, times, self_cond, target = self.targets(x, condition, draws)
-
-        decodes = (torch.arange(len(x), device=x.device) < first).float()
-        hidden = network(
-            torch.cat([z_decode, z]),
-            torch.cat([torch.ones_like(draws.t[:first]), times[:, 0]]),
-            draws.guidance,
-            decodes,
-            torch.cat([torch.zeros_like(z_decode), self_cond]),
-        )
+        hidden = self._hidden(network, x, z, times[:, 0], self_cond, draws)
         mask = (batch.loss_mask & ~batch.condition_mask).float()
         mask = mask / mask.sum(1, keepdim=True).clamp(min=1)
         # Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs.
@@ -99,9 +89,9 @@ class ProgressiveDistillation(ELFObjective):
         return Losses(
             total=(denoise_sum + decode_sum) / len(x),
             denoise_sum=denoise_sum,
-            denoise_count=(1 - decodes).sum(),
+            denoise_count=denoise_sum.new_full((), len(z)),
             decode_sum=decode_sum,
-            decode_count=decodes.sum(),
+            decode_count=denoise_sum.new_full((), first),
             decode_correct=decode_correct,
         )
 

@@ -93,28 +93,16 @@ class ELFObjective(Objective):
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
         """See `Objective.__call__`."""
-        condition = batch.condition_mask[..., None]
-        x = batch.latents * ~(condition & batch.label_drop[:, None, None])
-        t, first = draws.t, draws.num_decode
-
-        mix = draws.decode_mix[:first, :, None]
-        z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
-        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, t))[first:]
-        target = self.path.velocity(x[first:], z, t[first:])
+        x, condition = self._clean(batch)
+        t, first = draws.t[draws.num_decode :], draws.num_decode
+        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, draws.t))[first:]
+        target = self.path.velocity(x[first:], z, t)
         self_cond, target = self._self_condition(network, z, target, x * condition, condition, draws)
-
-        decodes = torch.arange(len(t), device=t.device) < first
-        hidden = network(
-            torch.cat([z_decode, z]),
-            t.masked_fill(decodes, 1),
-            draws.guidance,
-            decodes.float(),
-            torch.cat([torch.zeros_like(z_decode), self_cond]),
-        )
+        hidden = self._hidden(network, x, z, t, self_cond, draws)
 
         # Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs.
         mask = (batch.loss_mask & ~batch.condition_mask).float()
-        velocity = self.path.velocity(network.latent_head(hidden[first:]), z, t[first:])
+        velocity = self.path.velocity(network.latent_head(hidden[first:]), z, t)
         denoise_sum = ((velocity - target).square().mean(-1) * mask[first:]).sum()
         decode_sum, decode_correct = token_cross_entropy(
             network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
@@ -126,6 +114,36 @@ class ELFObjective(Objective):
             decode_sum=decode_sum,
             decode_count=mask[:first].sum(),
             decode_correct=decode_correct,
+        )
+
+    @staticmethod
+    def _clean(batch: LatentBatch) -> tuple[Tensor, Tensor]:
+        """Clean latents (B, S, C), zeros where a condition is dropped, and where conditions are (B, S, 1)."""
+        condition = batch.condition_mask[..., None]
+        return batch.latents * ~(condition & batch.label_drop[:, None, None]), condition
+
+    def _hidden(
+        self, network: ELFNetwork, x: Tensor, z: Tensor, t: Tensor, self_cond: Tensor, draws: Draws
+    ) -> Tensor:
+        """Hidden states (B, S, H) of both modes in one pass.
+
+        Args:
+            network: the denoiser and decoder.
+            x: (B, S, C) clean latents; those of the decode sequences, the first, are noised here.
+            z: noised latents of the denoise sequences, (rows, S, C).
+            t: (rows,) their times.
+            self_cond: (rows, S, C) their self-conditioning.
+            draws: the random numbers of the step.
+        """
+        first = draws.num_decode
+        mix = draws.decode_mix[:first, :, None]
+        z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
+        return network(  # type: ignore[no-any-return]
+            torch.cat([z_decode, z]),
+            torch.cat([torch.ones_like(draws.t[:first]), t]),
+            draws.guidance,
+            (torch.arange(len(x), device=x.device) < first).float(),
+            torch.cat([torch.zeros_like(z_decode), self_cond]),
         )
 
     @torch.no_grad()
