@@ -28,9 +28,20 @@ def test_drawn_times_depend_on_the_seed_alone() -> None:
     assert time_grid(settings, LogitNormal(), 1) != time_grid(settings, LogitNormal(), 2)
 
 
-@pytest.mark.parametrize("grid", ["logit_normal", "uniform"])
+@pytest.mark.parametrize("grid", ["logit_normal", "quantiles", "uniform"])
 def test_one_step_goes_all_the_way(grid: str) -> None:
     assert time_grid(SamplingSettings(steps=1, grid=grid), LogitNormal(), 0) == (0.0, 1.0)  # type: ignore[arg-type]
+
+
+def test_quantiles_are_the_same_for_every_seed_and_lie_where_the_draws_do_on_average() -> None:
+    settings, times = SamplingSettings(steps=16, grid="quantiles"), LogitNormal()
+    grid = time_grid(settings, times, seed=1)
+    assert grid == time_grid(settings, times, seed=2)
+    assert len(grid) == 17
+    assert grid[8] == pytest.approx(0.18243, abs=1e-5)  # sigmoid(-1.5), the median
+    drawn = [time_grid(SamplingSettings(steps=16), times, seed) for seed in range(300)]
+    means = [sum(column) / len(column) for column in zip(*drawn, strict=True)]
+    assert grid == pytest.approx(means, abs=0.05)
 
 
 def test_uniform_times_are_even() -> None:

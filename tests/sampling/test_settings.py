@@ -24,7 +24,7 @@ from elf_lightning.sampling import SamplingSettings
         ({"gamma_power": float("inf")}, "sampling.gamma_power is inf"),
         ({"early_exit_margin": -0.1}, "sampling.early_exit_margin is -0.1"),
         ({"early_exit_fraction": 1.5}, "sampling.early_exit_fraction is 1.5; it must be at most 1"),
-        ({"grid": "cosine"}, "'cosine'; known are logit_normal, uniform"),
+        ({"grid": "cosine"}, "'cosine'; known are logit_normal, quantiles, uniform"),
         ({"gamma": -1.0}, "sampling.gamma is -1.0"),
         ({"guidance": float("nan")}, "sampling.guidance is nan"),
         ({"cfg_scale": -0.5}, "sampling.cfg_scale"),

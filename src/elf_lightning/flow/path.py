@@ -70,6 +70,11 @@ class LogitNormal:
         normal = torch.randn(size, generator=generator, device=generator.device)
         return torch.sigmoid(self.mean + self.std * normal)
 
+    def quantiles(self, count: int) -> Tensor:
+        """The points (count - 1,) that divide the distribution into `count` equal parts, float32, rising."""
+        probabilities = torch.arange(1, count, dtype=torch.float64) / count
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(probabilities)).float()
+
 
 @dataclass(frozen=True)
 class GuidanceScale:

@@ -11,7 +11,7 @@ from elf_lightning.errors import UserError
 if TYPE_CHECKING:
     from elf_lightning.sampling.solvers import Solver
 
-GridName = Literal["logit_normal", "uniform"]
+GridName = Literal["logit_normal", "quantiles", "uniform"]
 DEFAULT_TRAJECTORIES = 400
 """Texts from which to measure the direction of repetition (arXiv 2607.00588)."""
 MEASURING_SEED = 260700588
@@ -38,7 +38,8 @@ class SamplingSettings:
         gamma_end: anneals this noise, `gamma(t) = gamma_end + (gamma - gamma_end) * (1 - t)^gamma_power`;
             constant by default.
         gamma_power: exponent of the annealing.
-        grid: where the times lie, `logit_normal` (drawn from the training distribution) or `uniform`.
+        grid: where the times lie: `logit_normal` (drawn from the training distribution), `quantiles` (of this
+            distribution, evenly spaced in probability, the same for every seed) or `uniform`.
         grid_per_batch: draw new times for each batch, as the official code does; a text then depends on the
             first number of its batch, and so on the batch size.
         times: explicit times from 0 (noise) to 1 (data); replaces `steps` and `grid`.
@@ -131,8 +132,8 @@ class SamplingSettings:
             parts.append(f"gamma {self.gamma:g}")
             parts[-1] += "" if end is None else f" to {end:g} (power {self.gamma_power:g})"
         parts.append(f"w {self.guidance:g}")
-        if self.times is None and self.grid == "uniform":
-            parts.append("uniform grid")
+        if self.times is None and self.grid != "logit_normal":
+            parts.append(f"{self.grid} grid")
         if self.grid_per_batch:
             parts.append("grid per batch")
         others = (

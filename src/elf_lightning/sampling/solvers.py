@@ -180,6 +180,8 @@ def time_grid(
         return tuple(settings.times)
     if settings.grid == "uniform":
         return tuple(step / settings.steps for step in range(settings.steps + 1))
+    if settings.grid == "quantiles":
+        return (0.0, *distribution.quantiles(settings.steps).tolist(), 1.0)
     inner = distribution.sample(settings.steps - 1, generator=seeded_generator("times", seed, *batch))
     return (0.0, *inner.sort().values.tolist(), 1.0)
 
