@@ -10,10 +10,10 @@ import torch
 
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import Infill
+from elf_lightning.sampling import Infill, Step
 from elf_lightning.sampling.sampler import sequence_noise
 
-SOLVERS = ("ode", "sde", "heun", "multistep")
+SOLVERS = ("ode", "sde", "heun", "multistep", "feedback")
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -132,7 +132,9 @@ def test_network_without_self_conditioning(
     assert make_sampler(network).sample(make_prompt(range(2)), 0).tokens.shape == (2, 12)
 
 
-@pytest.mark.parametrize(("solver", "calls"), [("ode", 4), ("sde", 4), ("heun", 7), ("multistep", 4)])
+@pytest.mark.parametrize(
+    ("solver", "calls"), [("ode", 4), ("sde", 4), ("heun", 7), ("multistep", 4), ("feedback", 4)]
+)
 def test_network_calls_are_reported(make_sampler: Any, make_prompt: Any, solver: str, calls: int) -> None:
     result = make_sampler(solver=solver, steps=4).sample(make_prompt(range(3)), 0)
     assert result.network_calls.tolist() == [calls] * 3
@@ -159,3 +161,25 @@ def test_a_grid_per_batch_depends_on_the_first_number(make_sampler: Any, make_pr
     assert times(sampler, range(2)) == times(sampler, range(5))
     assert times(sampler, range(2)) != times(sampler, range(2, 4))
     assert times(make_sampler(), range(2)) == times(make_sampler(), range(2, 4))
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_feedback_calls_the_network_on_the_same_noise_at_the_start_alone(
+    make_network: Callable[..., ELFNetwork], make_sampler: Any, make_prompt: Any, calls: int
+) -> None:
+    network, prompt = make_network(), make_prompt(range(2), [3, 0])
+    steps: list[Step] = []
+    sampler = make_sampler(network, solver="feedback", steps=calls)
+    result = sampler.sample(prompt, 0, on_step=steps.append)
+    z = (
+        prompt.latents
+        + ~prompt.condition_mask[..., None]
+        * sequence_noise(0, prompt.index, prompt.latents.shape[1:], 2.0, prompt.latents.device)()
+    )
+    x_hat = prompt.latents
+    for number in range(calls):
+        x_hat = network.denoise(z, torch.zeros(2), torch.full((2,), 3.0), x_hat)
+        x_hat = torch.where(prompt.condition_mask[..., None], prompt.latents, x_hat)
+        torch.testing.assert_close(steps[number].estimate, x_hat)
+    torch.testing.assert_close(result.latents, x_hat)
+    assert result.network_calls.tolist() == [calls] * 2

@@ -15,7 +15,10 @@ from elf_lightning.sampling import SamplingSettings
     ("settings", "said"),
     [
         ({"steps": 0}, "sampling.steps is 0"),
-        ({"solver": "rk45"}, "'rk45'; known are ode, euler, sde, heun, multistep; or give the class path"),
+        (
+            {"solver": "rk45"},
+            "'rk45'; known are ode, euler, sde, heun, multistep, feedback; or give the class path",
+        ),
         ({"solver": "no_such_package.Midpoint"}, "No module named 'no_such_package'"),
         ({"solver": "json.Midpoint"}, "'json.Midpoint'"),
         ({"solver": "json.JSONDecoder"}, "not a subclass of elf_lightning.sampling.Solver"),

@@ -15,6 +15,7 @@ from elf_lightning.errors import UserError
 from elf_lightning.sampling import (
     AdamsBashforth,
     Euler,
+    Feedback,
     Heun,
     SamplingSettings,
     Sde,
@@ -145,7 +146,10 @@ def test_annealed_noise_is_taken_at_the_start_of_the_step() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("ode", Euler), ("euler", Euler), ("sde", Sde), ("heun", Heun), ("multistep", AdamsBashforth)],
+    [
+        *(("ode", Euler), ("euler", Euler), ("sde", Sde), ("heun", Heun), ("multistep", AdamsBashforth)),
+        ("feedback", Feedback),
+    ],
 )
 def test_short_names(name: str, expected: type[Solver]) -> None:
     assert type(SamplingSettings(solver=name).build_solver()) is expected

@@ -10,6 +10,7 @@ from .sampler import Sampler as Sampler
 from .settings import SamplingSettings as SamplingSettings
 from .solvers import AdamsBashforth as AdamsBashforth
 from .solvers import Euler as Euler
+from .solvers import Feedback as Feedback
 from .solvers import Heun as Heun
 from .solvers import Sde as Sde
 from .solvers import Solver as Solver

@@ -31,8 +31,8 @@ class SamplingSettings:
 
     Attributes:
         steps: solver steps; `heun` calls the network twice a step, all others once.
-        solver: `sde` (Euler after adding noise back), `ode` (Euler), `heun` or `multistep` (second order), or
-            the class path of your own solver.
+        solver: `sde` (Euler after adding noise back), `ode` (Euler), `heun` or `multistep` (second order),
+            `feedback` (for students of rollout distillation), or the class path of your own solver.
         solver_options: arguments for the solver's constructor, such as `{"max_growth": 1.5}` for `multistep`.
         gamma: how much noise `sde` adds back; 1.5 is good for 32 steps, 1.0 for 64.
         gamma_end: anneals this noise, `gamma(t) = gamma_end + (gamma - gamma_end) * (1 - t)^gamma_power`;

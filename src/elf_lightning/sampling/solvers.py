@@ -55,6 +55,10 @@ class Solver(ABC):
     def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C), from `z` (B, S, C) at `t`."""
 
+    def last_step(self, field: VelocityField, z: Tensor, t: float, t_next: float) -> Tensor:
+        """Latents at the end, (B, S, C), by Euler's method, without noise."""
+        return z + (t_next - t) * field(z, t)
+
 
 class Euler(Solver, name="ode", alias="euler"):
     """Euler's method: `z' = z + h v(z, t)` with `h = t' - t`. First order, one network call a step."""
@@ -143,6 +147,23 @@ class AdamsBashforth(Solver, name="multistep"):
         return z + span * slope
 
 
+class Feedback(Solver, name="feedback"):
+    """Calls a generator of `RolloutDistillation` at t=0 alone, one network call a step.
+
+    The noise stays the same, and the field feeds each estimate of the clean latents back; the last one is the
+    end. Only the number of times matters.
+    """
+
+    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+        """The noise `z`, (B, S, C)."""
+        field(z, 0.0)
+        return z
+
+    def last_step(self, field: VelocityField, z: Tensor, t: float, t_next: float) -> Tensor:
+        """The last estimate, (B, S, C)."""
+        return z + field(z, 0.0)
+
+
 def known_solver(name: str) -> bool:
     """Whether a solver of this short name or class path is defined already; imports nothing."""
     return name in Solver.registry
@@ -194,13 +215,16 @@ def integrate(
     noise: NoiseSource,
     observe: StepObserver | None = None,
 ) -> Tensor:
-    """Latents at `times[-1]`, (B, S, C), from `z` (B, S, C) at `times[0]`; the last step is Euler's.
+    """Latents at `times[-1]`, (B, S, C), from `z` (B, S, C) at `times[0]`; the last step adds no noise.
 
     If `observe` stops it, the latents at the time reached.
     """
     last = len(times) - 2
     for number, (t, t_next) in enumerate(pairwise(times)):
-        z = (solver if number < last else Euler()).step(field, z, t, t_next, noise)
+        if number < last:
+            z = solver.step(field, z, t, t_next, noise)
+        else:
+            z = solver.last_step(field, z, t, t_next)
         if observe is not None and observe(number, t_next, z):
             break
     return z
