@@ -129,10 +129,10 @@ def distill_step(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
         decode_noise_scale=float(recorded["decoder_noise_scale"]), teacher=network,
         step_size=float(recorded["step_size"]), teacher_steps=int(recorded["teacher_steps"]),
     )  # fmt: skip
-    *_, target = objective.targets(batch.latents, nothing[..., None], draws)
-    yield target, sorted_run["out/pd_target"][draws.num_decode :]
     student = copy.deepcopy(network)
     student.load_state_dict(from_official(run.group("student")))
+    *_, target = objective.targets(student, batch.latents, nothing[..., None], draws)
+    yield target, sorted_run["out/pd_target"][draws.num_decode :]
     if compiled:
         student.compile()
     yield from losses_and_gradients(run, student, objective, batch, draws)

@@ -72,7 +72,7 @@ def test_golden_distill_step(
     order, batch, draws = recorded_step(values)
     denoise = order[draws.num_decode :]
     condition = batch.condition_mask[..., None]
-    z, times, self_cond, target = objective.targets(batch.latents, condition, draws)
+    z, times, self_cond, target = objective.targets(student, batch.latents, condition, draws)
     for result, name in ((z, "z_t_s"), (times, "sub_step_times"), (target, "pd_target")):
         assert_close(result, values[f"out/{name}"][denoise], atol=1e-5, rtol=1e-4)
     assert_close(self_cond, values["out/sc_half"][denoise], atol=1e-5, rtol=1e-4)
@@ -130,7 +130,8 @@ def drawn(objective: ProgressiveDistillation, decode: int, self_cond: int) -> Di
 
 
 def targets(objective: ProgressiveDistillation, batch: LatentBatch, draws: DistillationDraws) -> list[Tensor]:
-    return [*objective.targets(batch.latents, batch.condition_mask[..., None], draws)]
+    condition = batch.condition_mask[..., None]
+    return [*objective.targets(objective.teacher, batch.latents, condition, draws)]
 
 
 @pytest.mark.parametrize("step_size", [0.25, 1.0])

@@ -5,3 +5,4 @@ from .base import StepKey as StepKey
 from .distillation import DistillationDraws as DistillationDraws
 from .distillation import ProgressiveDistillation as ProgressiveDistillation
 from .flow_matching import ELFObjective as ELFObjective
+from .rollout import RolloutDistillation as RolloutDistillation

@@ -76,7 +76,7 @@ class ProgressiveDistillation(ELFObjective):
         assert isinstance(draws, DistillationDraws)
         x, condition = self._clean(batch)
         first = draws.num_decode
-        z, times, self_cond, target = self.targets(x, condition, draws)
+        z, times, self_cond, target = self.targets(network, x, condition, draws)
         hidden = self._hidden(network, x, z, times[:, 0], self_cond, draws)
         mask = (batch.loss_mask & ~batch.condition_mask).float()
         mask = mask / mask.sum(1, keepdim=True).clamp(min=1)
@@ -97,7 +97,7 @@ class ProgressiveDistillation(ELFObjective):
 
     @torch.no_grad()
     def targets(
-        self, x: Tensor, condition: Tensor, draws: DistillationDraws
+        self, network: ELFNetwork, x: Tensor, condition: Tensor, draws: DistillationDraws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the teacher shows the student, for the P denoise sequences.
 
@@ -105,6 +105,7 @@ class ProgressiveDistillation(ELFObjective):
         `x* = z + (1 - t) / D * (z_end - z)`.
 
         Args:
+            network: the student, for objectives that feed its own estimate back.
             x: (B, S, C) clean latents.
             condition: (B, S, 1), True at condition positions, which stay clean.
             draws: the random numbers of the step.

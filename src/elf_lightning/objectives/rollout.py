@@ -1,0 +1,76 @@
+"""Rollout distillation: a generator from noise alone learns where a whole rollout of its teacher ends.
+
+Iterative rollout distillation (IRD) of arXiv 2610.06648, with the decode sequences of ELF.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from elf_lightning.errors import UserError
+from elf_lightning.flow import expand_like
+from elf_lightning.network import ELFNetwork
+from elf_lightning.objectives.distillation import DistillationDraws, ProgressiveDistillation
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutDistillation(ProgressiveDistillation):
+    """Denoise sequences learn the teacher's last estimate in K Euler steps from the same noise.
+
+    The student is always at t=0, where it sees noise alone. In N steps it calls itself N times with the same
+    noise, each time conditioned on its own last estimate (sampler `feedback`). In training, self-conditioning
+    sequences see an estimate that was fed back 1 to N - 1 times, evenly over the batch, and the others none.
+    Losses are those of `ProgressiveDistillation`.
+
+    Attributes:
+        step_size: 1, from noise to data.
+        student_steps: number N of the student's steps.
+
+    Raises:
+        UserError: for another step size, less than one step, and as `ELFObjective`.
+    """
+
+    step_size: float = 1.0
+    teacher_steps: int = 32
+    student_steps: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.step_size != 1:
+            raise UserError(f"model.step_size is {self.step_size}; it must be 1 for a whole rollout")
+        if self.student_steps < 1:
+            raise UserError(f"model.student_steps is {self.student_steps}; it must be at least 1")
+
+    @torch.no_grad()
+    def targets(
+        self, network: ELFNetwork, x: Tensor, condition: Tensor, draws: DistillationDraws
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `ProgressiveDistillation.targets`; the self-conditioning is the student's alone."""
+        first, count = draws.num_decode, draws.num_self_cond
+        x, condition, w = x[first:], condition[first:], draws.guidance[first:]
+        inner = draws.inner_times[first:].sort(dim=1).values
+        times = torch.cat([torch.zeros_like(w)[:, None], inner, torch.ones_like(w)[:, None]], dim=1)
+        begin = torch.where(condition, x, self.path.noise_scale * draws.noise[first:])
+        clean = x * condition
+        if not len(x):
+            return begin, times, clean, begin
+
+        def estimate(model: ELFNetwork, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
+            rows = len(z)
+            return torch.where(condition[:rows], x[:rows], model.denoise(z, t, w[:rows], self_cond))
+
+        own = clean
+        for passes in range(1, self.student_steps):
+            rows = ceil(count * (self.student_steps - passes) / (self.student_steps - 1))
+            if rows:
+                own = torch.cat([estimate(network, begin[:rows], times[:rows, 0], own[:rows]), own[rows:]])
+        z, x_hat = begin, clean
+        for t, t_next in pairwise(times.unbind(1)):
+            x_hat = estimate(self.teacher, z, t, x_hat)
+            z = z + expand_like(t_next - t, z) * self.path.velocity(x_hat, z, t)
+        return begin, times, own, x_hat
