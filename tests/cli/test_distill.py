@@ -159,6 +159,25 @@ def test_a_text_to_text_student_keeps_its_teachers_sampling(config: dict[str, An
     assert page.count("<th>teacher</th>") == 6
 
 
+def test_a_student_has_the_tokens_of_its_data_and_its_teachers_weights_for_them(
+    config: dict[str, Any],
+) -> None:
+    Path("few_words.txt").write_text("the face of the deep\n" * 40)
+    still = json.dumps({"class_path": "MuonSettings", "init_args": {"base_learning_rate": 1e-30}})
+    other = ("--data.source.init_args.path", "few_words.txt", "--data.restrict_vocabulary", "true")
+    options = ("--name", "few", "--trainer.max_steps", "1", "--model.optimizer", still, *other)
+    model = ("--model", "DistillationModule", "--model.teacher", "runs/teacher")
+    assert main(["fit", "--config", "config.yaml", *model, *options]) == 0
+    teacher, student = load_model("runs/teacher"), load_model("runs/few")
+    assert student.config.codec is not None
+    kept = student.config.codec.kept_ids
+    assert kept is not None
+    assert len(kept) < teacher.config.vocab_size
+    for name, weight in student.weights.items():
+        taught = teacher.weights[name][kept] if "unembed" in name else teacher.weights[name]
+        torch.testing.assert_close(weight, taught, rtol=0, atol=1e-20)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,13 +12,18 @@ from elf_lightning.errors import UserError
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import ProgressiveDistillation
 from elf_lightning.training.elf_module import ELFModule
+from elf_lightning.training.warm_start import InitialWeights
+
+STUDENTS_OWN = ("tokenizer", "kept_ids", "unknown_id", "eos_id", "pad_id")
+"""What a codec says of token ids: a teacher estimates latents alone."""
 
 
 class DistillationModule(ELFModule):
     """One round of progressive distillation; `elf distill` runs several.
 
-    The student has the teacher's sizes, and starts from its weights or from `init_from`. Only the objective
-    holds the teacher, which is therefore in no state dict, average or exchange of gradients.
+    The student has the teacher's sizes but for the vocabulary, which is that of its data, and starts from the
+    teacher's weights or from `init_from`. Only the objective holds the teacher, which is therefore in no
+    state dict, average or exchange of gradients.
 
     Args:
         teacher: a checkpoint in any format; its averaged weights are used.
@@ -39,7 +44,10 @@ class DistillationModule(ELFModule):
         self.teacher = teacher
         try:
             bundle = load_model(teacher)
-            bundle.config.check_network(self.network)
+            config = bundle.config
+            if config.codec is not None:  # the student has the tokens of its data, and a teacher needs none
+                config = replace(config, vocab_size=self.network.vocab_size, codec=None)
+            config.check_network(self.network)
         except UserError as error:
             raise UserError(f"model.teacher {teacher}: {error}") from error
         network = bundle.network().requires_grad_(False)
@@ -50,7 +58,7 @@ class DistillationModule(ELFModule):
         )
         self.loaded, self._teacher_codec = bundle.config, bundle.config.codec
         if settings.get("init_from") is None:
-            self.network.load_state_dict(bundle.weights)
+            self._initial = InitialWeights(self.network, teacher, setting="model.teacher")
 
     @property
     def initial_codec(self) -> TextCodec | None:
@@ -58,7 +66,7 @@ class DistillationModule(ELFModule):
         return self._teacher_codec
 
     def setup(self, stage: str) -> None:
-        """Check that ids and latents of the data have the teacher's meaning, and move it to the device.
+        """Check that the data's latents have the teacher's meaning, and move it to the device.
 
         Raises:
             UserError: if they have another, or as `TrainingModule.setup`.
@@ -70,8 +78,9 @@ class DistillationModule(ELFModule):
         theirs, ours = self._teacher_codec, self.text_data.codec
         try:
             same_name = PurePath(theirs.tokenizer).name == PurePath(ours.tokenizer).name
-            if not same_name and theirs.text_tokenizer.get_vocab() == ours.text_tokenizer.get_vocab():
-                theirs = replace(theirs, tokenizer=ours.tokenizer)  # such as the copy in a Hub folder
+            # Under another name, it may be the copy in a Hub folder.
+            if same_name or theirs.text_tokenizer.get_vocab() == ours.text_tokenizer.get_vocab():
+                theirs = replace(theirs, **{name: getattr(ours, name) for name in STUDENTS_OWN})
             theirs.check_compatible(ours)
         except UserError as error:
             raise UserError(f"model.teacher {self.teacher}: {error}") from error

@@ -25,14 +25,15 @@ class InitialWeights:
     Args:
         network: gets the weights.
         name_or_path: a checkpoint in any format that `load_model` reads.
+        setting: where the user gave it, for messages.
 
     Raises:
         UserError: if the checkpoint does not exist or contains another network.
     """
 
-    def __init__(self, network: ELFNetwork, name_or_path: str) -> None:
+    def __init__(self, network: ELFNetwork, name_or_path: str, setting: str = "model.init_from") -> None:
         self.network = network
-        self.setting = f"model.init_from {name_or_path}"
+        self.setting = f"{setting} {name_or_path}"
         try:
             bundle = load_model(name_or_path)
             own = network.state_dict()
