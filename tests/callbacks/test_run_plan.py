@@ -21,7 +21,7 @@ from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.objectives import ELFObjective, StepKey
+from elf_lightning.objectives import ELFObjective, ProgressiveDistillation, StepKey
 from elf_lightning.optim import (
     AdamWSettings,
     MuonSettings,
@@ -187,6 +187,14 @@ def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
     assert plan_run(adam, data, trainer_of(max_steps=1)).memory["optimizer"] == 2 * weights
     assert weights < plain["optimizer"] < 1.3 * weights
     assert mixed["activations"] < plain["activations"]
+
+
+def test_memory_counts_a_teacher(data: ELFDataModule) -> None:
+    student, alone = Planned(data), plan_run(Planned(data), data, trainer_of(max_steps=1)).memory
+    student.objective = ProgressiveDistillation(teacher=Planned(data).network)
+    taught = plan_run(student, data, trainer_of(max_steps=1)).memory
+    assert taught == alone | {"teacher": alone["weights"]}
+    assert "teacher" not in alone
 
 
 def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> None:

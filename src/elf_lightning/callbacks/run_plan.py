@@ -144,15 +144,17 @@ def _memory(
     network, batch_size, length = module.network, data.batch_size, data.max_length
     matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
     weights = sum(p.numel() for p in module.parameters())
+    objective = getattr(module, "objective", None)
+    teacher = getattr(objective, "teacher", None)  # frozen, and no part of the module
     averaged = any(isinstance(one, EMA) and one.device is None for one in trainer.callbacks)  # type: ignore[attr-defined]
     sizes = {
         "weights": 4 * weights,
+        "teacher": 0 if teacher is None else 4 * sum(p.numel() for p in teacher.parameters()),
         "gradients": 4 * (matrices + others),
         "optimizer": 4 * (module.optimizer.matrix_averages * matrices + 2 * others),
         "average": 4 * weights * averaged,
     }
     if isinstance(network, ELFNetwork):
-        objective = getattr(module, "objective", None)
         decode = objective.mean_counts(batch_size)[0] if isinstance(objective, Objective) else batch_size
         compute_bytes = 2 if "16" in str(trainer.precision) else 4
         sizes["activations"] = activation_bytes(network, batch_size, length, compute_bytes, checkpointing)
