@@ -81,7 +81,7 @@ def test_a_notebook_opens_with_a_title_a_time_and_its_settings(name: str) -> Non
 
 
 def test_the_notebooks_are_told_in_order() -> None:
-    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05"]
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
 
 
 def test_flow_in_two_dimensions() -> None:
@@ -151,3 +151,10 @@ def test_a_corpus_of_ones_own(tmp_path: Path) -> None:
     said = run("05_your_own_corpus.ipynb", FOLDER=str(tmp_path), STEPS=2, MODULES=40)
     assert "copy deepcopy  ->" in said
     assert said.count("\n- ") == 4  # all mistakes are told
+
+
+@pytest.mark.slow
+def test_few_steps(tmp_path: Path) -> None:
+    said = run("06_few_steps.ipynb", FOLDER=str(tmp_path), TEACHER_STEPS=30, STUDENT_STEPS=2, TEXTS=4)
+    assert said.count("step(s)") == 8
+    assert (tmp_path / "student.ckpt").is_file()
