@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,12 @@ def same(one: ModelBundle, other: ModelBundle) -> bool:
 
 def equal(one: Any, other: Any) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def flipped(data: bytes, place: int | None = None) -> bytes:
+    """The bytes with one of them, by default in the middle, changed."""
+    place = len(data) // 2 if place is None else place
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
 
 
 def complaint(source: str | Path, **download: Any) -> str:
@@ -177,7 +184,54 @@ def test_cached_hub_model_needs_no_network(bundle: ModelBundle, tmp_path: Path) 
 # The newest of several checkpoints
 
 
-def test_newest_of_a_run_is_the_last_modified(save_lightning: Any, tmp_path: Path) -> None:
+def test_newest_of_a_run_is_that_of_the_highest_step(save_lightning: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    newer = save_lightning(folder / "a.ckpt", global_step=10_000)
+    older = save_lightning(folder / "step-900.ckpt", global_step=900)
+    os.utime(newer, (1, 1))
+    assert newest_checkpoint(tmp_path) == newer
+    (folder / "last.ckpt").symlink_to(older.name)
+    assert newest_checkpoint(tmp_path) == newer
+
+
+def test_a_later_fit_is_newer_than_a_higher_step(save_lightning: Any, tmp_path: Path) -> None:
+    save_lightning(tmp_path / "a.ckpt", global_step=900, fit=1)
+    later = save_lightning(tmp_path / "b.ckpt", global_step=30, fit=2)
+    save_lightning(tmp_path / "of an older version.ckpt", global_step=5_000)
+    assert newest_checkpoint(tmp_path) == later
+
+
+def test_of_several_runs_the_last_written_counts(save_lightning: Any, tmp_path: Path) -> None:
+    long_ago = save_lightning(tmp_path / "long" / "checkpoints" / "a.ckpt", global_step=9_000)
+    now = save_lightning(tmp_path / "short" / "checkpoints" / "a.ckpt", global_step=3)
+    os.utime(long_ago, (1, 1))
+    assert newest_checkpoint(tmp_path) == now
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", flipped])
+def test_a_damaged_newest_is_passed_over_with_a_warning(
+    save_lightning: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[bytes], bytes],
+) -> None:
+    sound = save_lightning(tmp_path / "step-3.ckpt", global_step=3)
+    newest = save_lightning(tmp_path / "step-6.ckpt", global_step=6)
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert newest_checkpoint(tmp_path) == sound
+    assert f"passed over '{newest}': the file is" in caplog.text
+    sound.write_bytes(b"")
+    assert "no checkpoint in folder" in complaint(tmp_path)
+
+
+def test_linked_folders_are_searched(save_lightning: Any, tmp_path: Path) -> None:
+    path = save_lightning(tmp_path / "disk" / "checkpoints" / "a.ckpt")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(tmp_path / "disk")
+    assert newest_checkpoint(tmp_path / "runs").samefile(path)
+
+
+def test_the_last_modified_of_equals(save_lightning: Any, tmp_path: Path) -> None:
     older = save_lightning(tmp_path / "checkpoints" / "z.ckpt")
     newer = save_lightning(tmp_path / "checkpoints" / "a.ckpt")
     os.utime(older, (1, 1))
@@ -234,6 +288,87 @@ def test_truncated_file(save_lightning: Any, tmp_path: Path, share: float) -> No
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     assert "damaged, truncated or not a checkpoint" in complaint(path)
+
+
+def test_no_changed_byte_loads(bundle: ModelBundle, tmp_path: Path) -> None:
+    """Most are in weights; what a checksum does not cover means nothing, such as padding."""
+    path, whole = tmp_path / "checkpoint_1", bundle.weights
+    save_official(bundle, path)
+    data, refused = path.read_bytes(), 0
+    places = torch.randint(len(data), (60,), generator=torch.Generator().manual_seed(0)).tolist()
+    for place in places:
+        path.write_bytes(flipped(data, place))
+        try:
+            assert equal(load_model(path).weights, whole)
+        except UserError:
+            refused += 1
+    assert refused > 30
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_no_changed_byte_of_a_hub_folder_loads(bundle: ModelBundle, tmp_path: Path, name: str) -> None:
+    save_hub(bundle, tmp_path)
+    data = (tmp_path / name).read_bytes()
+    for place in range(0, len(data), len(data) // 20):
+        (tmp_path / name).write_bytes(flipped(data, place))
+        complaint(tmp_path)
+    (tmp_path / name).write_bytes(data)
+    assert same(load_model(tmp_path), bundle)
+    (tmp_path / "digests.json").unlink()
+    assert same(load_model(tmp_path), bundle), "folders of older versions have none"
+
+
+def test_a_changed_hub_folder_is_refused_in_a_line_that_names_the_file(
+    bundle: ModelBundle, tmp_path: Path
+) -> None:
+    save_hub(bundle, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"latent_std": 0.2', '"latent_std": 0.3'))
+    assert "config.json is damaged: its content has changed; copy it again, or" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(
+    bundle: ModelBundle, save_lightning: Any, tmp_path: Path, value: float
+) -> None:
+    state = edited(bundle, network__latent_head__linear__bias=torch.full((8,), value))
+    message = complaint(save_lightning(tmp_path / "last.ckpt", state_dict=state))
+    assert "weights 'latent_head.linear.bias' are not all finite" in message
+
+
+def test_weights_that_are_no_floating_point_numbers(
+    bundle: ModelBundle, save_lightning: Any, tmp_path: Path
+) -> None:
+    state = edited(bundle, network__latent_head__linear__bias=torch.ones(8, dtype=torch.int64))
+    message = complaint(save_lightning(tmp_path / "last.ckpt", state_dict=state))
+    assert "are no floating-point numbers (torch.int64)" in message
+
+
+def test_sizes_beyond_the_file_are_refused_before_anything_is_allocated(
+    bundle: ModelBundle, save_lightning: Any, tmp_path: Path
+) -> None:
+    huge = torch.zeros(1).expand(2_000_000, 1_000_000)
+    message = complaint(
+        save_lightning(tmp_path / "last.ckpt", state_dict=edited(bundle, network__surplus=huge))
+    )
+    assert "declares 8,000,000,0" in message
+    config = bundle.config.to_dict()
+    for sizes, said in (
+        ({"depth": 3_000_000}, "2 blocks instead of 3000000"),
+        ({"max_length": 200_000}, "max_length is 200000"),
+        ({"hidden_size": 2**62}, "impossible"),
+        ({"hidden_size": 10**6}, "instead of"),
+    ):
+        changed = config | {"network": config["network"] | sizes}
+        assert said in complaint(save_lightning(tmp_path / "last.ckpt", elf=changed)), sizes
+
+
+def test_a_compressed_file_is_not_unpacked(save_lightning: Any, tmp_path: Path) -> None:
+    path = save_lightning(tmp_path / "last.ckpt")
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "small.ckpt", "w") as small:
+        for entry in file.infolist():
+            small.writestr(entry.filename, file.read(entry), zipfile.ZIP_DEFLATED)
+    assert "damaged, truncated" in complaint(tmp_path / "small.ckpt")
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x80\x02", b"PK\x03\x04", b"\x00" * 100, b"data: 1\n"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import SamplingSettings, known_solver
@@ -19,6 +19,7 @@ StorageDtype = Literal["float32", "bfloat16", "int8"]
 SIZES = ("latent_size", "vocab_size", "max_length")
 TRAINING_ONLY = ("dropout", "gradient_checkpointing")
 """Network settings that do not affect the weights' shapes, and may change between runs."""
+_OTHER = "use another file, or a complete copy of it"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class ModelBundle:
         dtype: of the weights in a Hub folder; None keeps theirs, `int8` is for matrices only.
 
     Raises:
-        UserError: if the weights do not fit the configuration.
+        UserError: if the weights do not fit the configuration, or are not finite floating-point numbers.
     """
 
     config: ELFConfig
@@ -149,9 +150,22 @@ class ModelBundle:
     dtype: StorageDtype | None = None
 
     def __post_init__(self) -> None:
-        with torch.device("meta"):
-            expected = self.config.build_network().state_dict()
+        # Before anything is built: a description may declare any number.
+        blocks = {name.split(".")[1] for name in self.weights if name.startswith("blocks.")}
+        if (depth := self.config.network.depth) != len(blocks):
+            raise UserError(
+                f"the weights do not fit the network: {len(blocks)} blocks instead of {depth}; {_OTHER}"
+            )
+        try:
+            with torch.device("meta"):
+                expected = self.config.build_network().state_dict()
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise UserError(f"the network is impossible ({first_line(error)}); {_OTHER}") from error
         check_weights(self.weights, expected)
+        check_numbers(self.weights)
+        if (direction := self.repetition_direction) is not None:
+            check_weights({"direction": direction}, {"direction": torch.empty(self.config.latent_size)})
+            check_numbers({"repetition_direction": direction})
 
     @property
     def num_parameters(self) -> int:
@@ -163,6 +177,19 @@ class ModelBundle:
         network = self.config.build_network()
         network.load_state_dict(self.weights)
         return network.eval()
+
+
+def check_numbers(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not floating-point numbers, or not finite.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for name, value in weights.items():
+        if not value.is_floating_point():
+            raise UserError(f"weights '{name}' are no floating-point numbers ({value.dtype}); {_OTHER}")
+        if not value.isfinite().all():
+            raise UserError(f"weights '{name}' are not all finite; {_OTHER}")
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.int8 import dequantize, quantize
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
+from elf_lightning.storage import DIGESTS, check_digests, whole_file, write_digests
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
@@ -27,9 +27,12 @@ _DIRECTION = "repetition_direction"
 
 
 def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
-    """Write `bundle` into `folder`, which is created if necessary."""
+    """Write `bundle` into `folder`, which is created if necessary, and the digests of its files.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in bundle.weights.items()}
     if bundle.dtype == "int8":
         weights = quantize(weights)
@@ -37,17 +40,18 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
         weights = {name: value.to(getattr(torch, bundle.dtype)) for name, value in weights.items()}
     if bundle.repetition_direction is not None:
         weights[_DIRECTION] = bundle.repetition_direction.contiguous()
-    save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    with whole_file(folder / WEIGHTS_NAME) as file:
+        file.write_bytes(save(weights, metadata={"format": "pt"}))
     version = INT8_VERSION if bundle.dtype == "int8" else FORMAT_VERSION
     config = {"model_type": "elf", "format_version": version, **bundle.config.to_dict()}
     # The vocabulary has thousands of ids: lists of numbers go on one line.
     text = re.sub(
         r"\[\n[^\]\"]+\]", lambda numbers: json.dumps(json.loads(numbers[0])), json.dumps(config, indent=2)
     )
-    (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
-    # safetensors creates files that only their owner can read.
-    shutil.copymode(folder / CONFIG_NAME, folder / WEIGHTS_NAME)
-    (folder / CARD_NAME).write_text(model_card(bundle), encoding="utf-8")
+    for name, content in ((CONFIG_NAME, text + "\n"), (CARD_NAME, model_card(bundle))):
+        with whole_file(folder / name) as file:
+            file.write_text(content, encoding="utf-8")
+    write_digests(folder, CARD_NAME)  # people edit the card
 
 
 def read_hub(folder: Path) -> ModelBundle:
@@ -79,7 +83,13 @@ def read_hub(folder: Path) -> ModelBundle:
     if described.codec is not None and (folder / TOKENIZER_NAME).is_dir():
         codec = replace(described.codec, tokenizer=str(folder / TOKENIZER_NAME))
         described = replace(described, codec=codec)
-    return ModelBundle(described, dequantize(stored), direction, "int8" if quantized else None)
+    bundle = ModelBundle(described, dequantize(stored), direction, "int8" if quantized else None)
+    # Last, so that a file of another kind is reported as such.
+    try:
+        check_digests(folder)
+    except UserError as error:
+        raise UserError(f"{error}; copy it again, or delete {DIGESTS} if the change is yours") from error
+    return bundle
 
 
 def model_card(bundle: ModelBundle) -> str:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.hub import read_hub
 from elf_lightning.checkpoints.locate import find_checkpoint, step_in_name
 from elf_lightning.checkpoints.official import from_official, infer_config, to_official
+from elf_lightning.checkpoints.torch_file import read_torch_file, save_torch_file
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
 OFFICIAL_MAX_LENGTH = 1024
-_DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or use another file"
 _PREFIX = "network."
 _T5_SIZES = (512, 32100)
 _T5_CODEC = TextCodec(
@@ -71,10 +68,12 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     """Write a checkpoint with the official names, shapes and orientation.
 
     The official code samples from `ema_params1`, so the weights are stored there and under `params`.
+
+    Raises:
+        UserError: if it cannot be written.
     """
     weights = to_official(bundle.weights)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"params": weights, "ema_params1": weights, "step": bundle.config.step}, path)
+    save_torch_file({"params": weights, "ema_params1": weights, "step": bundle.config.step}, Path(path))
 
 
 def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBundle:
@@ -99,11 +98,11 @@ def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBun
 
 
 def _read_file(path: Path, averaged: bool) -> ModelBundle:
-    content = read_torch_file(path)
+    content, size = read_torch_file(path), path.stat().st_size
     if "elf" in content:
-        return _read_lightning(content, averaged)
+        return _read_lightning(content, averaged, size)
     if "params" in content or "ema_params1" in content:
-        return _read_official(content, step_in_name(path), averaged)
+        return _read_official(content, step_in_name(path), averaged, size)
     entries = ", ".join(sorted(map(str, content))[:8])
     raise UserError(
         "neither elf_lightning nor the official code wrote it: there is no 'elf', 'params' or "
@@ -111,18 +110,18 @@ def _read_file(path: Path, averaged: bool) -> ModelBundle:
     )
 
 
-def _read_lightning(content: Mapping[str, Any], averaged: bool) -> ModelBundle:
+def _read_lightning(content: Mapping[str, Any], averaged: bool, size: int) -> ModelBundle:
     raw = not averaged and "current_model_state" in content
-    state = _tensors(content, "current_model_state" if raw else "state_dict")
+    state = _tensors(content, "current_model_state" if raw else "state_dict", size)
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     if not isinstance(content["elf"], Mapping):
         raise UserError("its entry 'elf' is not the description of a model; use another file")
     return ModelBundle(ELFConfig.from_dict(content["elf"]), weights)
 
 
-def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> ModelBundle:
+def _read_official(content: Mapping[str, Any], step: int, averaged: bool, size: int) -> ModelBundle:
     wanted, other = ("ema_params1", "params") if averaged else ("params", "ema_params1")
-    weights = from_official(_tensors(content, wanted if wanted in content else other))
+    weights = from_official(_tensors(content, wanted if wanted in content else other, size))
     network, latent_size, vocab_size = infer_config(weights)
     config = ELFConfig(
         network=network,
@@ -135,35 +134,14 @@ def _read_official(content: Mapping[str, Any], step: int, averaged: bool) -> Mod
     return ModelBundle(config, weights)
 
 
-def read_torch_file(path: Path) -> dict[str, Any]:
-    """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
-
-    Tensors are memory-mapped: clone those to keep.
-
-    Raises:
-        UserError: for a file that is empty, truncated, not written by torch, or needs to run code.
-    """
-    if path.stat().st_size == 0:
-        raise UserError("the file is empty; use another file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise UserError(
-                "the file contains more than tensors and plain values, and reading it could run malicious "
-                "code, so it was not read; ask its author for a file with only weights"
-            ) from error
-        raise UserError(_DAMAGED) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(_DAMAGED) from error
-    if not isinstance(content, dict):
-        raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")
-    return content
-
-
-def _tensors(content: Mapping[str, Any], entry: str) -> dict[str, Tensor]:
-    """The state dict at `entry`, copied into memory."""
+def _tensors(content: Mapping[str, Any], entry: str, size: int) -> dict[str, Tensor]:
+    """The state dict at `entry`, copied into memory, from a file of `size` bytes."""
     found = content.get(entry)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"its entry '{entry}' is not a state dict of tensors; use another file")
+    # Repeated elements take no space in the file.
+    if (declared := sum(value.nbytes for value in found.values())) > size:
+        raise UserError(
+            f"its entry '{entry}' declares {declared:,} bytes, but the file has {size:,}; use another file"
+        )
     return {str(name): value.clone() for name, value in found.items()}

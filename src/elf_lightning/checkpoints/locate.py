@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from glob import escape, glob
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 from elf_lightning.errors import UserError, first_line
+from elf_lightning.storage import DIGESTS, whole_file
+
+logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
+LAST = "last.ckpt"
+FIT = "fit"
+"""Entry of a checkpoint: how many times a `fit` had begun in its folder, itself included."""
 SHIPPED_MODEL = "package:elf_books/model"
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = [WEIGHTS_NAME, CONFIG_NAME, "tokenizer/*", "*checkpoint_*"]
+_HUB_FILES = [WEIGHTS_NAME, CONFIG_NAME, DIGESTS, "tokenizer/*", "*checkpoint_*"]
 
 
 def is_hub_folder(path: Path) -> bool:
@@ -24,27 +34,101 @@ def is_hub_folder(path: Path) -> bool:
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """The last modified Lightning checkpoint in `folder` or below.
+    """The newest Lightning checkpoint in `folder` or below; without any, the newest official one.
 
-    Without any, the official checkpoint (`checkpoint_<step>`) with the highest step, since the date of a
-    download has no meaning.
+    Of several runs, it is in the one that was written last. There, it is the one with the highest step of the
+    last `fit`; copies change the time of a file, so that it only decides between equals. Damaged files are
+    passed over with a warning.
 
     Raises:
-        UserError: if the folder does not exist or contains no checkpoint.
+        UserError: if the folder does not exist, or contains no checkpoint that can be read.
     """
+    from elf_lightning.checkpoints.torch_file import check_torch_file
+
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"folder '{folder}' does not exist; give a folder with checkpoints")
-    lightning = [path for path in folder.rglob("*.ckpt") if path.is_file()]
-    if lightning:
-        return max(lightning, key=lambda path: (path.stat().st_mtime_ns, path.name))
-    official = [path for path in folder.rglob("checkpoint_*") if path.is_file()]
-    if official:
-        return max(official, key=lambda path: (step_in_name(path), path.name))
+    files = checkpoint_files(folder) or checkpoint_files(folder, "checkpoint_*")
+    damaged: list[str] = []
+    for run in sorted({*map(run_folder, files)}, key=lambda run: _written(run, files), reverse=True):
+        readable: dict[Path, tuple[int | str, ...]] = {}
+        for path in (path for path in files if run_folder(path) == run):
+            try:
+                readable[path] = (*fit_and_step(path), path.stat().st_mtime_ns, path.name)
+            except UserError as error:
+                damaged.append(f"'{path}': {error}")
+        for path in sorted(readable, key=readable.__getitem__, reverse=True):
+            try:
+                check_torch_file(path)
+            except UserError as error:
+                damaged.append(f"'{path}': {error}")
+                continue
+            for line in damaged:
+                logger.warning("passed over %s", line)
+            return path
+    if damaged:
+        raise UserError(f"no checkpoint in folder '{folder}' can be read: {damaged[0]}")
     raise UserError(
         f"folder '{folder}' contains no checkpoint (*.ckpt, checkpoint_<step>, or {WEIGHTS_NAME} with "
         f"{CONFIG_NAME}); give another folder, or train a model first"
     )
+
+
+def newest_run(folders: Collection[Path]) -> Path:
+    """The folder in which a checkpoint was written last."""
+    files = [path for folder in folders for path in checkpoint_files(folder)]
+    return max(folders, key=lambda folder: _written(folder, files))
+
+
+def checkpoint_files(folder: Path, pattern: str = "*.ckpt") -> list[Path]:
+    """The files below `folder`, in linked folders too, but without links to a file beside them."""
+    # `rglob` does not follow links.
+    found = map(Path, glob(f"{escape(str(folder))}/**/{pattern}", recursive=True))  # noqa: PTH207
+    return [path for path in found if path.is_file() and not _links_beside(path)]
+
+
+def _links_beside(path: Path) -> bool:
+    return path.is_symlink() and path.resolve().parent == path.parent.resolve()
+
+
+def _written(run: Path, files: Iterable[Path]) -> int:
+    return max(path.stat().st_mtime_ns for path in files if run_folder(path) == run)
+
+
+def fit_and_step(path: Path) -> tuple[int, int]:
+    """What says how new a checkpoint is: which `fit` of its folder wrote it, and after how many steps.
+
+    The first is 0 for checkpoints of older versions.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    from elf_lightning.checkpoints.torch_file import read_torch_file
+
+    content = read_torch_file(path, checked=False)
+    described = content.get("elf")
+    other = described.get("step") if isinstance(described, Mapping) else content.get("step")
+    numbers = (content.get(FIT, 0), content.get("global_step", other))
+    fit, step = (number if isinstance(number, int) else 0 for number in numbers)
+    return fit, step or step_in_name(path)
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that wrote `checkpoint`; for a Hub folder, the folder itself."""
+    if is_hub_folder(checkpoint):
+        return checkpoint
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def link_newest(checkpoint: Path) -> None:
+    """Let `last.ckpt` beside `checkpoint` be a link to it, at once; a copy where there are no links."""
+    last = checkpoint.with_name(LAST)
+    if checkpoint.name != LAST:
+        with whole_file(last) as link:
+            try:
+                link.symlink_to(checkpoint.name)
+            except OSError:
+                shutil.copyfile(checkpoint, link)
 
 
 def step_in_name(path: Path) -> int:

@@ -14,9 +14,11 @@ import yaml
 
 from elf_lightning.checkpoints.locate import (
     RUNS,
+    checkpoint_files,
     find_checkpoint,
-    is_hub_folder,
     newest_checkpoint,
+    newest_run,
+    run_folder,
     shipped_model,
 )
 from elf_lightning.cli.config import CONFIG_OPTIONS, renamed_settings, resolved_arguments, resolved_file
@@ -47,7 +49,7 @@ def run(arguments: Sequence[str]) -> None:
     """Run `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`."""
     options, others = _parser().parse_known_args(arguments[1:])
     checkpoint = _newest() if options.checkpoint is None else find_checkpoint(options.checkpoint)
-    folder = _run_folder(checkpoint)
+    folder = run_folder(checkpoint)
     print(f"evaluating {checkpoint}", file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
     own = _configurations(folder)[-1:]
@@ -64,18 +66,10 @@ def run(arguments: Sequence[str]) -> None:
 
 def _newest() -> Path:
     """The newest checkpoint under runs/, with a configuration if there is one; else the shipped model."""
-    folders = {_run_folder(path) for path in RUNS.rglob("*.ckpt") if path.is_file()}
+    folders = {*map(run_folder, checkpoint_files(RUNS))}
     if not folders:
         return shipped_model()
-    newest = map(newest_checkpoint, [*filter(_configurations, folders)] or folders)
-    return max(newest, key=lambda path: path.stat().st_mtime_ns)
-
-
-def _run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that wrote `checkpoint`; for a Hub folder, the folder itself."""
-    if is_hub_folder(checkpoint):
-        return checkpoint
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return newest_checkpoint(newest_run([*filter(_configurations, folders)] or folders))
 
 
 def _configurations(folder: Path) -> list[Path]:

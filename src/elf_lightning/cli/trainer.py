@@ -15,8 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
 from elf_lightning.callbacks.run_plan import plan_run
-from elf_lightning.checkpoints.load import read_torch_file
 from elf_lightning.checkpoints.locate import find_checkpoint
+from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.quiet import quiet_lightning

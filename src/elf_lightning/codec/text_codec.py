@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -239,8 +239,8 @@ class TextCodec:
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
 
 
-def _stored() -> set[str]:
-    return {f.name for f in fields(TextCodec)} - {"loaded_encoder"}
+def _stored() -> KeysView[str]:
+    return dict.fromkeys(f.name for f in fields(TextCodec) if f.name != "loaded_encoder").keys()
 
 
 def _are(kind: type | tuple[type, ...], values: Any, count: int) -> bool:

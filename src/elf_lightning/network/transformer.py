@@ -15,6 +15,8 @@ from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.projections import LatentHead, LatentProjection, TokenHead
 
 EMBEDDING_STD = 0.02
+LONGEST = 65_536
+"""Maximum `max_length`; a description with more is damaged, and would take all memory."""
 
 
 class ELFNetwork(nn.Module):
@@ -28,7 +30,7 @@ class ELFNetwork(nn.Module):
         generator: source of the initial values; torch's global generator by default.
 
     Raises:
-        UserError: for sizes that are not positive.
+        UserError: for sizes that are not positive, or a `max_length` beyond all memory.
     """
 
     rotary: Tensor
@@ -46,6 +48,8 @@ class ELFNetwork(nn.Module):
         for name, size in sizes.items():
             if size < 1:
                 raise UserError(f"{name} is {size}; it must be at least 1")
+        if max_length > LONGEST:
+            raise UserError(f"max_length is {max_length}; it must be at most {LONGEST}")
         self.config = config
         self.latent_size = latent_size
         self.vocab_size = vocab_size

@@ -1,0 +1,103 @@
+"""Files of `torch.save`, read without running code in them and only if they are sound."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elf_lightning.errors import UserError
+from elf_lightning.storage import stamp, whole_file
+
+_DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or use another file"
+
+
+def save_torch_file(content: dict[str, Any], path: Path) -> None:
+    """Write what `read_torch_file` reads, whole or not at all.
+
+    Raises:
+        UserError: if it cannot be written, with the space that it needs.
+    """
+    try:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            torch.save(content, file)
+    except UserError as error:
+        size = _Size()
+        torch.save(content, size)  # type: ignore[arg-type]
+        raise UserError(f"{size.bytes / 1e6:,.1f} MB for {error}") from error
+
+
+class _Size(io.RawIOBase):
+    """Counts what is written to it."""
+
+    bytes = 0
+
+    def write(self, data: Any) -> int:
+        self.bytes += len(data)
+        return len(data)
+
+
+def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
+    """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
+
+    Tensors are memory-mapped: clone those to keep.
+
+    Args:
+        path: the file.
+        checked: compare the whole file with its checksums; reading less than all of it needs no check.
+
+    Raises:
+        UserError: for a file that is empty, truncated, changed, not written by torch, or needs to run code.
+    """
+    if path.stat().st_size == 0:
+        raise UserError("the file is empty; use another file")
+    if checked:
+        check_torch_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error) or "Unsupported" in str(error):
+            raise UserError(
+                "the file contains more than tensors and plain values, and reading it could run malicious "
+                "code, so it was not read; ask its author for a file with only weights"
+            ) from error
+        raise UserError(_DAMAGED) from error
+    except (
+        RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError
+    ) as error:  # fmt: skip
+        raise UserError(_DAMAGED) from error
+    if not isinstance(content, dict):
+        raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")
+    return content
+
+
+def check_torch_file(path: Path) -> None:
+    """Compare a file with the checksums in it, which torch itself does not read.
+
+    Files of torch before 1.6 have none.
+
+    Raises:
+        UserError: if it is truncated or changed.
+    """
+    _check(path.resolve(), stamp(path))
+
+
+@cache
+def _check(path: Path, _: tuple[int, ...]) -> None:
+    """Memoised: a command first looks for the newest sound file, and then reads it."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            entries = file.infolist()
+            # Torch compresses nothing: an entry beyond the file would be unpacked without end.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or file.testzip():
+                raise UserError(_DAMAGED)
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise UserError(_DAMAGED) from error

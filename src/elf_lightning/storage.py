@@ -1,0 +1,126 @@
+"""Files that are written whole or not at all, and folders that know the digests of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from elf_lightning.errors import UserError
+
+DIGESTS = "digests.json"
+"""Size and SHA-256 of each file of a folder, in the folder itself."""
+_UNFINISHED = ".incomplete"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which becomes `path` when it is complete and on the disk.
+
+    It is in the same folder, since a move from another file system is a copy, which can be interrupted. An
+    earlier `path` stays until then. After an error, nothing is left.
+
+    Raises:
+        UserError: if it cannot be written, with the space that is free.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        flush(unfinished)
+        unfinished.replace(path)
+        flush(path.parent)
+    except (OSError, RuntimeError) as error:
+        # Torch raises a RuntimeError of its own on top.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"'{path}' cannot be written: {cause.strerror}{_free(path.parent)}; free some space, or choose "
+            "another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes have left of `whole_file` in `folder`."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_digests(folder: Path, *left_out: str) -> None:
+    """Write size and digest of all files in `folder`, on the disk themselves, but those `left_out`."""
+    digests = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.name not in (DIGESTS, *left_out):
+            flush(path)
+            digests[path.relative_to(folder).as_posix()] = {
+                "bytes": path.stat().st_size,
+                "sha256": _sha256(path),
+            }
+    with whole_file(folder / DIGESTS) as file:
+        file.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+
+
+def check_digests(folder: Path) -> None:
+    """Compare all files with the digests in `folder`; without any, as in folders of older versions, nothing.
+
+    Raises:
+        UserError: naming the folder and the first file that is missing or has changed.
+    """
+    if not (folder / DIGESTS).is_file():
+        return
+    try:
+        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8")).items()
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in digests}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"folder '{folder}': {DIGESTS} is damaged") from error
+    for name, (size, digest) in known.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"folder '{folder}': {name} is missing")
+        if (found := path.stat().st_size) != size:
+            raise UserError(
+                f"folder '{folder}': {name} is damaged: it has {found:,} bytes instead of {size:,}"
+            )
+        if _sha256(path) != digest:
+            raise UserError(f"folder '{folder}': {name} is damaged: its content has changed")
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Changes with the content of a file; `ctime` changes even if a copy keeps the time of modification."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sha256(path: Path) -> str:
+    return _sha256_at(path.resolve(), stamp(path))
+
+
+@cache
+def _sha256_at(path: Path, _: tuple[int, ...]) -> str:
+    """Memoised, since several parts of a command read the same folder."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _free(folder: Path) -> str:
+    with suppress(OSError):
+        return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB free)"
+    return ""
