@@ -8,10 +8,11 @@
 #SBATCH --cpus-per-task=6
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --signal=SIGUSR1@600
 set -euo pipefail
 source .venv/bin/activate
 
-# Lightning reads ranks and addresses from SLURM's own variables. `last.ckpt` is there from the first validation on.
-last=runs/elf_105m/checkpoints/last.ckpt
-srun elf fit --config elf_105m --data data/openwebtext_raw --trainer.num_nodes 2 --trainer.devices 8 \
-    $([ -e "$last" ] && echo --ckpt_path "$last")
+# Lightning reads ranks and addresses from SLURM's own variables. Ten minutes before the time is over, all processes
+# get SIGUSR1: the run saves a checkpoint and has the job started again. A job that is started again, for whatever
+# reason, continues from the newest checkpoint of its run.
+srun elf fit --config elf_105m --data data/openwebtext_raw --trainer.num_nodes 2 --trainer.devices 8

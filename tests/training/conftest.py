@@ -63,11 +63,11 @@ def command(config: Path) -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="module")
 def fit(command: Callable[..., list[str]]) -> Callable[..., None]:
-    """Trains in `runs/NAME` with settings by dotted name, and `ckpt_path` to go on from."""
+    """Trains in `runs/NAME` with settings by dotted name, `ckpt_path` to go on from, and an exit status."""
 
-    def run(name: str, settings: dict[str, Any]) -> None:
+    def run(name: str, settings: dict[str, Any], status: int = 0) -> None:
         own = {"name": name, "trainer.logger.init_args.path": f"{name}.jsonl"}
-        assert main(command("fit", own | settings)) == 0
+        assert main(command("fit", own | settings)) == status
 
     return run
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ class StopAfter(Callback):
         step: the step.
         how: `exception` raises when the next batch begins, `within_step` when one more micro-batch has been
             trained on, `in_validation` in the next validation; `request` ends the run in order, as
-            `max_time` does.
+            `max_time` does; the name of a signal sends it to this process, `SIGTERM in validation` later.
     """
 
     def __init__(self, step: int, how: str) -> None:
@@ -68,9 +70,20 @@ class StopAfter(Callback):
             self._stop_if("within_step", trainer)
         if self.how == "request" and trainer.global_step == self.step:
             trainer.should_stop = True
+        if " " not in self.how:
+            self._send_if(self.how, trainer)
 
     def on_validation_batch_start(self, trainer: Trainer, *arguments: Any) -> None:
         self._stop_if("in_validation", trainer)
+        self._send_if(f"{self.how.split()[0]} in validation", trainer)
+
+    def on_predict_batch_start(self, trainer: Trainer, *arguments: Any) -> None:
+        self._send_if(f"{self.how.split()[0]} in prediction", trainer)
+
+    def _send_if(self, how: str, trainer: Trainer) -> None:
+        word = how.split()[0]
+        if self.how == how and word in signal.Signals.__members__ and trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.Signals[word])
 
     def _stop_if(self, how: str, trainer: Trainer) -> None:
         if self.how == how and trainer.global_step == self.step:

@@ -82,6 +82,10 @@ CASES = {
         {"trainer.max_epochs": -1, "trainer.max_steps": 8, "trainer.val_check_interval": 4},
         ON_EXCEPTION,
     ),
+    "by signals": Case(
+        [(1, "SIGTERM"), (3, "SIGINT"), (6, "SIGUSR1 in validation")],
+        {"trainer.val_check_interval": 4, "data.num_workers": 1},
+    ),
     "pairs in buckets": Case(
         [(2, "exception"), (6, "request")], {"data.num_workers": 2}, EVERY_STEP, lines_of_many_lengths
     ),
@@ -109,8 +113,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     for step, how in case.stops:
         stop = {"class_path": "run_hooks.StopAfter", "init_args": {"step": step, "how": how}}
         stopped = pytest.raises(RuntimeError, match=f"{how} after step {step}")
-        with nullcontext() if how == "request" else stopped:
-            fit(parts, settings | {"trainer.callbacks": [EMA, stop, *saver]} | resumed)
+        status = {"request": 0, "SIGINT": 130}.get(how, 143)
+        with nullcontext() if how == "request" or how.startswith("SIG") else stopped:
+            fit(parts, settings | {"trainer.callbacks": [EMA, stop, *saver]} | resumed, status)
         resumed = {"ckpt_path": str(newest_checkpoint(f"runs/{parts}/checkpoints"))}
     fit(parts, settings | {"trainer.callbacks": [EMA, *saver]} | resumed)
 

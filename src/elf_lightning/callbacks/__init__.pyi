@@ -1,7 +1,9 @@
 from .ema import EMA as EMA
 from .latest import LatestModelCheckpoint as LatestModelCheckpoint
+from .latest import WholeCheckpointIO as WholeCheckpointIO
 from .progress import TrainingProgress as TrainingProgress
 from .run_plan import RunSummary as RunSummary
+from .stop import StopOnSignal as StopOnSignal
 from .texts import GenerativePerplexityCallback as GenerativePerplexityCallback
 from .texts import SampleLogger as SampleLogger
 from .texts import SampleWriter as SampleWriter

@@ -1,20 +1,118 @@
-"""Checkpoints of a run, with the state at its end."""
+"""Checkpoints of a run: whole files, a link to the newest, and the state at the end."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from elf_lightning.checkpoints.locate import (
+    FIT,
+    LAST,
+    fit_and_step,
+    last_good,
+    link_newest,
+    newest_checkpoint,
+)
+from elf_lightning.checkpoints.torch_file import check_torch_file, save_torch_file
+from elf_lightning.errors import Stopped, UserError
+from elf_lightning.storage import remove_unfinished
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes local checkpoints whole or not at all, and loads none that has changed since.
+
+    Lightning's own goes through a file in `$TMPDIR`, from which moving to another file system can be
+    interrupted. Beside checkpoints that training can resume from, the link `last.ckpt` leads to the latest.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint`.
+
+        Raises:
+            UserError: if it cannot be written, with the last one that was.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        try:
+            save_torch_file(checkpoint, path)
+            if "optimizer_states" in checkpoint:
+                link_newest(path)
+        except UserError as error:
+            raise UserError(f"checkpoint of {error}; {last_good(path.parent)}") from error
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        if Path(path).is_file():
+            try:
+                check_torch_file(Path(path))
+            except UserError as error:
+                raise UserError(f"checkpoint '{path}': {error}") from error
+        return super().load_checkpoint(path, *args, **kwargs)
+
 
 class LatestModelCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which also saves at the end of training.
+    """Lightning's ModelCheckpoint, which also saves at the end of training, and if a signal ends it.
 
     Lightning's own saves after validations, and would lose the last steps of a run that ends between two of
     them, by `max_time` or a `max_steps` that is not a multiple of `val_check_interval`. Takes the arguments
     of `lightning.pytorch.callbacks.ModelCheckpoint`.
     """
 
+    _fit, _step = 1, -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts this `fit` among those of the folder, and deletes what killed ones have left of a file."""
+        self._fit, self._step = 1, -1
+        folder, io = Path(self.dirpath or ""), trainer.strategy.checkpoint_io
+        if not (trainer.is_global_zero and folder.is_dir()):
+            return
+        for saver in trainer.checkpoint_callbacks:
+            remove_unfinished(Path(getattr(saver, "dirpath", None) or folder))
+        with suppress(UserError):
+            newest = newest_checkpoint(folder)
+            self._fit += fit_and_step(newest)[0]
+            if isinstance(getattr(io, "inner", io), WholeCheckpointIO):
+                link_newest(newest)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes over the checkpoint that training resumes from, also in a folder that has been moved."""
+        super().on_train_start(trainer, pl_module)
+        resumed, folder = Path(trainer.ckpt_path or ""), Path(self.dirpath or "")
+        if self.monitor is None and resumed.is_file() and resumed.parent.resolve() == folder.resolve():
+            self.best_model_path = str(folder / resumed.resolve().name)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes which `fit` saves; called for checkpoints of all callbacks."""
+        checkpoint[FIT] = self._fit
+        self._step = trainer.global_step
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves as after a validation, unless this step has been saved."""
+        if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
+            return
         self.on_validation_end(trainer, pl_module)
+        if trainer.global_step not in (0, self._step):  # other arguments may save less often
+            trainer.save_checkpoint(Path(self.dirpath or "") / f"step-{trainer.global_step}.ckpt")
         super().on_train_end(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves as at the end of training if a signal has ended it."""
+        super().on_exception(trainer, pl_module, exception)
+        if isinstance(exception, Stopped):
+            self.on_train_end(trainer, pl_module)
+            if (last := Path(self.dirpath or "") / LAST).is_file():
+                here = Path.cwd()
+                exception.checkpoint = last.relative_to(here) if last.is_relative_to(here) else last

@@ -125,7 +125,11 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
         accumulation=accumulation,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        warmup_steps=module.schedule.resolve_warmup(steps_per_epoch, total_steps),
+        warmup_steps=module.schedule.resolve_warmup(
+            steps_per_epoch,
+            total_steps,
+            bool(trainer.fast_dev_run),  # type: ignore[attr-defined]
+        ),
         learning_rate=scaled_learning_rate(base_rate, data.batch_size * devices * accumulation),
         base_learning_rate=base_rate,
         decay=module.schedule.decay,

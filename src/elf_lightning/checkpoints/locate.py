@@ -74,6 +74,14 @@ def newest_checkpoint(folder: str | Path) -> Path:
     )
 
 
+def last_good(folder: str | Path | None) -> str:
+    """What `newest_checkpoint` finds, for messages."""
+    with suppress(UserError):
+        if folder is not None:
+            return f"the last good checkpoint is {newest_checkpoint(folder)}"
+    return "no checkpoint was saved before it"
+
+
 def newest_run(folders: Collection[Path]) -> Path:
     """The folder in which a checkpoint was written last."""
     files = [path for folder in folders for path in checkpoint_files(folder)]

@@ -39,11 +39,7 @@ class RoundTrainer(Trainer):
         student = Path(self.default_root_dir, STUDENT)
         if not student.exists():
             super().fit(model, datamodule=datamodule, **options)
-            unfinished = student.with_suffix(".unfinished")
-            self.save_checkpoint(unfinished, weights_only=True)
-            if self.is_global_zero:
-                unfinished.replace(student)
-            self.strategy.barrier()
+            self.save_checkpoint(student, weights_only=True)
         self.test(model, datamodule=datamodule, ckpt_path=student)
         if self.is_global_zero:
             _write_page(student.parent)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
-from elf_lightning.errors import UserError
+from elf_lightning.errors import Stopped, UserError
 
 COMMANDS = {
     "fit": ("trainer", "train, from a configuration or a checkpoint"),
@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success; 2 after a user's mistake, reported in one line on stderr, or after
-        the help if no command was given; 130 after Ctrl-C; 141 (1 if rich was printing) if the reader of
-        stdout has closed the pipe, as `| head` does.
+        the help if no command was given; 130 after Ctrl-C; 143 if SIGTERM or SIGUSR1 has ended a run; 141
+        (1 if rich was printing) if the reader of stdout has closed the pipe, as `| head` does.
     """
     words, command = sys.argv[1:] if arguments is None else list(arguments), "elf"
     if str(Path.cwd()) not in sys.path:
@@ -78,6 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
+        except Stopped as stopped:
+            if stopped.announced:
+                print(f"{command}: {stopped.message}", file=sys.stderr)
+            return int(stopped.code or 0)
+        except SystemExit as end:
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits with 1
+                return 128 + signal.SIGINT
+            raise
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

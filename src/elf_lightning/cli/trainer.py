@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from elf_lightning.callbacks import CollapseWatch, RunSummary, Throughput
+from elf_lightning.callbacks import (
+    CollapseWatch,
+    RunSummary,
+    StopOnSignal,
+    Throughput,
+    WholeCheckpointIO,
+)
 from elf_lightning.callbacks.run_plan import plan_run
-from elf_lightning.checkpoints.locate import find_checkpoint
+from elf_lightning.checkpoints.locate import LAST, RUNS, checkpoint_files, find_checkpoint, link_newest
 from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
-from elf_lightning.errors import UserError
+from elf_lightning.errors import Stopped, UserError
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.training import ELFModule, TrainingModule
 from elf_lightning.training.base import SIZES_FROM_DATA
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
-CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False, "save_last": "link"}
-"""A checkpoint after each validation and at the end, with a link to the newest, `last.ckpt`."""
+CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False}
+"""A checkpoint after each validation and at the end, beside those of other callbacks."""
 DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
 """For `strategy: ddp`: each step uses all parameters, no buffer changes, gradients are not copied."""
 MATMUL_PRECISION = (
@@ -96,6 +107,10 @@ class ELFCLI(LightningCLI):
         self.config = parser.parse_args(args)
         # Here, because Lightning opens the file next.
         config = self.config[self.command]
+        requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        if self.command == "fit" and config.get("ckpt_path") is None and requeued:
+            folder = Path(config.trainer.default_root_dir or RUNS / config.name)
+            config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
             config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
         elif self.command in NEED_WEIGHTS and config.model.init_args.get("init_from") is None:
@@ -126,13 +141,18 @@ class ELFCLI(LightningCLI):
                 for logger, name in loggers.items()
             ]
         if fitting and trainer.enable_checkpointing is not False:
-            checkpoints = [one for one in trainer.callbacks if one.class_path.endswith("ModelCheckpoint")]
-            if not checkpoints:
-                checkpoints = [_component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)]
-                trainer.callbacks += checkpoints
-            for checkpoint in checkpoints:
-                if checkpoint.init_args.get("dirpath") is None:
-                    checkpoint.init_args.dirpath = str(Path(folder) / "checkpoints")
+            if not any(one.class_path.endswith("LatestModelCheckpoint") for one in trainer.callbacks):
+                latest = _component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)
+                trainer.callbacks.append(latest)
+            for one in (one for one in trainer.callbacks if one.class_path.endswith("ModelCheckpoint")):
+                settings = one.init_args
+                if settings.get("dirpath") is None:
+                    settings.dirpath = str(Path(folder) / "checkpoints")
+                # The link `last.ckpt` is there in any case; Lightning would write `last-v1.ckpt` beside it.
+                if settings.get("save_top_k") == 0 and not trainer.fast_dev_run:
+                    settings.enable_version_counter = False
+                elif not settings.get("save_weights_only"):
+                    settings.save_last = None
 
     def instantiate_classes(self) -> None:
         """Instantiate all classes, and take the latent statistics of initial weights."""
@@ -156,6 +176,8 @@ class ELFCLI(LightningCLI):
                 f"trainer.precision {trainer.precision} is not supported, since weights and losses are kept "
                 f"in float32; choose {', '.join(PRECISIONS)}"
             )
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # unless `trainer.plugins` has another
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
     def before_fit(self) -> None:
@@ -177,10 +199,11 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
     if not Path(path).exists():
         raise UserError(f"--ckpt_path {path}: file not found; checkpoints are in runs/<name>/checkpoints")
     file = find_checkpoint(path)
-    if Path(path).is_dir():
-        # Prefer the link `last.ckpt`: Lightning updates it only when resuming from that name.
-        links = (link for link in file.parent.glob("last*.ckpt") if link.exists() and link.samefile(file))
-        file = min(links, default=file)
+    if resumes and Path(path).is_dir() and file.suffix == ".ckpt":
+        # Resumed under the name of the link, Lightning deletes the file when it is outdated.
+        with suppress(UserError):
+            link_newest(file)
+            file = file.with_name(LAST)
     if file.is_dir():
         raise UserError(f"--ckpt_path {path} contains only weights; use --model.init_from {path}")
     try:
@@ -217,6 +240,18 @@ def arithmetic_of_a_command() -> Iterator[None]:
         torch.set_float32_matmul_precision(matmul_precision)
 
 
+def _in_slurm() -> bool:
+    return bool(SLURMEnvironment.detect())
+
+
+def _requeue() -> None:
+    """Let SLURM start the job again; `elf fit` then continues from the newest checkpoint of its run."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}"
+    with suppress(OSError):
+        subprocess.run(["scontrol", "requeue", job], check=False)
+
+
 def run(
     arguments: Sequence[str], trainer_class: type[Trainer] = Trainer, description: str | None = None
 ) -> None:
@@ -242,8 +277,12 @@ def run(
                 auto_configure_optimizers=False,
                 parser_kwargs={"prog": "elf", command: {"description": description} if description else {}},
                 args=resolved_arguments(arguments),
-                trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch()]},
+                trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch(), StopOnSignal()]},
             )
+    except Stopped as stopped:
+        if stopped.signal == signal.SIGUSR1 and stopped.announced and _in_slurm():
+            _requeue()
+        raise
     except SystemExit:
         if {"-h", "--help"} & {*arguments}:  # list what subclass mode omits
             parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)

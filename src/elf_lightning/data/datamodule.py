@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -27,6 +28,8 @@ from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
 
+WORKER_GRACE_SECONDS = 20
+"""How long a worker process outlasts SIGTERM, unless its rank ends it before."""
 MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
 
 
@@ -307,6 +310,7 @@ class ELFDataModule(ResumableDataModule):
             num_workers=self.num_workers,
             pin_memory=self._device().type == "cuda",
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_outlast_signals,
         )
 
     def on_after_batch_transfer(
@@ -330,6 +334,18 @@ class ELFDataModule(ResumableDataModule):
     @cached_property
     def _embedder(self) -> Embedder:
         return Embedder(self.encoder, self.latent_statistics)
+
+
+def _outlast_signals(_: int) -> None:
+    """Let a worker live on after a signal to all processes of a run, so that its rank can end in order."""
+    for signum in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(signum: int, _: object) -> None:
+    signal.signal(signum, signal.SIG_DFL)
+    signal.alarm(WORKER_GRACE_SECONDS)
 
 
 def _check_range(**settings: tuple[int | None, int]) -> None:

@@ -66,8 +66,8 @@ class Schedule:
         if self.decay not in get_args(Decay):
             raise UserError(f"decay={self.decay!r}: choose one of {', '.join(get_args(Decay))}")
 
-    def resolve_warmup(self, steps_per_epoch: int, total_steps: float) -> int:
-        """The warm-up in optimizer steps, rounded down.
+    def resolve_warmup(self, steps_per_epoch: int, total_steps: float, trial: bool = False) -> int:
+        """The warm-up in optimizer steps, rounded down; in a trial run of a few steps, at most as long as it.
 
         Raises:
             UserError: it is longer than the run of `total_steps`, or a cosine is asked for without a number
@@ -78,6 +78,8 @@ class Schedule:
                 "decay='cosine': needs the length of the run; set trainer.max_epochs or trainer.max_steps"
             )
         warmup = self.warmup_steps or int(self.warmup_epochs * steps_per_epoch)
+        if trial:
+            return int(min(warmup, total_steps))
         if warmup > total_steps:
             given = f"warmup_steps={warmup}" if self.warmup_steps else f"warmup_epochs={self.warmup_epochs}"
             raise UserError(
@@ -86,18 +88,21 @@ class Schedule:
             )
         return warmup
 
-    def build(self, optimizer: Optimizer, total_steps: float, steps_per_epoch: int) -> LambdaLR:
+    def build(
+        self, optimizer: Optimizer, total_steps: float, steps_per_epoch: int, trial: bool = False
+    ) -> LambdaLR:
         """The scheduler, to be stepped after every optimizer step.
 
         Args:
             optimizer: its groups' learning rates are the peak rates.
             total_steps: optimizer steps of the whole run; `inf` if only time ends it.
             steps_per_epoch: optimizer steps per epoch.
+            trial: whether it is only a trial run, as `fast_dev_run` is.
 
         Raises:
             UserError: as `resolve_warmup`.
         """
-        warmup = self.resolve_warmup(steps_per_epoch, total_steps)
+        warmup = self.resolve_warmup(steps_per_epoch, total_steps, trial)
         return _ResumedLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))
 
 

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, MetricCollection
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.checkpoints import ELFConfig, load_model
-from elf_lightning.checkpoints.config import SIZES
+from elf_lightning.checkpoints.config import SIZES, check_numbers
 from elf_lightning.codec import TextCodec
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
@@ -240,7 +240,8 @@ class TrainingModule(GuardedModule):
         total_steps = trainer.estimated_stepping_batches
         trainer.fit_loop.setup_data()  # the line above does so only for runs with a number of epochs
         steps_per_epoch = ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch)
+        trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        scheduler = self.schedule.build(optimizer, total_steps, steps_per_epoch, trial)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -327,6 +328,9 @@ class TrainingModule(GuardedModule):
             )
         stored = ELFConfig.from_dict(checkpoint["elf"])
         stored.check_network(self.network)
+        for state in ("state_dict", "current_model_state"):
+            weights = checkpoint.get(state, {})
+            check_numbers({name: weights[name] for name in weights if name.startswith("network.")})
         if (data := self.text_data) is not None and stored.codec is not None:
             stored.codec.check_compatible(data.codec)
         self.loaded = stored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from elf_lightning.checkpoints.locate import newest_checkpoint
+from elf_lightning.checkpoints.locate import last_good
 from elf_lightning.errors import UserError
 
 NonFinite = Literal["stop", "skip"]
@@ -169,11 +168,8 @@ class GuardedModule(LightningModule):
 
     def _last_good(self) -> str:
         """The newest file of the checkpoint callbacks, for messages."""
-        for saver in self.trainer.checkpoint_callbacks:
-            if isinstance(saver, ModelCheckpoint) and saver.dirpath:
-                with suppress(UserError):
-                    return f"the last good checkpoint is {newest_checkpoint(saver.dirpath)}"
-        return "no checkpoint was saved before it"
+        savers = [one for one in self.trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+        return last_good(next((one.dirpath for one in savers if one.dirpath), None))
 
 
 def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
