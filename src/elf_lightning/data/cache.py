@@ -10,7 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
+from elf_lightning.storage import check_digests, flush, write_digests
+
+_REMEDY = "; delete the folder, or set data.rebuild_cache to true, and it is made again"
 
 
 def cache_key(**parts: Any) -> str:
@@ -19,18 +22,18 @@ def cache_key(**parts: Any) -> str:
 
 
 @contextmanager
-def written_once(folder: Path) -> Iterator[Path | None]:
-    """A folder to fill, renamed to `folder` when it is complete; None if `folder` exists already.
+def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
+    """A folder to fill, renamed to `folder` when it is complete; None if `folder` is there and sound.
 
     One process at a time may fill it while the others wait. An incomplete folder is deleted: at once after
-    an error, or by the next process if this one is killed.
+    an error, or by the next process if this one is killed. `rebuild` deletes a damaged one, too.
 
     Raises:
-        UserError: if the cache folder is not writable.
+        UserError: if the cache folder is not writable, or `folder` is damaged.
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-    if folder.exists():
+    if _is_sound(folder, rebuild):
         yield None
         return
     unfinished = folder.with_suffix(".incomplete")
@@ -44,10 +47,38 @@ def written_once(folder: Path) -> Iterator[Path | None]:
             raise UserError(
                 f"data.cache_dir '{folder.parent}' is not writable ({error.strerror}); give a writable folder"
             ) from error
-        if folder.exists():  # another process completed it while this one waited
+        if _is_sound(folder, rebuild):  # another process completed it while this one waited
             unfinished.rmdir()
             yield None
             return
         stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
         yield unfinished
+        write_digests(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+        flush(folder.parent)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Reports damage in a cache in one line; those of older versions have no digests.
+
+    Raises:
+        UserError: naming `folder`.
+    """
+    try:
+        yield
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise UserError(f"folder '{folder}' is damaged ({first_line(error)}){_REMEDY}") from error
+
+
+def _is_sound(folder: Path, rebuild: bool) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        check_digests(folder)
+    except UserError as error:
+        if rebuild:
+            return False
+        raise UserError(f"{error}{_REMEDY}") from error
+    return True

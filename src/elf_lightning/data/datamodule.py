@@ -70,6 +70,7 @@ class ELFDataModule(ResumableDataModule):
         num_predict_samples: number of texts that `predict` generates; in text-to-text, from that many
             validation conditions.
         num_proc: processes that tokenise; None for this one alone.
+        rebuild_cache: make prepared data and latents again if they are damaged, instead of saying so.
 
     Raises:
         UserError: for settings that contradict each other or are out of range.
@@ -97,6 +98,7 @@ class ELFDataModule(ResumableDataModule):
         latent_std: float | None = None,
         num_predict_samples: int = 16,
         num_proc: int | None = None,
+        rebuild_cache: bool = False,
     ) -> None:
         seed = seed or 0
         _check_range(
@@ -143,7 +145,7 @@ class ELFDataModule(ResumableDataModule):
         tokenize = Tokenize(
             self.tokenizer, self.special.eos, packing, max_length, max_condition_length, condition_eos
         )
-        self.preparation = Preparation(source, tokenize, Path(cache_dir), num_proc)
+        self.preparation = Preparation(source, tokenize, Path(cache_dir), num_proc, rebuild_cache)
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
         given = LatentStatistics.given(latent_mean, latent_std)
         self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)

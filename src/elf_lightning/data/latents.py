@@ -15,7 +15,7 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentBatch, TokenBatch
 from elf_lightning.codec.latents import Embedder, LatentStatistics, measure_latent_statistics
-from elf_lightning.data.cache import cache_key, written_once
+from elf_lightning.data.cache import cache_key, reading, written_once
 from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import Example
 from elf_lightning.data.prepare import Preparation
@@ -102,7 +102,7 @@ class LatentsStore:
         if self.given is not None:
             return self.given
         folder = self._folder("latent_statistics")
-        with written_once(folder) as unfinished:
+        with written_once(folder, self.preparation.rebuild) as unfinished:
             if unfinished is not None:
                 self.preparation.run()
                 count = max(1, MEASURED_TOKENS // self.collate.max_length)
@@ -110,7 +110,8 @@ class LatentsStore:
                 batches = self._batches(split, device, count)
                 measured = measure_latent_statistics(self.encoder.load().to(device), batches)
                 (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(measured)))
-        return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
+        with reading(folder):
+            return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
 
     def write(self, device: torch.device) -> None:
         """Embed all examples of all splits, unless that is done.
@@ -121,7 +122,7 @@ class LatentsStore:
         from rich.progress import track
 
         statistics, parent = self.latent_statistics(device), self.preparation.cache_dir
-        with written_once(self._latents_folder(statistics)) as unfinished:
+        with written_once(self._latents_folder(statistics), self.preparation.rebuild) as unfinished:
             if unfinished is None:
                 return
             files = {name: self._file(unfinished, name) for name in self.preparation.splits()}
@@ -145,7 +146,12 @@ class LatentsStore:
 
     def split(self, name: str, device: torch.device) -> LatentsFile:
         """The written latents of a split."""
-        return self._file(self._latents_folder(self.latent_statistics(device)), name)
+        folder = self._latents_folder(self.latent_statistics(device))
+        file = self._file(folder, name)
+        with reading(folder):
+            if (found := file.path.stat().st_size) != file.num_bytes:
+                raise ValueError(f"{file.path.name} has {found:,} bytes instead of {file.num_bytes:,}")
+        return file
 
     def _file(self, folder: Path, split: str) -> LatentsFile:
         versions = 2 if self.label_drop and split == "train" else 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from elf_lightning.data.cache import cache_key, written_once
+from elf_lightning.data.cache import cache_key, reading, written_once
 from elf_lightning.data.examples import PackedExamples, WholeExamples, write_cuts
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.tokenize import TRUNCATED, Tokenize
@@ -66,12 +66,14 @@ class Preparation:
         tokenize: makes token ids of it.
         cache_dir: folder for prepared data.
         num_proc: processes that tokenise; None for this one alone.
+        rebuild: whether damaged folders are made again.
     """
 
     source: Source
     tokenize: Tokenize
     cache_dir: Path
     num_proc: int | None = None
+    rebuild: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -100,7 +102,7 @@ class Preparation:
         Raises:
             UserError: if the source is at fault or the cache folder is not writable.
         """
-        with written_once(self.folder) as folder:
+        with written_once(self.folder, self.rebuild) as folder:
             if folder is None:
                 return
             scratch = folder / "scratch"
@@ -143,7 +145,7 @@ class Preparation:
 
     def splits(self) -> list[str]:
         """Names of the prepared splits."""
-        return sorted(path.name for path in self.folder.iterdir())
+        return sorted(path.name for path in self.folder.iterdir() if path.is_dir())
 
     def examples(self, split: str) -> PackedExamples | WholeExamples:
         """The prepared examples of a split.
@@ -155,7 +157,8 @@ class Preparation:
         if not self.tokenize.packs:
             return WholeExamples(dataset)
         length = self.tokenize.max_length
-        examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split))
+        with reading(self.cache_dir):
+            examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split))
         if not len(examples):
             raise UserError(
                 f"data.max_length {length}: the {split} split has only {examples.num_tokens} tokens, too few "
@@ -170,7 +173,7 @@ class Preparation:
             return None
         length = self.tokenize.max_length
         folder = self.cache_dir / f"cuts-{cache_key(format=CUTS_FORMAT, tokens=self.key, max_length=length)}"
-        with written_once(folder) as unfinished:
+        with written_once(folder, self.rebuild) as unfinished:
             if unfinished is not None:
                 for name in self.splits():
                     write_cuts(self._open(name), packing, length, unfinished / f"{name}.npy")
@@ -185,7 +188,8 @@ class Preparation:
                 f"the {split} split is not prepared in '{self.folder}'; call prepare_data() first, or run "
                 "`elf prepare`"
             )
-        return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+        with reading(self.folder):
+            return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
 
     def kept_ids(self, special: set[int]) -> list[int]:
         """Tokenizer ids that occur in the training set, and the `special` ones, ascending.
@@ -194,14 +198,15 @@ class Preparation:
         vocabulary on disk from before this was so stays as it is, for the runs that know it.
         """
         folder = self.cache_dir / f"vocabulary-{self.key}"
-        with written_once(folder) as unfinished:
+        with written_once(folder, self.rebuild) as unfinished:
             if unfinished is not None:
                 self.run()
                 kept = special.union(np.flatnonzero(self._counts("train")).tolist())
                 others = (one for one in range(len(self.tokenize.tokenizer)) if one not in kept)
                 kept |= {*islice(others, -len(kept) % 8)}
                 (unfinished / "kept.json").write_text(json.dumps(sorted(kept)))
-        return sorted(special.union(json.loads((folder / "kept.json").read_text())))
+        with reading(folder):
+            return sorted(special.union(json.loads((folder / "kept.json").read_text())))
 
     def summary(self, kept_ids: list[int] | None = None) -> dict[str, Summary]:
         """What each prepared split holds.
