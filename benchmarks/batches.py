@@ -16,7 +16,7 @@ from elf_lightning.flow import seeded_generator
 def full_batch(ids: Tensor, latents: Tensor) -> LatentBatch:
     """Unconditional sequences (B, S) without padding, with their latents (B, S, C)."""
     on = torch.ones_like(ids, dtype=torch.bool)
-    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents)
+    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents, full=True)
 
 
 class RandomBatches:
@@ -58,6 +58,4 @@ def random_encoder(size: Size, folder: str, device: torch.device) -> PretrainedE
 @torch.no_grad()
 def encoded(encoder: PretrainedEncoder, batch: LatentBatch) -> LatentBatch:
     """The batch with the encoder's latents in float32."""
-    ids = batch.input_ids
-    mask = torch.ones(len(ids), 1, ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device)
-    return replace(batch, latents=encoder(ids, mask).float())
+    return replace(batch, latents=encoder(batch.input_ids, None))

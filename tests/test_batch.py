@@ -29,6 +29,9 @@ def test_only_copies_to_a_gpu_do_not_wait(device: str, waits: bool, monkeypatch:
 def test_all_tensors_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
     on = torch.zeros(2, 3, dtype=torch.int64)
-    pinned = TokenBatch(on, on, on, on, on[:, 0]).pin_memory()
+    pinned = TokenBatch(on, on, on, on, on[:, 0], full=True).pin_memory()
     assert isinstance(pinned, TokenBatch)
-    assert all(value.min() == value.max() == 1 for value in vars(pinned).values())
+    assert pinned.full
+    tensors = [value for value in vars(pinned).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 5
+    assert all(value.min() == value.max() == 1 for value in tensors)

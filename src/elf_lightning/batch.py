@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
@@ -16,7 +16,9 @@ class _TensorRecord:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same record with `function` applied to every tensor."""
-        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+        return replace(
+            self, **{name: function(one) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
         """The record on `device`; called by the transfer hooks of Lightning and torch.
@@ -42,6 +44,7 @@ class TokenBatch(_TensorRecord):
         condition_mask: (B, S), True at condition positions; all False for unconditional text.
         loss_mask: (B, S), True at tokens that count in the losses (see `make_loss_mask`).
         label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
+        full: True if there is known to be neither condition nor padding, so that encoders need no mask.
     """
 
     input_ids: Tensor
@@ -49,6 +52,7 @@ class TokenBatch(_TensorRecord):
     condition_mask: Tensor
     loss_mask: Tensor
     label_drop: Tensor
+    full: bool = field(default=False, kw_only=True)
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]

@@ -32,6 +32,18 @@ def settings_of(text: str) -> dict[str, int]:
     return {name: int(value) for name, value in (item.split("=") for item in text.split())}
 
 
+@pytest.mark.parametrize(
+    ("lengths", "condition", "full"), [((4, 6), 0, True), ((4, 3), 0, False), ((4, 4), 1, False)]
+)
+def test_a_batch_is_full_without_condition_and_padding(
+    lengths: tuple[int, ...], condition: int, full: bool
+) -> None:
+    given = np.ones(condition, dtype=np.int64) if condition else None
+    examples = [Example(np.ones(length, dtype=np.int64), given) for length in lengths]
+    batch = Collate(max_length=4, fill_id=0, max_condition_length=2)(examples)
+    assert batch.full == full
+
+
 @pytest.mark.parametrize("kind", ["uncond", "cond"])
 def test_golden_collate(golden: Callable[[str], Any], kind: str) -> None:
     recorded = golden("collate")

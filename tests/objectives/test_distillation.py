@@ -200,7 +200,7 @@ def test_the_loss_is_a_mean_over_sequences_whatever_their_lengths() -> None:
     draws = drawn(objective, 4, 2)
     losses = objective(student, batch, draws)
     assert_close(losses.total, (losses.denoise + losses.decode) / 2)
-    alone = LatentBatch(**{name: value[[0] * ROWS] for name, value in vars(batch).items()})
+    alone = batch.map(lambda value: value[[0] * ROWS])
     first = type(draws)(
         **{name: value[[0] * ROWS] for name, value in vars(draws).items() if isinstance(value, Tensor)},
         num_decode=ROWS,

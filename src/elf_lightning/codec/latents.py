@@ -96,7 +96,9 @@ def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
 @torch.no_grad()
 def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
     """The encoder's output for a batch of tokenizer ids, (B, S, C)."""
-    mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
+    mask = None
+    if not batch.full:
+        mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
     return encoder(batch.input_ids, mask)  # type: ignore[no-any-return]
 
 

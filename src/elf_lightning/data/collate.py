@@ -50,6 +50,7 @@ class Collate:
             condition_mask=condition_mask,
             loss_mask=make_loss_mask(attention_mask, condition_mask, self.pad_mode),
             label_drop=torch.tensor([example.label_drop for example in examples]),
+            full=bool((attention_mask & ~condition_mask).all()),
         )
 
     def prompts(self, examples: Sequence[Example]) -> PromptBatch:

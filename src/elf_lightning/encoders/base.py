@@ -22,19 +22,24 @@ class Encoder(nn.Module, ABC):
         name_or_path: source of its tokenizer: a folder, a Hub id or `package:NAME/FOLDER`.
         latent_size: C.
         max_length: maximum sequence length in tokens; None for no limit.
+        needs_mask: whether `encode` needs a mask even if every position attends to all; True by default.
     """
 
     name_or_path: str
     latent_size: int
     max_length: int | None
+    needs_mask: bool = True
 
     def __init__(self) -> None:
         super().__init__()
         self._loaded = False
 
     @abstractmethod
-    def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (B, S, C) of ids (B, S) under a boolean mask (B, 1, S, S)."""
+    def encode(self, input_ids: Tensor, mask: Any) -> Tensor:
+        """Hidden states (B, S, C) of ids (B, S) under a boolean mask (B, 1, S, S).
+
+        The mask is None if every position attends to all, unless the encoder `needs_mask`.
+        """
 
     @abstractmethod
     def load_weights(self) -> None:
@@ -61,15 +66,20 @@ class Encoder(nn.Module, ABC):
         """Stay in eval mode."""
         return super().train(False)
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:
         """Latents (B, S, C) in float32, not yet normalised.
 
         Args:
             input_ids: (B, S) int64, tokenizer ids.
-            mask: (B, S, S) or (B, 1, S, S) boolean, True where query position (row) attends to key (column).
+            mask: (B, S, S) or (B, 1, S, S) boolean, True where query position (row) attends to key (column);
+                None if every position attends to all, which is faster.
         """
         self.load()
-        return self.encode(input_ids, mask if mask.dim() == 4 else mask[:, None]).float()
+        if mask is None and self.needs_mask:
+            mask = input_ids.new_ones(*input_ids.shape, input_ids.shape[1], dtype=torch.bool)
+        if mask is not None and mask.dim() == 3:
+            mask = mask[:, None]
+        return self.encode(input_ids, mask).float()
 
 
 def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:

@@ -15,11 +15,11 @@ from torch import Tensor
 from elf_lightning.checkpoints import ModelBundle, load_model, model_card, save_hub
 from elf_lightning.checkpoints.hub import TOKENIZER_NAME
 from elf_lightning.codec import TextCodec
+from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.generation.generator import Sample, TextGenerator
 from elf_lightning.generation.requests import Request, requests_from_user
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.compiling import require_compiler
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, MEASURING_SEED

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from elf_lightning.compiling import room_for_graphs
 from elf_lightning.errors import UserError
 from elf_lightning.network.blocks import Blocks, rotary_table
-from elf_lightning.network.compiling import room_for_graphs
 from elf_lightning.network.conditioning import ModeTokens, Prefix, ScalarEmbedding, ScalarTokens
 from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.projections import LatentHead, LatentProjection, TokenHead

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from elf_lightning.compiling import room_for_graphs
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.compiling import room_for_graphs
 
 
 class VelocityField(Protocol):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
+from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.compiling import require_compiler
 from elf_lightning.sampling.decode import EarlyExit, decode_tokens, end_at_eos, shift_left
 from elf_lightning.sampling.field import (
     ClassifierFreeGuidance,

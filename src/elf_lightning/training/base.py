@@ -16,6 +16,7 @@ from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.checkpoints import ELFConfig, load_model
 from elf_lightning.checkpoints.config import SIZES, check_numbers
 from elf_lightning.codec import TextCodec
+from elf_lightning.compiling import require_compiler
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings
@@ -23,7 +24,6 @@ from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import DecodeAccuracy
 from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.network.compiling import require_compiler
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, Losses, StepKey
 from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate

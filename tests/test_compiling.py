@@ -9,10 +9,11 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from elf_lightning import compiling
+from elf_lightning.compiling import MAX_GRAPHS, require_compiler, room_for_graphs
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
-from elf_lightning.network import ELFNetwork, NetworkConfig, compiling
-from elf_lightning.network.compiling import MAX_GRAPHS, require_compiler, room_for_graphs
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import Sampler, SamplingSettings
 from elf_lightning.training import ELFModule
 
