@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from elf_lightning import compiling
-from elf_lightning.compiling import MAX_GRAPHS, require_compiler, room_for_graphs
+from elf_lightning.compiling import MAX_GRAPHS, can_compile, require_compiler, room_for_graphs
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
@@ -71,6 +71,27 @@ def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler()
     with pytest.raises(UserError, match=r"^compile=True needs a C\+\+ compiler"):
         sampler(compile=True)
+
+
+@pytest.mark.parametrize(("device", "compiled"), [(CPU, False), (GPU, True)])
+def test_without_a_choice_networks_are_compiled_on_a_gpu_alone(
+    device: torch.device, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    calls: list[ELFNetwork] = []
+    monkeypatch.setattr(ELFNetwork, "compile", lambda network: calls.append(network))
+    module = ELFModule(8, 20, 6, eos_id=1, pad_id=0, network=SHAPE, compile=None)
+    module.trainer = Trainer(accelerator="cpu", logger=False)
+    monkeypatch.setattr(type(module.trainer.strategy), "root_device", device)
+    module.setup("fit")
+    module.setup("test")
+    assert calls == [module.network] * compiled
+
+
+def test_a_gpu_without_compilers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "find_spec", lambda name: None)
+    assert not can_compile(GPU)
 
 
 def test_room_for_graphs_is_never_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,17 @@ def require_compiler(setting: str, device: torch.device) -> None:
         )
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether `device` is a GPU with the compilers that `torch.compile` needs: there it pays off."""
+    if device.type != "cuda":
+        return False
+    try:
+        require_compiler("compile", device)
+    except UserError:
+        return False
+    return True
+
+
 def room_for_graphs() -> dict[str, Any]:
     """Arguments with which `torch.compile` keeps `MAX_GRAPHS` graphs, or more if it already may.
 

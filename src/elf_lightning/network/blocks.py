@@ -45,7 +45,7 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     # Without concatenation, which the compiler would compute twice: `x cos + (its neighbour) (-sin or sin)`.
     cos, sin = rotary.repeat_interleave(2, dim=-2).unbind(-1)
     sign = torch.arange(x.shape[-1], device=x.device) % 2 * 2 - 1
-    neighbour = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    neighbour = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
     return x * cos + neighbour * (sin * sign)
 
 

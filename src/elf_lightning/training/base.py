@@ -16,7 +16,7 @@ from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.checkpoints import ELFConfig, load_model
 from elf_lightning.checkpoints.config import SIZES, check_numbers
 from elf_lightning.codec import TextCodec
-from elf_lightning.compiling import require_compiler
+from elf_lightning.compiling import can_compile, require_compiler
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings
@@ -76,7 +76,7 @@ class TrainingModule(GuardedModule):
         seed: of initial values, training draws and samples; 0 by default, and on the command line the
             value of `seed_everything`.
         compile: compile the network's blocks with `torch.compile`, which needs a C++ compiler on a CPU and
-            Triton on a GPU.
+            Triton on a GPU; None compiles on a GPU that has them.
 
     Attributes:
         loaded: configuration of the checkpoint that the weights were loaded from, if they were.
@@ -102,7 +102,7 @@ class TrainingModule(GuardedModule):
         init_from: str | None = None,
         non_finite: NonFinite = "stop",
         seed: int | None = None,
-        compile: bool = False,
+        compile: bool | None = False,
     ) -> None:
         super().__init__(non_finite)
         self.seed = seed or 0
@@ -124,9 +124,7 @@ class TrainingModule(GuardedModule):
         )
         self.loaded: ELFConfig | None = None
         self._initial = InitialWeights(self.network, init_from) if init_from else None
-        self._compiled = compile
-        if compile:
-            self.network.compile()
+        self._compile = compile
 
     # Construction
 
@@ -210,8 +208,13 @@ class TrainingModule(GuardedModule):
 
     # Training
 
+    @property
+    def networks(self) -> list[ELFNetwork]:
+        """All networks that a training step runs."""
+        return [self.network]
+
     def setup(self, stage: str) -> None:
-        """Check that the Trainer can train this module, and give the initial weights the data's vocabulary.
+        """Check that the Trainer can train this module, compile it, and give initial weights the vocabulary.
 
         Raises:
             UserError: if `compile` is set and there is no compiler, with a LearningRateFinder, or if the
@@ -220,8 +223,12 @@ class TrainingModule(GuardedModule):
         if self._initial is not None:
             self._initial.fit_vocabulary(self.codec)
             self._initial = None  # later, the weights are trained
-        if self._compiled:
-            require_compiler("model.compile", self.trainer.strategy.root_device)
+        device = self.trainer.strategy.root_device
+        if self._compile or (self._compile is None and can_compile(device)):
+            require_compiler("model.compile", device)
+            for network in self.networks:
+                network.compile()
+        self._compile = False  # once
         if any(isinstance(one, LearningRateFinder) for one in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise UserError(
                 "trainer.callbacks: LearningRateFinder is not supported, since it replaces the schedule and "

@@ -9,6 +9,7 @@ from typing import Any
 from elf_lightning.checkpoints import load_model
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
+from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import ProgressiveDistillation
 from elf_lightning.training.elf_module import ELFModule
@@ -51,8 +52,6 @@ class DistillationModule(ELFModule):
         except UserError as error:
             raise UserError(f"model.teacher {teacher}: {error}") from error
         network = bundle.network().requires_grad_(False)
-        if self._compiled:
-            network.compile()
         self.objective = ProgressiveDistillation(
             **vars(self.objective), teacher=network, step_size=step_size, teacher_steps=teacher_steps
         )
@@ -64,6 +63,11 @@ class DistillationModule(ELFModule):
     def initial_codec(self) -> TextCodec | None:
         """The teacher's codec, whose latent statistics the data take; None if it is unknown."""
         return self._teacher_codec
+
+    @property
+    def networks(self) -> list[ELFNetwork]:
+        """The student and its teacher."""
+        return [self.network, self.objective.teacher]
 
     def setup(self, stage: str) -> None:
         """Check that the data's latents have the teacher's meaning, and move it to the device.
