@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
-from elf_lightning.network import ELFNetwork, NetworkConfig
+from elf_lightning.network import ELFNetwork, NetworkConfig, projections
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.decode import choose_tokens, decode_tokens, end_at_eos, shift_left
 
@@ -55,14 +56,17 @@ def test_low_temperature_is_argmax() -> None:
 
 
 @torch.no_grad()
-def test_long_sequences_are_decoded_in_parts() -> None:
+def test_long_sequences_are_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", 300 * 30)
     shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
     network = ELFNetwork(shape, latent_size=8, vocab_size=30, max_length=600, generator=rng())
     latents = torch.randn(2, 600, 8)
     largest: list[int] = []
     network.token_head.register_forward_hook(lambda module, given, out: largest.append(out.numel()))
-    tokens = decode_tokens(network, latents, SamplingSettings(guidance=3.0), [rng(), rng()])
-    assert max(largest) < 600 * 30
+    settings, generators, from_start = SamplingSettings(guidance=3.0), [rng(), rng()], torch.zeros(2)
+    tokens = decode_tokens(network, latents, settings, generators)
+    assert torch.equal(tokens, decode_tokens(network, latents, settings, generators, open_until=from_start))
+    assert max(largest) <= 300 * 30
     assert torch.equal(tokens, network.decode_tokens(latents, torch.full((2,), 3.0)))
 
 

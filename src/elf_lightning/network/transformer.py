@@ -54,6 +54,7 @@ class ELFNetwork(nn.Module):
         self.latent_size = latent_size
         self.vocab_size = vocab_size
         self.max_length = max_length
+        self._compiled = False
 
         self.latent_in = LatentProjection(latent_size, config)
         self.prefix = Prefix(config)
@@ -119,6 +120,9 @@ class ELFNetwork(nn.Module):
             )
         length = self.prefix.length
         h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
+        if self._compiled and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # How many sequences self-condition differs by step: one graph for any number, from the start.
+            torch._dynamo.maybe_mark_dynamic(h, 0)
         mask = None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
@@ -131,6 +135,7 @@ class ELFNetwork(nn.Module):
         graph. Arguments as in `torch.compile`.
         """
         self.blocks.compile(*args, **room_for_graphs() | kwargs)
+        self._compiled = True
 
     def denoise(
         self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None

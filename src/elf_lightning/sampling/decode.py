@@ -46,6 +46,8 @@ def decode_tokens(
 
     Before its position in `open_until` (B,), a sequence has none of the `closing_ids`, which end or pad text.
     """
+    if settings.temperature == 0 and open_until is None:
+        return network.decode_tokens(latents, latents.new_full(latents.shape[:1], settings.guidance))
     tokens = torch.empty(latents.shape[:2], dtype=torch.int64, device=latents.device)
     for number, positions, logits in _logits(network, latents, settings.guidance):
         if open_until is not None:
