@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from elf_lightning.errors import UserError
 from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
+from elf_lightning.network.blocks import rotary_table, rotate
 
 TINY = NetworkConfig(hidden_size=32, depth=4, num_heads=2, bottleneck_size=8)
 
@@ -92,6 +93,16 @@ def test_golden_network_bfloat16_keeps_heads_exact(
     assert x_hat.dtype == logits.dtype == torch.float32
     error = (x_hat - values["denoise_out"]).norm() / values["denoise_out"].norm()
     assert 0 < error < 0.02
+
+
+def test_both_forms_of_the_rotation_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rotary, x = rotary_table(16, 3, 10), torch.randn(2, 13, 4, 16, requires_grad=True)
+    eager = rotate(x, rotary)
+    (gradient,) = torch.autograd.grad(eager.square().sum(), x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = rotate(x, rotary)
+    assert_close(compiled, eager)
+    assert_close(torch.autograd.grad(compiled.square().sum(), x)[0], gradient)
 
 
 @pytest.mark.parametrize("length", [1, 5, 12])
