@@ -1,10 +1,9 @@
-"""The fast path of encoders: no mask where nothing is masked, and a compiled copy in bfloat16."""
+"""The fast path of encoders: one mask where nothing is masked, and a compiled copy in bfloat16."""
 
 from __future__ import annotations
 
 import logging
 from copy import deepcopy
-from typing import Any
 
 import pytest
 import torch
@@ -37,7 +36,6 @@ def test_without_a_mask_every_position_sees_all(model_folder: str) -> None:
     ids, _ = example()
     everything = torch.ones(2, 9, 9, dtype=torch.bool)
     encoder = PretrainedEncoder(model_folder).load()
-    assert not encoder.needs_mask
     torch.testing.assert_close(encoder(ids, None), encoder(ids, everything), atol=1e-5, rtol=1e-4)
 
 
@@ -52,17 +50,14 @@ def test_a_start_token_sees_only_itself_without_a_mask_too(model_folder: str, to
     torch.testing.assert_close(encoder(ids, None), encoder(ids, everything), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_only_full_batches_go_without_a_mask(tiny_t5: str, full: bool) -> None:
-    encoder, given = PretrainedEncoder(tiny_t5).load(), list[Any]()
+@pytest.mark.parametrize(("full", "masks"), [(True, 1), (False, 2)])
+def test_a_full_batch_has_one_mask_for_all_sequences(tiny_t5: str, full: bool, masks: int) -> None:
+    encoder, given = PretrainedEncoder(tiny_t5).load(), list[Tensor]()
     encoder.encode = lambda ids, mask: given.append(mask) or torch.zeros(*ids.shape, 16)  # type: ignore
     on = torch.ones(2, 9, dtype=torch.bool)
     hidden_states(encoder, TokenBatch(example()[0], on, ~on, on, ~on[:, 0], full=full))
-    assert (given[0] is None) == full
-    encoder.needs_mask = True
-    hidden_states(encoder, TokenBatch(example()[0], on, ~on, on, ~on[:, 0], full=full))
-    assert given[1].shape == (2, 1, 9, 9)
-    assert given[1].all()
+    assert given[0].shape == (masks, 1, 9, 9)
+    assert given[0].all()
 
 
 @pytest.mark.usefixtures("traced")
@@ -75,7 +70,8 @@ def test_the_compiled_copy_is_as_near_as_the_librarys_own_bfloat16(model_folder:
         with torch.autocast("cpu", torch.bfloat16):
             fast = encoder(ids, given)
         with torch.no_grad():
-            seen = None if given is None else (given.tril() if encoder.causal else given)[:, None]
+            seen = torch.ones(1, 1, 9, 9, dtype=torch.bool) if given is None else given[:, None]
+            seen = seen.tril() if encoder.causal else seen
             library = encoder._hidden_states(deepcopy(encoder.model).bfloat16(), ids, seen)
         error, own = ((one - exact)[:, :7].square().mean().sqrt() for one in (fast, library))
         assert fast.dtype == torch.float32

@@ -12,8 +12,8 @@ import torch
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
 
-GRAPHS = 6
-"""Three to train, of which two without gradient; as many to validate, with the network in eval mode."""
+GRAPHS = 5
+"""Two to train, with and without gradient; as many to validate, with the network in eval mode."""
 
 
 def checkpoint(name: str) -> dict[str, Any]:

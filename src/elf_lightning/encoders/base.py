@@ -22,23 +22,21 @@ class Encoder(nn.Module, ABC):
         name_or_path: source of its tokenizer: a folder, a Hub id or `package:NAME/FOLDER`.
         latent_size: C.
         max_length: maximum sequence length in tokens; None for no limit.
-        needs_mask: whether `encode` needs a mask even if every position attends to all; True by default.
     """
 
     name_or_path: str
     latent_size: int
     max_length: int | None
-    needs_mask: bool = True
 
     def __init__(self) -> None:
         super().__init__()
         self._loaded = False
 
     @abstractmethod
-    def encode(self, input_ids: Tensor, mask: Any) -> Tensor:
+    def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (B, S, C) of ids (B, S) under a boolean mask (B, 1, S, S).
 
-        The mask is None if every position attends to all, unless the encoder `needs_mask`.
+        The mask is (1, 1, S, S) if it is the same for all sequences.
         """
 
     @abstractmethod
@@ -75,11 +73,10 @@ class Encoder(nn.Module, ABC):
                 None if every position attends to all, which is faster.
         """
         self.load()
-        if mask is None and self.needs_mask:
-            mask = input_ids.new_ones(*input_ids.shape, input_ids.shape[1], dtype=torch.bool)
-        if mask is not None and mask.dim() == 3:
-            mask = mask[:, None]
-        return self.encode(input_ids, mask).float()
+        if mask is None:  # one for the batch, since compiled models cannot do without
+            length = input_ids.shape[1]
+            mask = input_ids.new_ones(1, 1, length, length, dtype=torch.bool)
+        return self.encode(input_ids, mask if mask.dim() == 4 else mask[:, None]).float()
 
 
 def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:

@@ -28,7 +28,6 @@ class TokenTableEncoder(Encoder):
     """
 
     vectors: Tensor
-    needs_mask = False
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class TokenTableEncoder(Encoder):
             vectors = torch.randn(self.vocab_size, self.latent_size, generator=generator)
         self.register_buffer("vectors", vectors.detach().float(), persistent=False)
 
-    def encode(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:  # noqa: D102
+    def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
         return F.embedding(input_ids, self.vectors)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
