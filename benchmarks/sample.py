@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -51,6 +52,7 @@ class Case:
     size: Size
     settings: SamplingSettings
     network: ELFNetwork
+    to_compile: ELFNetwork
     prompt: LatentPromptBatch
 
     @classmethod
@@ -62,7 +64,8 @@ class Case:
         generator = torch.Generator().manual_seed(1)
         latents = torch.randn(*mask.shape, size.latent_size, generator=generator) * mask[..., None]
         prompt = LatentPromptBatch(torch.arange(len(mask)), torch.zeros(mask.shape).long(), mask, latents)
-        return cls(size, settings, size.network(device).eval(), prompt.to(device))
+        network = size.network(device).eval()
+        return cls(size, settings, network, deepcopy(network), prompt.to(device))
 
     def baseline(self, forward: Forward) -> tuple[Tensor, Tensor]:
         """Latents and tokens of the baseline, from the noise that ours starts from."""
@@ -73,7 +76,8 @@ class Case:
 
     def ours(self, compile: bool) -> tuple[Tensor, Tensor]:
         """Latents and tokens of our sampler."""
-        model = (self.network, RectifiedPath(), self.settings, LogitNormal())
+        network = self.to_compile if compile else self.network
+        model = (network, RectifiedPath(), self.settings, LogitNormal())
         result = Sampler(*model, eos_id=-1, pad_id=0, compile=compile).sample(self.prompt, 0)
         return result.latents, result.tokens
 

@@ -54,7 +54,6 @@ class ELFNetwork(nn.Module):
         self.latent_size = latent_size
         self.vocab_size = vocab_size
         self.max_length = max_length
-        self._compiled = False
 
         self.latent_in = LatentProjection(latent_size, config)
         self.prefix = Prefix(config)
@@ -120,7 +119,7 @@ class ELFNetwork(nn.Module):
             )
         length = self.prefix.length
         h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
-        if self._compiled and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if self.compiled and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # How many sequences self-condition differs by step: one graph for any number, from the start.
             torch._dynamo.maybe_mark_dynamic(h, 0)
         mask = None
@@ -135,7 +134,11 @@ class ELFNetwork(nn.Module):
         graph. Arguments as in `torch.compile`.
         """
         self.blocks.compile(*args, **room_for_graphs() | kwargs)
-        self._compiled = True
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self.blocks._compiled_call_impl is not None
 
     def denoise(
         self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None

@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from elf_lightning.compiling import room_for_graphs
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
 
@@ -34,17 +33,13 @@ class NetworkDenoiser:
     Args:
         network: estimates the clean latents.
         guidance: scale `w`.
-        compile: run the network through `torch.compile`.
         running: (B,) boolean, False for sequences that have ended, which are skipped; None: all run.
     """
 
-    def __init__(
-        self, network: ELFNetwork, guidance: float, compile: bool = False, running: Tensor | None = None
-    ) -> None:
+    def __init__(self, network: ELFNetwork, guidance: float, running: Tensor | None = None) -> None:
         self.network = network
         self.guidance = guidance
         self.running = running
-        self.estimate = torch.compile(_estimate, **room_for_graphs()) if compile else _estimate
         self._prefixes: dict[float, Tensor] = {}
 
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
@@ -55,14 +50,13 @@ class NetworkDenoiser:
             self._prefixes[t] = self.network.prefix(time, guidance, torch.zeros_like(time))
         prefix = self._prefixes[t]
         if self.running is None:
-            return self.estimate(self.network, prefix, z, self_cond)
+            return self._estimate(prefix, z, self_cond)
         x_hat, chosen = torch.zeros_like(z), self.running.repeat(len(z) // len(self.running))
-        x_hat[chosen] = self.estimate(self.network, prefix, z[chosen], self_cond[chosen])
+        x_hat[chosen] = self._estimate(prefix, z[chosen], self_cond[chosen])
         return x_hat
 
-
-def _estimate(network: ELFNetwork, prefix: Tensor, z: Tensor, self_cond: Tensor) -> Tensor:
-    return network.latent_head(network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
+    def _estimate(self, prefix: Tensor, z: Tensor, self_cond: Tensor) -> Tensor:
+        return self.network.latent_head(self.network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
 
 
 def _both_passes(denoiser: Denoiser, z: list[Tensor], t: float, self_cond: list[Tensor]) -> list[Tensor]:

@@ -41,7 +41,7 @@ class Sampler:
         eos_id: the token that ends a text.
         pad_id: the token that fills sequences.
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
-        compile: run the solver's steps through `torch.compile`, which pays for itself over many batches.
+        compile: compile the network, which pays for itself over many batches.
 
     Raises:
         UserError: for repetition control without a direction or without self-conditioning, or for `compile`
@@ -60,6 +60,8 @@ class Sampler:
     def __post_init__(self) -> None:
         if self.compile:
             require_compiler("compile=True", self.network.rotary.device)
+            if not self.network.compiled:
+                self.network.compile()
         strength = self.settings.repetition_control
         if strength and not self.network.config.self_conditioning:
             raise UserError(
@@ -156,7 +158,7 @@ class Sampler:
 
     def _denoiser(self, prompt: LatentPromptBatch, running: Tensor | None) -> Denoiser:
         settings, config, mask = self.settings, self.network.config, prompt.condition_mask
-        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, self.compile, running)
+        denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, running)
         if not config.num_guidance_tokens and config.self_conditioning and settings.guidance != 1:
             denoiser = TwoPassGuidance(denoiser, mask, settings.guidance)
         if settings.cfg_scale != 1 and bool(mask.any()):
