@@ -35,3 +35,14 @@ def test_matrix_products_have_the_precision(precision: str) -> None:
     with autocast_context(precision, CPU):
         assert (matrix @ matrix).dtype is getattr(torch, PRECISIONS[precision] or "float32")
     assert (matrix @ matrix).dtype is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "inside"),
+    [("bf16-mixed", "cuda", "high"), ("32-true", "cuda", "highest"), ("bf16-mixed", "cpu", "highest")],
+)
+def test_only_mixed_precision_on_a_gpu_uses_tf32(precision: str, device: str, inside: str) -> None:
+    assert torch.get_float32_matmul_precision() == "highest"
+    with autocast_context(precision, torch.device(device)):
+        assert torch.get_float32_matmul_precision() == inside
+    assert torch.get_float32_matmul_precision() == "highest"

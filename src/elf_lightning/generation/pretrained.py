@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -254,7 +255,14 @@ def usable_precision(name: str | None, device: torch.device) -> str:
     return name
 
 
-def autocast_context(precision: str, device: torch.device) -> torch.autocast:
-    """The autocast context of one of `PRECISIONS`."""
-    dtype = PRECISIONS[precision]
-    return torch.autocast(device.type, getattr(torch, dtype) if dtype else None, enabled=dtype is not None)
+@contextmanager
+def autocast_context(precision: str, device: torch.device) -> Iterator[None]:
+    """The autocast context of one of `PRECISIONS`; on a GPU, float32 products in a mixed one are TF32."""
+    dtype, before = PRECISIONS[precision], torch.get_float32_matmul_precision()
+    if dtype and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast(device.type, getattr(torch, dtype) if dtype else None, enabled=dtype is not None):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
