@@ -9,7 +9,7 @@ MINUTES ?=
 DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES) % 60)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-oldest quickstart fit sample eval test test-slow bench lint type format docs build clean
+.PHONY: help install install-oldest quickstart fit sample eval test test-slow soak bench lint type format docs build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ test: install ## check style, types and layers, and run all fast tests
 
 test-slow: install ## run the slow tests
 	$(BIN)/pytest -m slow
+
+soak: install ## stop runs and change bytes at random, N=100 of each kind; hours
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/soak.py $(or $(N),100)
 
 bench: install ## measure speed and memory, as ratios within one run
 	$(BIN)/python -m benchmarks.train_step --size bible --rounds 15 --json benchmarks/results/train-step-bible.json
