@@ -152,7 +152,8 @@ class PretrainedEncoder(Encoder):
         try:
             if self.bfloat16_model is None:
                 require_compiler("encoder compile", device)
-                self.bfloat16_model = deepcopy(self.model).bfloat16()
+                with torch.inference_mode(False):  # validation may come first, training needs it too
+                    self.bfloat16_model = deepcopy(self.model).bfloat16()
                 self.bfloat16_model.compile(**room_for_graphs())
             with torch.autocast(device.type, enabled=False):
                 return self._hidden_states(self.bfloat16_model, input_ids, mask)
