@@ -79,6 +79,18 @@ def test_the_compiled_copy_is_as_near_as_the_librarys_own_bfloat16(model_folder:
 
 
 @pytest.mark.usefixtures("traced")
+def test_validation_may_come_before_training(tiny_t5: str) -> None:
+    encoder = PretrainedEncoder(tiny_t5)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
+            first = encoder(*example())
+        with torch.no_grad():
+            assert torch.equal(encoder(*example()), first)
+    assert encoder.bfloat16_model is not None
+    assert not any(parameter.is_inference() for parameter in encoder.bfloat16_model.parameters())
+
+
+@pytest.mark.usefixtures("traced")
 def test_float32_and_float16_run_the_model_as_it_is(tiny_t5: str) -> None:
     encoder = PretrainedEncoder(tiny_t5)
     encoder(*example())
