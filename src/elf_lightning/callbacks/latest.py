@@ -27,8 +27,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Writes local checkpoints whole or not at all, and loads none that has changed since.
 
     Lightning's own goes through a file in `$TMPDIR`, from which moving to another file system can be
-    interrupted. Beside checkpoints that training can resume from, the link `last.ckpt` leads to the latest.
+    interrupted.
+
+    Attributes:
+        linked: folders in which the link `last.ckpt` leads to the latest checkpoint that training can resume
+            from; those of the checkpoint callbacks, if one of them is a `LatestModelCheckpoint`.
     """
+
+    def __init__(self) -> None:
+        self.linked: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint`.
@@ -42,7 +49,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         try:
             save_torch_file(checkpoint, path)
-            if "optimizer_states" in checkpoint:
+            if path.parent.resolve() in self.linked and "optimizer_states" in checkpoint:
                 link_newest(path)
         except UserError as error:
             raise UserError(f"checkpoint of {error}; {last_good(path.parent)}") from error
@@ -74,15 +81,22 @@ class LatestModelCheckpoint(ModelCheckpoint):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts this `fit` among those of the folder, and deletes what killed ones have left of a file."""
         self._fit, self._step = 1, -1
-        folder, io = Path(self.dirpath or ""), trainer.strategy.checkpoint_io
-        if not (trainer.is_global_zero and folder.is_dir()):
+        if not trainer.is_global_zero:
             return
-        for saver in trainer.checkpoint_callbacks:
-            remove_unfinished(Path(getattr(saver, "dirpath", None) or folder))
+        folders = {
+            Path(one.dirpath).resolve()
+            for one in trainer.checkpoint_callbacks
+            if isinstance(one, ModelCheckpoint) and one.dirpath
+        }
+        for folder in folders:
+            remove_unfinished(folder)
+        io = trainer.strategy.checkpoint_io
+        if isinstance(whole := getattr(io, "inner", io), WholeCheckpointIO):
+            whole.linked = folders
         with suppress(UserError):
-            newest = newest_checkpoint(folder)
+            newest = newest_checkpoint(self.dirpath or "")
             self._fit += fit_and_step(newest)[0]
-            if isinstance(getattr(io, "inner", io), WholeCheckpointIO):
+            if newest.parent.resolve() in getattr(whole, "linked", ()):
                 link_newest(newest)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,6 +127,7 @@ class LatestModelCheckpoint(ModelCheckpoint):
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, Stopped):
             self.on_train_end(trainer, pl_module)
-            if (last := Path(self.dirpath or "") / LAST).is_file():
-                here = Path.cwd()
-                exception.checkpoint = last.relative_to(here) if last.is_relative_to(here) else last
+            last, here = Path(self.dirpath or "") / LAST, Path.cwd()
+            if last.is_file() and (self._step >= 0 or trainer.ckpt_path):
+                place = last.relative_to(here) if last.is_relative_to(here) else last
+                exception.remedy = f"continue with --ckpt_path {place}"

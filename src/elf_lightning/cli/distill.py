@@ -19,7 +19,7 @@ from elf_lightning.checkpoints.locate import RUNS
 from elf_lightning.cli import trainer
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import OneLineParser, positive
-from elf_lightning.errors import UserError
+from elf_lightning.errors import Stopped, UserError
 from elf_lightning.evaluation.results_file import ResultsFile
 from elf_lightning.reporting import Scores, few_steps_page
 from elf_lightning.sampling import SamplingSettings
@@ -130,7 +130,11 @@ def run(arguments: Sequence[str]) -> None:
             more = ["--model.init_from", str(before / STUDENT) if number > 1 else "null"]
             if any((folder / "checkpoints").glob("*.ckpt")):
                 more += ["--ckpt_path", str(folder / "checkpoints")]
-            trainer.run(words(folder, steps, *more), RoundTrainer)
+            try:
+                trainer.run(words(folder, steps, *more), RoundTrainer)
+            except Stopped as stopped:
+                stopped.remedy = stopped.remedy and "the same command continues"
+                raise
 
 
 def sampling(config: ELFConfig, steps: int) -> SamplingSettings:
