@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch  # noqa: F401  its log handler keeps the stderr of this moment, not that of one test
 import pytest
 import torch
 from safetensors import safe_open
