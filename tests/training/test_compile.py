@@ -13,7 +13,7 @@ from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
 
 GRAPHS = 5
-"""Two to train, with and without gradient; as many to validate, with the network in eval mode."""
+"""Two to train, with and without gradient; up to three to validate, with the network in eval mode."""
 
 
 def checkpoint(name: str) -> dict[str, Any]:
