@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,21 @@ def test_failure_leaves_no_output(complaint: Complaint, save_run: Callable[..., 
     run = save_run("no-tokenizer", tokenizer=str(tmp_path / "gone"))
     assert "gone" in complaint(run, tmp_path / "hub", "--format", "hub")
     assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("form", ["hub", "official"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_in_the_way(
+    complaint: Complaint, run_folder: str, tmp_path: Path, form: str
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        line = complaint(run_folder, tmp_path / "model", "--format", form)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "model' cannot be written: File too large (0.2 MB needed, " in line
+    assert not [*tmp_path.glob("model*")]
+    assert main(["convert", run_folder, str(tmp_path / "model"), "--format", form]) == 0
 
 
 @pytest.mark.parametrize("form", ["hub", "official"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import torch
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
 from elf_lightning.cli import main
+from elf_lightning.cli import sample as sample_command
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings
 
@@ -155,6 +158,47 @@ def test_sample_file_is_replaced_only_once_there_are_samples(
     assert output.read_text() == before
     sample("--num", "1", "--output", str(output))
     assert len(output.read_text().splitlines()) == 1
+
+
+def test_a_closed_pipe_stops_the_printing_and_not_the_file(
+    run_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["sample", "--checkpoint", run_folder, "--device", "cpu", "--num", "3"]
+    output = tmp_path / "samples.jsonl"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main([*words, "--output", str(output)]) == 0
+        assert len(output.read_text().splitlines()) == 3
+
+
+def test_an_interruption_leaves_an_earlier_file_and_the_texts_before(
+    sample: Sample, run_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, page = tmp_path / "samples.jsonl", tmp_path / "page.html"
+    sample("--num", "1", "--output", str(output), "--trajectory", str(page))
+    before = output.read_text(), page.read_text()
+    show = sample_command._show
+
+    def stop(sample: Any, *rest: Any) -> None:
+        if sample.index == 2:
+            raise KeyboardInterrupt
+        show(sample, *rest)
+
+    monkeypatch.setattr(sample_command, "_show", stop)
+    words = ["sample", "--checkpoint", run_folder, "--device", "cpu", "--num", "3"]
+    assert main([*words, "--output", str(output), "--trajectory", str(page)]) == 130
+    assert (output.read_text(), page.read_text()) == before
+    assert len(output.with_name("samples.jsonl.incomplete").read_text().splitlines()) == 2
+
+
+def test_a_full_disk_is_one_line(run_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--checkpoint", run_folder, "--num", "1", "--trajectory", "/dev/full"]) == 2
+    line = capsys.readouterr().err.removeprefix("elf sample: ")
+    assert re.match(
+        r"'/dev/full' cannot be written: No space left on device \([\d.]+ MB needed, .* MB free\)", line
+    )
 
 
 def test_prompts_from_options_and_from_a_file(sample: Sample, tmp_path: Path) -> None:

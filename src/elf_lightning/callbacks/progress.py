@@ -11,13 +11,13 @@ from typing import Any, TextIO
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich import get_console
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics
+from elf_lightning.terminal import get_console
 
 SECTIONS = {"train": "train", "val": "validation"}  # titles of the metrics' lines, by section
 

@@ -18,6 +18,7 @@ from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import Objective
 from elf_lightning.optim import scaled_learning_rate, split_parameters
+from elf_lightning.terminal import printable
 
 WIDTH = 70  # columns of a list, beside the names on a terminal of 80 columns
 USABLE = 0.95  # fraction of a device's memory that a plan may fill
@@ -180,4 +181,4 @@ class RunSummary(Callback):
         if trainer.global_step and trainer.is_global_zero:
             batch = trainer.fit_loop.batch_idx + 1
             place = f"step {trainer.global_step:,}, epoch {trainer.current_epoch}, batch {batch:,}"
-            print(f"{'resumed':9}at {place}, from {trainer.ckpt_path}", flush=True)
+            print(printable(f"{'resumed':9}at {place}, from {trainer.ckpt_path}"), flush=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
-from rich import get_console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +23,8 @@ from elf_lightning.generation import Sample
 from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSettings
 from elf_lightning.ranks import gathered
 from elf_lightning.sampling import SamplingSettings
+from elf_lightning.terminal import get_console
+from elf_lightning.whole_file import GrowingFile, growing_file
 
 
 class PeriodicTexts(Callback):
@@ -130,7 +130,8 @@ class SampleLogger(PeriodicTexts):
             return
         step = trainer.global_step
         path = Path(trainer.default_root_dir) / "samples" / f"step-{step:07d}.jsonl"
-        _write(({"step": step, **text.record()} for text in texts), path)
+        with growing_file(path) as write:
+            write({"step": step, **text.record()} for text in texts)
         table = Table("", f"samples at step {step:,}", show_lines=True)
         for text in texts:
             table.add_row(str(text.index), Text(text.text))
@@ -199,6 +200,7 @@ class GenerativePerplexityCallback(PeriodicTexts):
 class SampleWriter(BasePredictionWriter):
     """Writes one JSONL file for all ranks, ordered by index: `index, seed, text, tokens` per line.
 
+    Until all are there, each rank keeps its own as batches come, in a file beside it, `….incomplete`.
     Predictions other than records with an `index` are left to the Trainer.
 
     Args:
@@ -209,25 +211,41 @@ class SampleWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.output = output
         self._records: list[dict[str, Any]] = []
+        self._file: GrowingFile | None = None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the file, so that one that cannot be written is reported before any text is generated."""
+        output, rank = (
+            self.output or Path(trainer.default_root_dir) / "predictions.jsonl",
+            trainer.global_rank,
+        )
+        self._records, self._file = (
+            [],
+            GrowingFile(output.with_name(f"{output.name}.rank-{rank}") if rank else output),
+        )
 
     def write_on_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *_: Any
     ) -> None:
         """Keeps the records of the batch."""
-        if isinstance(prediction, list):
-            self._records += [one for one in prediction if isinstance(one, dict) and "index" in one]
+        if isinstance(prediction, list) and self._file is not None:
+            records = [one for one in prediction if isinstance(one, dict) and "index" in one]
+            self._records += records
+            self._file.append(records)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gathers the records of all ranks, without duplicates, and writes them on the first."""
         by_index = {record["index"]: record for record in gathered(self._records)}
-        self._records = []
+        file, self._file = self._file, None
+        assert file is not None
         if trainer.is_global_zero and by_index:
-            output = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
-            _write((by_index[index] for index in sorted(by_index)), output)
-            rank_zero_info(f"{len(by_index)} samples in {output}")
+            if file.unfinished != file.path:  # otherwise they are where they belong, in the order they came
+                with growing_file(file.path) as write:
+                    write(by_index[index] for index in sorted(by_index))
+            rank_zero_info(f"{len(by_index)} samples in {file.path}")
+        file.discard()
 
-
-def _write(records: Iterable[dict[str, Any]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    path.write_text("".join(lines), encoding="utf-8")
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Says where the texts are that were generated before."""
+        if self._file is not None and not isinstance(exception, UserError):
+            self._file.leave()

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from elf_lightning.cli.options import OneLineParser, add_reading, loading, positive
 from elf_lightning.errors import UserError
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
+from elf_lightning.terminal import Terminal, printable
 
 DTYPE = """with --format hub: of the weights; int8 has a quarter of the size of float32, with a scale per
 output channel of each matrix (default: the checkpoint's)"""
@@ -57,20 +57,17 @@ def run(arguments: Sequence[str]) -> None:
     if options.format == "official" and output.is_dir():
         output = output / f"checkpoint_{bundle.config.step}"
         _check_new(output, options.format)
-    try:
-        if options.format == "official":
-            save_official(bundle, output)
-        else:
-            model = ELF(replace(bundle, dtype=options.dtype or bundle.dtype))
-            if texts := options.measure_repetition:
-                console = Console(stderr=True)
-                with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-                    task = progress.add_task(f"measuring repetition in {texts} texts", total=None)
-                    model.measure_repetition(texts, on_step=lambda _: progress.advance(task))
-            model.save_pretrained(output)
-    except OSError as error:
-        raise UserError(f"output '{output}' cannot be written: {error.strerror}; choose another") from error
-    print(f"written: {output}", file=sys.stderr)
+    if options.format == "official":
+        save_official(bundle, output)
+    else:
+        model = ELF(replace(bundle, dtype=options.dtype or bundle.dtype))
+        if texts := options.measure_repetition:
+            console = Terminal(stderr=True)
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                task = progress.add_task(f"measuring repetition in {texts} texts", total=None)
+                model.measure_repetition(texts, on_step=lambda _: progress.advance(task))
+        model.save_pretrained(output)
+    print(printable(f"written: {output}"), file=sys.stderr)
 
 
 def _check_new(output: Path, form: str) -> None:

@@ -23,6 +23,7 @@ from elf_lightning.errors import Stopped, UserError
 from elf_lightning.evaluation.results_file import ResultsFile
 from elf_lightning.reporting import Scores, few_steps_page
 from elf_lightning.sampling import SamplingSettings
+from elf_lightning.whole_file import write_whole
 
 TEACHER_STEPS = 64
 """Steps of the teacher from noise to data, in every round."""
@@ -162,8 +163,7 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     """Note what a round is; refuse to take it for another."""
     file = folder / "round.json"
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings), encoding="utf-8")
+        write_whole(file, json.dumps(settings))
     for name, known in json.loads(file.read_text(encoding="utf-8")).items():
         if known != settings[name]:
             raise UserError(f"{folder} has {name} {known} (here {settings[name]}); choose another --name")
@@ -184,4 +184,4 @@ def _write_page(folder: Path) -> None:
     details = json.loads((folder / "round.json").read_text(encoding="utf-8"))
     details["scoring model"] = rows[f"round {last}"][0]["scoring_model"] or "none"
     page = few_steps_page(f"{folder.parent.name}, round {last}", details, models, real[-1] if real else None)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    write_whole(folder / PAGE, page)

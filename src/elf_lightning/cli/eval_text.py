@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from elf_lightning.cli.config import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
 from elf_lightning.data.sources.lines import json_objects, open_text
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import Scores, score_table
+from elf_lightning.terminal import Terminal
+from elf_lightning.whole_file import write_whole
 
 if TYPE_CHECKING:
     from elf_lightning.metrics import MetricSuite
@@ -58,11 +58,11 @@ def run(arguments: Sequence[str]) -> None:
         references = [text for _, _, text in _read(options.references, field)]
     suite = _suite(options, references)
     rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
-    Console().print(score_table(rows, suite.scoring_model, suite.notes))
+    Terminal().print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
         records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        options.output.write_text("".join(lines), encoding="utf-8")
+        write_whole(options.output, "".join(lines))
 
 
 def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[str]]]:

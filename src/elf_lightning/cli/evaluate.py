@@ -23,6 +23,7 @@ from elf_lightning.checkpoints.locate import (
 )
 from elf_lightning.cli.config import CONFIG_OPTIONS, renamed_settings, resolved_arguments, resolved_file
 from elf_lightning.cli.options import OneLineParser, add_machine, add_reading, loading
+from elf_lightning.terminal import printable
 
 if TYPE_CHECKING:
     from elf_lightning.codec import TextCodec
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> None:
     options, others = _parser().parse_known_args(arguments[1:])
     checkpoint = _newest() if options.checkpoint is None else find_checkpoint(options.checkpoint)
     folder = run_folder(checkpoint)
-    print(f"evaluating {checkpoint}", file=sys.stderr)
+    print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
     own = _configurations(folder)[-1:]
     if checkpoint.suffix != ".ckpt" or not (own or configured):

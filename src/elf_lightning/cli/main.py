@@ -14,6 +14,8 @@ from pathlib import Path
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import Stopped, UserError
+from elf_lightning.terminal import print_messages_safely, printable
+from elf_lightning.whole_file import DISK_ERRORS, not_written
 
 COMMANDS = {
     "fit": ("trainer", "train, from a configuration or a checkpoint"),
@@ -58,10 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success; 2 after a user's mistake, reported in one line on stderr, or after
-        the help if no command was given; 130 after Ctrl-C; 143 if SIGTERM or SIGUSR1 has ended a run; 141
-        (1 if rich was printing) if the reader of stdout has closed the pipe, as `| head` does.
+        the help if no command was given; 130 after Ctrl-C; 143 if SIGTERM or SIGUSR1 has ended a run; 141 if
+        the reader of stdout has closed the pipe, as `| head` does.
     """
     words, command = sys.argv[1:] if arguments is None else list(arguments), "elf"
+    print_messages_safely()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
     try:
@@ -74,7 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             importlib.import_module(f"elf_lightning.cli.{COMMANDS[parsed.command][0]}").run(words)
             return 0
         except UserError as error:
-            print(f"{command}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(printable(f"{command}: {' '.join(str(error).split())}"), file=sys.stderr)
+            return 2
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            print(
+                printable(f"{command}: {not_written(Path(error.filename or 'a file'), error)}"),
+                file=sys.stderr,
+            )
             return 2
         except KeyboardInterrupt:
             return 128 + signal.SIGINT

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 
+from elf_lightning.terminal import print_messages_safely
+
 
 def quiet_lightning() -> None:
     """Silence advertisements, the seed (it is among the settings) and warnings for Lightning's developers."""
+    print_messages_safely()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +33,8 @@ from elf_lightning.cli.options import (
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
+from elf_lightning.terminal import Terminal, printable
+from elf_lightning.whole_file import growing_file, write_whole
 
 if TYPE_CHECKING:
     from elf_lightning.generation import ELF, Sample
@@ -98,9 +99,10 @@ def run(arguments: Sequence[str]) -> None:
             raise UserError(f"{where} is empty; write a prompt or remove it")
     given = options.prompt or options.infill
     num = options.num or (1 if given else DEFAULT_NUM)
-    screen = Console()
-    aside = screen if screen.is_terminal else Console(stderr=True)
-    picture = Console(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
+    screen = Terminal()
+    screen.ends_with_pipe = not outputs
+    aside = screen if screen.is_terminal else Terminal(stderr=True)
+    picture = Terminal(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
     picture.print(Text(f"$ elf {shlex.join(arguments)}", "bold"))
     model = _load(options, aside)
     details = _details(model, options, settings)
@@ -112,25 +114,23 @@ def run(arguments: Sequence[str]) -> None:
             console.print(table)
     paths: list[TextPath] = []
     times: list[float] = []
-    for sample in _samples(model, options, num, settings, aside):
-        name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
-        for console in (screen, picture):
-            _show(sample, name, console)
-        if options.output:
-            # The first sample replaces the contents of the file.
-            with options.output.open("a" if sample.index else "w", encoding="utf-8") as file:
-                file.write(json.dumps(sample.record(), ensure_ascii=False) + "\n")
-        if sample.stages:
-            times = [stage.time for stage in sample.stages]
-            paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
+    with growing_file(options.output) as write:
+        for sample in _samples(model, options, num, settings, aside):
+            name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
+            for console in (screen, picture):
+                _show(sample, name, console)
+            write([sample.record()])
+            if sample.stages:
+                times = [stage.time for stage in sample.stages]
+                paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
     if options.trajectory:
         if options.trajectory.suffix == ".svg":
             page = trajectory_picture(times, paths[0])
         else:
             page = trajectory_page("From noise to text", details, times, paths)
-        options.trajectory.write_text(page, encoding="utf-8")
+        write_whole(options.trajectory, page)
     if options.screenshot:
-        picture.save_svg(str(options.screenshot), title="elf sample")
+        write_whole(options.screenshot, picture.export_svg(title="elf sample"))
     for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
 
@@ -146,7 +146,7 @@ def _load(options: argparse.Namespace, aside: Console) -> ELF:
         # The details name the file itself: given a folder, users want to know which one was the newest.
         if options.checkpoint is None:
             options.checkpoint = _newest_or_shipped()
-            print(f"sampling from {options.checkpoint}", file=sys.stderr)
+            print(printable(f"sampling from {options.checkpoint}"), file=sys.stderr)
         else:
             options.checkpoint = find_checkpoint(options.checkpoint)
         return ELF.from_pretrained(options.checkpoint, **loading(options))

@@ -15,12 +15,14 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from elf_lightning.callbacks import (
     CollapseWatch,
     RunSummary,
+    SampleWriter,
     StopOnSignal,
     Throughput,
     WholeCheckpointIO,
@@ -171,6 +173,9 @@ class ELFCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            callbacks.append(SampleWriter())
         if trainer.precision not in PRECISIONS:
             raise UserError(
                 f"trainer.precision {trainer.precision} is not supported, since weights and losses are kept "

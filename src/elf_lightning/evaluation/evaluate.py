@@ -12,13 +12,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from rich import get_console
 from rich.progress import Progress
 
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
-from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity, writing_explained
+from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
 from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite, bleu_tokenizer
@@ -26,6 +25,8 @@ from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.reporting import Kind, Scores, score_table
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
+from elf_lightning.terminal import get_console
+from elf_lightning.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -237,8 +238,7 @@ class Evaluation:
 
         console, page = get_console(), self.folder / "report.html"
         console.print(score_table(scores, self.suite.scoring_model, self.suite.notes))
-        with writing_explained(page):
-            page.write_text(report_page(report_of(self, scores)), encoding="utf-8")
+        write_whole(page, report_page(report_of(self, scores)))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
+from elf_lightning.whole_file import GrowingFile, writing_explained
 
 Row = dict[str, Any]
 
@@ -33,13 +33,10 @@ class ResultsFile:
         return [self._row(number, line) for number, line in enumerate(lines, start=1)]
 
     def replace(self, rows: Iterable[Row]) -> None:
-        """Replace the contents atomically."""
-        unfinished = ResultsFile(self.path.with_suffix(".incomplete"))
-        with writing_explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.path.unlink(missing_ok=True)
-            unfinished.append(rows)
-            unfinished.path.replace(self.path)
+        """Replace the contents at once."""
+        file = GrowingFile(self.path)
+        file.append(rows)
+        file.finish()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Append rows."""
@@ -54,17 +51,6 @@ class ResultsFile:
         if not isinstance(row, dict):
             raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")
         return row
-
-
-@contextmanager
-def writing_explained(path: Path) -> Iterator[None]:
-    """Turn an error in writing a file, such as a full disk, into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); make room, or choose another folder"
-        ) from error
 
 
 def model_identity(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from elf_lightning.network import ELFNetwork
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, MEASURING_SEED
+from elf_lightning.whole_file import whole_folder
 
 BFLOAT16 = (8, 0)
 """Minimum compute capability for bfloat16 arithmetic."""
@@ -209,10 +210,14 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """Write a Hub folder; `options` are those of `huggingface_hub.ModelHubMixin.save_pretrained`.
 
         Raises:
-            UserError: if the tokenizer cannot be read.
+            UserError: if the tokenizer cannot be read, or the folder cannot be written.
         """
-        _ = self.codec  # fails before the folder is created
-        return super().save_pretrained(save_directory, **options)
+        _ = self.codec  # fails before anything is written
+        pushed, name = options.pop("push_to_hub", False), options.pop("repo_id", None)
+        needed = sum(weight.nbytes for weight in self.bundle.weights.values())
+        with whole_folder(save_directory, needed) as unfinished:
+            super().save_pretrained(unfinished, **options)
+        return self.push_to_hub(name or Path(save_directory).name, **options) if pushed else None
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that `save_pretrained` writes."""

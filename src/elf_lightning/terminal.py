@@ -1,0 +1,71 @@
+"""What is printed: nothing in a text, a file or a name can control the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters, bidirectional overrides and lone surrogates written as `\x1b`."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class Terminal(Console):
+    """A rich console that prints texts as `printable` gives them.
+
+    If the reader of stdout has closed the pipe, as `| head` does, the process ends with status 141.
+
+    Attributes:
+        ends_with_pipe: set it to False to go on without printing.
+    """
+
+    ends_with_pipe = True
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, with printable texts."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """End the process, or print nothing more."""
+        self.quiet = True
+        # At exit, Python would flush stdout again and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if self.ends_with_pipe:
+            raise SystemExit(128 + signal.SIGPIPE)
+
+
+@cache
+def get_console() -> Terminal:
+    """The console of this process."""
+    return Terminal()
+
+
+class _PrintableRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802
+        return printable(super().getMessage())
+
+
+def print_messages_safely() -> None:
+    """Make what all packages log and warn of printable; once more after a package has set another format."""
+    logging.setLogRecordFactory(_PrintableRecord)
+    form = warnings.formatwarning
+    if form.__module__ != __name__:
+
+        def printable_warning(*args: Any, **kwargs: Any) -> str:
+            return printable(form(*args, **kwargs))
+
+        warnings.formatwarning = printable_warning

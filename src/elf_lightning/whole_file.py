@@ -1,0 +1,214 @@
+"""Files that are there whole or not at all, and disks that cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from elf_lightning.errors import UserError
+
+UNFINISHED = ".incomplete"
+"""Ending of a file or folder that is still being written."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_ERRORS = (*FULL, errno.EROFS)
+"""What only writing can meet: a full disk, a quota, a limit of file sizes; a read-only disk."""
+
+
+@contextmanager
+def whole_file(path: str | Path, needed: int | None = None) -> Iterator[Path]:
+    """A file to write, which becomes `path` if the context ends without an error.
+
+    It lies beside `path`, is flushed to the disk and renamed; until then an older file stays as it is. A link
+    keeps pointing to its file. What is no file, such as `/dev/stdout`, is written directly.
+
+    Args:
+        path: of the file; its folder is created.
+        needed: its size in bytes, if known.
+
+    Raises:
+        UserError: if it cannot be written, with the space needed and free.
+    """
+    path = Path(path)
+    file = unfinished(path)
+    try:
+        with writing_explained(path, needed):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            yield file
+            put_in_place(path)
+    except BaseException:
+        if file != path:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: str | Path, needed: int | None = None) -> Iterator[Path]:
+    """A folder to fill, which becomes `path`, or whose files go there if there are others already.
+
+    Arguments and errors are those of `whole_file`.
+    """
+    path = Path(path)
+    folder = unfinished(path)
+    try:
+        with writing_explained(path, needed):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            yield folder
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            if path.is_dir() and any(path.iterdir()):
+                for file in files:
+                    with whole_file(path / file.relative_to(folder)) as new:
+                        file.replace(new)
+            else:
+                for file in files:
+                    _flush(file)
+                folder.replace(path.resolve())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8; errors as `whole_file`."""
+    content = text.encode()
+    with whole_file(path, len(content)) as file:
+        file.write_bytes(content)
+
+
+class GrowingFile:
+    """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there.
+
+    Args:
+        path: of the finished file; its folder is created.
+
+    Raises:
+        UserError: by all methods, if it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.unfinished = unfinished(self.path)
+        self.lines = 0
+        with writing_explained(self.path):
+            self.unfinished.parent.mkdir(parents=True, exist_ok=True)
+            self.unfinished.open("w").close()
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add a line for each record."""
+        lines = [(json.dumps(record, ensure_ascii=False) + "\n").encode() for record in records]
+        needed = sum(map(len, lines))
+        try:
+            with writing_explained(self.path, needed), self.unfinished.open("ab") as file:
+                file.write(b"".join(lines))
+        except UserError as error:
+            raise UserError(f"{error}; the {self.lines} texts before are in '{self.unfinished}'") from error
+        self.lines += len(lines)
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        with writing_explained(self.path):
+            put_in_place(self.path)
+
+    def leave(self) -> None:
+        """Stop before all lines are there: delete the file if it has none, else say where they are."""
+        if self.lines:
+            print(f"the first {self.lines} texts are in '{self.unfinished}'", file=sys.stderr)
+        else:
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete what is written."""
+        if self.unfinished != self.path:
+            self.unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def growing_file(path: Path | None) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
+    """The `append` of a `GrowingFile`, finished if the context ends without an error; None writes nothing."""
+    if path is None:
+        yield lambda records: None
+        return
+    file = GrowingFile(path)
+    try:
+        yield file.append
+    except UserError:
+        raise
+    except BaseException:
+        file.leave()
+        raise
+    file.finish()
+
+
+def unfinished(path: Path) -> Path:
+    """What `path` is called while it is written; itself if nothing can take its place."""
+    target = path.resolve()
+    replaceable = path.is_dir() or (path.is_file() and os.access(target.parent, os.W_OK))
+    return target.with_name(target.name + UNFINISHED) if replaceable or not path.exists() else path
+
+
+def put_in_place(path: Path) -> None:
+    """Give the unfinished file its name once it is on the disk, with an older file's permissions."""
+    file, target = unfinished(path), path.resolve()
+    if file == path:
+        return
+    if target.exists():
+        shutil.copymode(target, file)
+    _flush(file)
+    file.replace(target)
+    _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing_explained(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn an error in writing, such as a full disk, into one line; arguments and errors as `whole_file`."""
+    try:
+        yield
+    except Exception as error:
+        cause = system_error(error)
+        if cause is None or isinstance(error, UserError):
+            raise
+        raise UserError(not_written(path, cause, needed)) from error
+
+
+def system_error(error: BaseException | None) -> OSError | None:
+    """The operating system's error behind another package's, if there is one."""
+    while error is not None and not isinstance(error, OSError):
+        if found := re.search(r"\(os error (\d+)\)", str(error)):  # all that safetensors tells
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def not_written(path: Path, cause: OSError, needed: int | None = None) -> str:
+    """The message for a file that cannot be written: why and, on a full disk, the space needed and free."""
+    name = str(path).replace(UNFINISHED, "")
+    # `mkdir` calls a file in the place of a folder existing.
+    reason = os.strerror(errno.ENOTDIR) if isinstance(cause, FileExistsError) else cause.strerror or cause
+    message = f"'{name}' cannot be written: {reason}"
+    if cause.errno not in FULL:
+        return f"{message}; choose another place"
+    place = next(folder for folder in path.resolve().parents if folder.exists())
+    free = megabytes(shutil.disk_usage(place).free)
+    wanted = "" if needed is None else f"{megabytes(needed)} needed, "
+    return f"{message} ({wanted}{free} free); make room or choose another place"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes as text, such as 1.5 MB, rounded up."""
+    return f"{-(-size // 10**5) / 10:,.1f} MB"
