@@ -418,6 +418,10 @@ def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, 
     assert "package 'no_such' is not installed" in complaint(checkpoint="package:no_such/model")
     assert "has no folder 'nowhere'" in complaint(checkpoint="package:elf_lightning/nowhere")
     assert "package '' is not installed" in complaint(checkpoint="package:")
+    for inside in ("../rich", "conf/../../rich", f"/{tmp_path}"):
+        assert "is outside the package 'elf_lightning'" in complaint(
+            checkpoint=f"package:elf_lightning/{inside}"
+        )
     assert "or an installed package with a model" in complaint(checkpoint="elf_lightning")
     assert "could not be downloaded from the Hugging Face Hub" in complaint(checkpoint="owner/missing")
     torch.save({"weights": torch.zeros(2)}, cut)

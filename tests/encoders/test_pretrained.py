@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from elf_lightning.encoders import PretrainedEncoder, encoder_mask, weights_stamp
+from elf_lightning.encoders import PretrainedEncoder, encoder_mask, read_tokenizer, weights_stamp
 from elf_lightning.errors import UserError
+from elf_lightning.metrics import ScoringModelSettings
 
 MODELS = ["tiny_t5", "tiny_bert", "tiny_t5gemma"]
 WAYS = [
@@ -48,6 +52,30 @@ def changed(ids: Tensor, position: int) -> Tensor:
     ids = ids.clone()
     ids[:, position] = ids[:, position] % 30 + 5
     return ids
+
+
+@pytest.mark.parametrize("part", ["encoder", "tokenizer", "scoring model"])
+def test_code_in_a_models_folder_never_runs(
+    part: str, tiny_bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does transformers ask whether to run it."""
+    shutil.copytree(tiny_bert, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    own = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForCausalLM"), "mine.A")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": own}))
+    tokenizer = {"auto_map": {"AutoTokenizer": ["mine.A", "mine.A"]}, "tokenizer_class": "A"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or "y")
+    read: dict[str, Callable[[str], object]] = {
+        "encoder": PretrainedEncoder,
+        "tokenizer": read_tokenizer,
+        "scoring model": lambda name: ScoringModelSettings(name).load(),
+    }
+    with pytest.raises(UserError, match="custom code"):
+        read[part](str(tmp_path))
+    assert not asked
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(("model_folder", "attention"), WAYS, indirect=["model_folder"])

@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
+from elf_lightning.checkpoints.locate import RUNS
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
 
@@ -76,6 +77,25 @@ def add_machine(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", metavar="NAME", help=device)
     precision = "as in Trainer (default: bf16-mixed on GPUs with bfloat16 arithmetic, otherwise 32-true)"
     parser.add_argument("--precision", choices=PRECISIONS, help=precision)
+
+
+def run_folder(name: str) -> Path:
+    """The folder of the run with this name.
+
+    Raises:
+        UserError: for a name that leads out of `runs/`, or is no folder's.
+    """
+    parts = Path(name).parts
+    if (
+        not parts
+        or parts[0] == "/"
+        or ".." in parts
+        or "::" in name
+        or "://" in name
+        or not name.isprintable()
+    ):
+        raise UserError(f"--name {name!r}: give the name of a folder below {RUNS}/, such as mine")
+    return RUNS / name
 
 
 def positive(text: str) -> int:

@@ -32,6 +32,7 @@ from elf_lightning.checkpoints.locate import LAST, RUNS, checkpoint_files, find_
 from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
+from elf_lightning.cli.options import run_folder
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import Stopped, UserError
@@ -130,7 +131,7 @@ class ELFCLI(LightningCLI):
         if config.float32_matmul_precision:
             torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
-        folder = trainer.default_root_dir = trainer.default_root_dir or str(Path("runs") / config.name)
+        folder = trainer.default_root_dir = trainer.default_root_dir or str(run_folder(config.name))
         trainer.callbacks = list(trainer.callbacks or [])
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks if one.class_path != PROGRESS]

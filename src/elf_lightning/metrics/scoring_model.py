@@ -61,7 +61,7 @@ class ScoringModelSettings:
         tokenizer = ScoringTokenizer.load(self.name, self.context_length)
         with load_errors_explained(self.name):
             path = scoring_model_path(self.name)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, trust_remote_code=False)
         return ScoringModel(tokenizer, model, self.batch_size)
 
 
@@ -94,7 +94,7 @@ class ScoringTokenizer:
 
         with load_errors_explained(name_or_folder):
             path = scoring_model_path(name_or_folder)
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         if name_or_folder == EMBEDDED_SCORING_MODEL:
             return cls(tokenizer, EMBEDDED_NAME, context_length, EMBEDDED_BOS_ID)
         starts_with_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
