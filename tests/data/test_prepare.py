@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
-from transformers import ByT5Tokenizer
+from transformers import ByT5Tokenizer, PreTrainedTokenizerBase
 
 from elf_lightning.data import ELFDataModule, JsonLines, Source, TextFiles
 from elf_lightning.data.cache import written_once
@@ -277,15 +278,20 @@ class TestPairs:
             lengths = preparation.examples("train").lengths()
             assert lengths.tolist() == [4, 6, 2] * 700
 
-    def test_an_empty_target_is_refused(self, prepared: Callable[..., Preparation]) -> None:
-        source = Texts([], condition_text=["god", "light"], text=["now", ""])
-        with pytest.raises(UserError, match=r"example 1 of the train split \(counted from 0\) has an empty"):
-            prepared(source, max_condition_length=2)
-
-    def test_a_missing_target_is_an_empty_one(self, prepared: Callable[..., Preparation]) -> None:
-        source = Texts([], condition_text=["god", "light"], text=["now", None])
-        with pytest.raises(UserError, match="has an empty target"):
-            prepared(source, max_condition_length=2)
+    @pytest.mark.parametrize("empty", ["", None])
+    def test_pairs_with_an_empty_target_are_left_out_with_a_warning(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture, empty: str | None
+    ) -> None:
+        columns = {"condition_text": ["god", "light", "day"], "text": ["now", empty, "the earth"]}
+        whole = {name: column[::2] for name, column in columns.items()}
+        left = prepared(Texts([], **columns), max_condition_length=2)
+        assert "1 of 3 train pairs have an empty target and are left out" in caplog.text
+        pairs = left.examples("train").read(range(2))
+        expected = prepared(Texts([], **whole), max_condition_length=2).examples("train").read(range(2))
+        for one, other in zip(pairs, expected, strict=True):
+            assert one.input_ids.tolist() == other.input_ids.tolist()
+            assert one.condition_input_ids is not None and other.condition_input_ids is not None
+            assert one.condition_input_ids.tolist() == other.condition_input_ids.tolist()
 
     def test_pairs_need_a_condition_length(self, prepared: Callable[..., Preparation]) -> None:
         with pytest.raises(UserError, match=r"pairs of condition and target; set data.max_condition_length"):
@@ -296,6 +302,81 @@ class TestPairs:
             UserError, match="the source gives no conditions; name them with condition_column"
         ):
             prepared(max_condition_length=2)
+
+
+class TestTexts:
+    def test_names_of_special_tokens_are_ordinary_text(self, prepared: Callable[..., Preparation]) -> None:
+        """As special tokens, they would end texts and be padding."""
+        preparation = prepared(Texts(["god [SEP] light [PAD] day [CLS]"]), packing="truncate", max_length=20)
+        (ids,) = ids_of(preparation)
+        tokenizer = preparation.tokenize.tokenizer
+        assert not {tokenizer.pad_token_id, tokenizer.cls_token_id} & {*ids}
+        assert ids.count(EOS) == 1
+        assert ids[-1] == EOS
+
+    @pytest.mark.parametrize("packing", ["pack", "paragraphs", "sentences", "wrap"])
+    def test_long_documents_are_tokenised_in_parts_with_the_same_ids(
+        self,
+        prepared: Callable[..., Preparation],
+        monkeypatch: pytest.MonkeyPatch,
+        packing: str,
+        tmp_path: Path,
+    ) -> None:
+        texts = Texts([*DOCUMENTS, " ".join(DOCUMENTS * 5), "\n".join(DOCUMENTS * 3)])
+        whole = ids_of(prepared(texts, packing=packing))
+        sizes: list[int] = []
+        call = PreTrainedTokenizerBase.__call__
+
+        def noted(self: Any, pieces: list[str], **options: Any) -> Any:
+            sizes.append(sum(map(len, pieces)))
+            return call(self, pieces, **options)
+
+        monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", noted)
+        monkeypatch.setattr("elf_lightning.data.tokenize.CHARACTERS", 60)
+        cut = ids_of(prepared(texts, packing=packing, cache_dir=tmp_path / "other"))
+        assert max(sizes) <= 60
+        assert cut == whole
+
+    def test_fewer_long_documents_are_in_memory_at_a_time(
+        self, prepared: Callable[..., Preparation], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counts: list[int] = []
+        call = Tokenize.__call__
+
+        def noted(self: Tokenize, columns: Any, *rest: Any, **options: Any) -> Any:
+            counts.append(len(columns["text"]))
+            return call(self, columns, *rest, **options)
+
+        monkeypatch.setattr(Tokenize, "__call__", noted)
+        monkeypatch.setattr("elf_lightning.data.sources.base.BYTES_AT_ONCE", 4_000)
+        prepared(Texts(["god " * 400] * 20))
+        assert max(counts) == 2
+        counts.clear()
+        prepared(Texts(["god"] * 1500))
+        assert max(counts) > 200
+
+    def test_mostly_unknown_tokens_are_a_warning(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        prepared(Texts(["god light day night evening"] * 4))
+        assert "unknown" not in caplog.text
+        prepared(Texts(["это другой язык god"] * 4))
+        assert "60% of the tokens of the train split are unknown to the tokenizer '" in caplog.text
+        assert "choose an encoder for this language and script" in caplog.text
+
+
+def test_a_full_disk_is_one_line(prepared: Callable[..., Preparation], tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"data.cache_dir '.+cache' cannot be written: File too large \(.+ MB free"
+        ):
+            prepared(Texts(DOCUMENTS * 200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert ids_of(prepared(Texts(DOCUMENTS * 200)))
 
 
 class TestCache:

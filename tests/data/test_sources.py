@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from datasets import Dataset, DatasetDict
 from datasets.distributed import split_dataset_by_node
@@ -22,6 +27,7 @@ from elf_lightning.data import (
     WebBible,
 )
 from elf_lightning.data.sources.bible import traditional_name
+from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES
 from elf_lightning.errors import UserError
 
 TEXTS = [f"text {number}" for number in range(10)]
@@ -124,25 +130,70 @@ class TestTextFiles:
             load(TextFiles(str(text_file)), tmp_path)
 
 
+def packed(end: str, content: bytes) -> bytes:
+    """Compressed as the ending says."""
+    by_end = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+    if end in by_end:
+        return by_end[end](content)
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, {".zst": "zstd", ".lz4": "lz4"}[end]) as stream:
+        stream.write(content)
+    return bytes(sink.getvalue().to_pybytes())
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-@pytest.mark.parametrize("packed", [False, True])
-def test_files_in_any_encoding_and_gzip_give_the_same_documents(
-    encoding: str, packed: bool, tmp_path: Path
+@pytest.mark.parametrize("end", ["", *COMPRESSED_SUFFIXES])
+def test_files_in_any_encoding_and_compression_give_the_same_documents(
+    encoding: str, end: str, tmp_path: Path
 ) -> None:
     words = [f"été {number}: 光" for number in range(10)]
-    write, end = (gzip.compress, ".gz") if packed else (bytes, "")
     lines = {"a.txt": words, "a.jsonl": [json.dumps({"text": text}, ensure_ascii=False) for text in words]}
     for name, content in lines.items():
-        (tmp_path / f"{name}{end}").write_bytes(write("\n".join(content).encode(encoding)))
+        (tmp_path / f"{name}{end}").write_bytes(packed(end, "\n".join(content).encode(encoding)))
     for source in (TextFiles(str(tmp_path), document="line"), JsonLines(str(tmp_path))):
         train, validation = load(source, tmp_path)
         assert texts(train) + texts(validation) == words
 
 
-def test_a_truncated_gzip_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "light"}\n' * 99)[:-9])
-    with pytest.raises(UserError, match=r"a.jsonl.gz' cannot be unpacked .*; copy it again"):
-        load(JsonLines(str(tmp_path)), tmp_path)
+@pytest.mark.parametrize("end", COMPRESSED_SUFFIXES)
+def test_a_truncated_compressed_file_is_named(tmp_path: Path, end: str) -> None:
+    content = random.Random(0).randbytes(2_000).hex()
+    (tmp_path / f"a.txt{end}").write_bytes(packed(end, content.encode())[:-30])
+    with pytest.raises(UserError, match=rf"a.txt{end}' cannot be unpacked .*; copy it again"):
+        load(TextFiles(str(tmp_path)), tmp_path)
+
+
+def test_an_archive_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.txt", "w") as archive:
+        archive.writestr("b.txt", "text")
+    with pytest.raises(UserError, match=r"a.txt' is an archive; unpack it, and give its files"):
+        load(TextFiles(str(tmp_path)), tmp_path)
+
+
+def test_hidden_files_are_left_out_and_links_are_followed(tmp_path: Path) -> None:
+    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    for place, name in (
+        (corpus, "b.txt"),
+        (corpus, "._b.txt"),  # made by the Finder on other disks
+        (corpus, ".DS_Store"),
+        (corpus / ".ipynb_checkpoints", "c.txt"),
+        (corpus / "__MACOSX", "d.txt"),
+        (elsewhere, "e.txt"),
+        (tmp_path, "f.txt"),
+    ):
+        place.mkdir(exist_ok=True)
+        (place / name).write_bytes(b"\0\5\x16\7" if name.startswith(".") else name.encode())
+    (corpus / "a_link").symlink_to("../elsewhere")
+    (corpus / "g.txt").symlink_to("../f.txt")
+    (elsewhere / "loop").symlink_to(corpus)
+    found = [["e.txt", "b.txt", "f.txt"], ["b.txt", "f.txt"], ["e.txt", "b.txt", "f.txt"]]
+    for path, expected in zip((corpus, corpus / "*", corpus / "**" / "*.txt"), found, strict=True):
+        train, validation = load(TextFiles(str(path)), tmp_path)
+        assert {*expected} <= {*texts(train), *texts(validation)} <= {*expected, "d.txt"}
+    hidden = corpus / "._b.txt"
+    hidden.write_text("one\ntwo")
+    train, validation = load(TextFiles(str(hidden), document="line"), tmp_path)
+    assert texts(train) + texts(validation) == ["one", "two"], "asked for by name"
 
 
 class TestJsonLines:

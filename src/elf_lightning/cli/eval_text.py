@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from elf_lightning.cli.config import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
+from elf_lightning.data.sources.files import uncompressed_suffix
 from elf_lightning.data.sources.lines import json_objects, open_text
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import Scores, score_table
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Score texts from any source. A file has one text per line or, in *.jsonl, one JSON object
 with a `text` per line; Parquet and Arrow files and folders of save_to_disk have a column. Text is UTF-8,
-UTF-16 or UTF-32, and may be gzipped. JSON objects with a `setting` and a `seed`, as in samples.jsonl, are
+UTF-16 or UTF-32, and may be compressed. JSON objects with a `setting` and a `seed`, as in samples.jsonl, are
 grouped by setting, with a confidence interval over seeds."""
 FIELD = "key of the text in JSON lines, or its column (default: text, or output beside an input)"
 REFERENCES = "a reference for each text: report BLEU and ROUGE instead of Gen. PPL, entropy and repetition"
@@ -103,7 +104,7 @@ def _scores(name: str, sets: list[list[str]], references: list[str] | None, suit
 def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
     """The texts of a file as `(setting, seed, text)`; setting and seed are empty unless the file has them."""
     read = _rows if path.is_dir() or path.suffix in (".parquet", ".arrow") else _lines
-    if path.suffixes[-2:] == [".jsonl", ".gz"] or path.suffix == ".jsonl":
+    if uncompressed_suffix(path) == ".jsonl":
         read = _objects
     try:
         texts = list(read(path, field))

@@ -12,6 +12,7 @@ from typing import Any
 
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.storage import check_digests, flush, write_digests
+from elf_lightning.whole_file import DISK_ERRORS, not_written, system_error
 
 _REMEDY = "; delete the folder, or set data.rebuild_cache to true, and it is made again"
 
@@ -29,7 +30,7 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
     an error, or by the next process if this one is killed. `rebuild` deletes a damaged one, too.
 
     Raises:
-        UserError: if the cache folder is not writable, or `folder` is damaged.
+        UserError: if the cache folder is not writable or full, or `folder` is damaged.
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
@@ -52,8 +53,14 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
             yield None
             return
         stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
-        yield unfinished
-        write_digests(unfinished)
+        try:
+            yield unfinished
+            write_digests(unfinished)
+        except Exception as error:
+            cause = system_error(error)
+            if cause is None or cause.errno not in DISK_ERRORS:
+                raise
+            raise UserError(f"data.cache_dir {not_written(folder.parent, cause)}") from error
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
         flush(folder.parent)

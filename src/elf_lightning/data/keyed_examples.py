@@ -117,9 +117,14 @@ class StreamedExamples(Dataset[Example]):
                 empty = False
                 yield example
             if empty:
+                remedy = "use fewer data.num_workers"
+                if parts == 1:
+                    remedy = (
+                        "lower source.streamed_validation_examples, which are not trained on, or give more"
+                    )
                 raise UserError(
                     f"source {type(self.source).__name__}: part {part + 1} of {parts} of the stream is too "
-                    "short for one sequence; use fewer data.num_workers"
+                    f"short for one sequence; {remedy}"
                 )
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from elf_lightning.data.cache import cache_key, reading, written_once
 from elf_lightning.data.examples import PackedExamples, WholeExamples, write_cuts
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
+from elf_lightning.data.sources.base import examples_at_once
 from elf_lightning.data.tokenize import TRUNCATED, Tokenize
 from elf_lightning.errors import UserError
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Increased whenever prepared tokens change their meaning."""
+MANY_UNKNOWN = 0.05
+"""Fraction of unknown tokens above which a warning is given."""
 CUTS_FORMAT = 2
 """Increased whenever the borders of sequences change their meaning."""
 
@@ -118,9 +121,12 @@ class Preparation:
         tokenize.check_columns(dataset.column_names)
         folder.mkdir()
         columns = [IDS] if tokenize.max_condition_length is None else [CONDITION_IDS, IDS]
+        at_once = examples_at_once(dataset.data.nbytes / max(1, len(dataset)))
         tokens = dataset.map(
             tokenize,
             batched=True,
+            batch_size=at_once,
+            writer_batch_size=at_once,
             with_indices=True,
             fn_kwargs={"split": folder.name},
             remove_columns=dataset.column_names,
@@ -141,6 +147,19 @@ class Preparation:
                 limits += f", data.max_condition_length {tokenize.max_condition_length}"
             logger.warning(
                 "%d of %d %s sequences were truncated to %s", cut, len(tokens), folder.name, limits
+            )
+        if tokenize.max_condition_length is not None and (empty := len(dataset) - len(tokens)):
+            logger.warning(
+                "%d of %d %s pairs have an empty target and are left out", empty, len(dataset), folder.name
+            )
+        counts, unknown = self._counts(tokens), self._unknown_id
+        if unknown is not None and counts[unknown] > MANY_UNKNOWN * counts.sum():
+            logger.warning(
+                "%.0f%% of the tokens of the %s split are unknown to the tokenizer '%s': choose an encoder "
+                "for this language and script",
+                100 * counts[unknown] / counts.sum(),
+                folder.name,
+                tokenize.tokenizer.name_or_path,
             )
 
     def splits(self) -> list[str]:
@@ -201,7 +220,7 @@ class Preparation:
         with written_once(folder, self.rebuild) as unfinished:
             if unfinished is not None:
                 self.run()
-                kept = special.union(np.flatnonzero(self._counts("train")).tolist())
+                kept = special.union(np.flatnonzero(self._counts(self._open("train"))).tolist())
                 others = (one for one in range(len(self.tokenize.tokenizer)) if one not in kept)
                 kept |= {*islice(others, -len(kept) % 8)}
                 (unfinished / "kept.json").write_text(json.dumps(sorted(kept)))
@@ -217,11 +236,11 @@ class Preparation:
         return {split: self._summary(split, kept_ids) for split in self.splits()}
 
     def _summary(self, split: str, kept_ids: list[int] | None) -> Summary:
-        counts = self._counts(split)
+        counts = self._counts(self._open(split))
         known = np.full(len(counts), kept_ids is None)
         known[kept_ids or []] = True
-        if (unknown := self.tokenize.tokenizer.unk_token_id) is not None:
-            known[unknown] = False
+        if self._unknown_id is not None:
+            known[self._unknown_id] = False
         lengths = self.examples(split).lengths()
         return Summary(
             examples=len(lengths),
@@ -230,9 +249,14 @@ class Preparation:
             unknown=float(counts[~known].sum() / counts.sum()),
         )
 
-    def _counts(self, split: str) -> npt.NDArray[Any]:
-        """How often each tokenizer id occurs in a split."""
-        dataset = self._open(split)
+    @property
+    def _unknown_id(self) -> int | None:
+        """The id of what the tokenizer does not know; None where it is EOS too, as in GPT-2."""
+        unknown: int | None = self.tokenize.tokenizer.unk_token_id
+        return None if unknown == self.tokenize.eos_id else unknown
+
+    def _counts(self, dataset: Dataset) -> npt.NDArray[Any]:
+        """How often each tokenizer id occurs in a prepared split."""
         counts = np.zeros(len(self.tokenize.tokenizer), dtype=np.int64)
         for name in {IDS, CONDITION_IDS}.intersection(dataset.column_names):
             for chunk in dataset.data.column(name).chunks:

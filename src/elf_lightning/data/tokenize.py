@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Name = Callable[[int], str]
 """How error messages call the example at an index of the batch."""
 Table = dict[str, list[Any]]
+CHARACTERS = 1_000_000
+"""Of texts that are tokenised at a time: a tokenizer needs some 30 bytes for each."""
 TRUNCATED = "truncated"
 """Column that is True where tokens were cut off."""
 
@@ -28,7 +30,8 @@ TRUNCATED = "truncated"
 class Tokenize:
     """Turns a batch of documents or pairs into token ids.
 
-    A text ends with EOS and begins with no special token: there is no [CLS]. Empty documents are left out.
+    A text ends with EOS and begins with no special token: there is no [CLS]. Names of special tokens in it
+    are ordinary text. Empty documents, and pairs with an empty target, are left out.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -96,7 +99,7 @@ class Tokenize:
             split: their split, for error messages.
 
         Raises:
-            UserError: if a target is empty, a text is not a string, or an id is outside the vocabulary.
+            UserError: if a text is not a string, or an id is outside the vocabulary.
         """
 
         def name(place: int) -> str:
@@ -114,7 +117,7 @@ class Tokenize:
             targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
         if self.max_condition_length is None:
             return self._documents(targets)
-        return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS, name), targets, name)
+        return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS, name), targets)
 
     def _sentences(self, texts: list[str]) -> list[list[int]]:
         """Ids of each sentence; those that end a text end with EOS."""
@@ -133,9 +136,9 @@ class Tokenize:
         kept = [ids for ids in documents if ids]
         return {IDS: [ids[:size] for ids in kept], TRUNCATED: [len(ids) > size for ids in kept]}
 
-    def _pairs(self, conditions: list[list[int]], targets: list[list[int]], name: Name) -> Table:
-        if empty := [place for place, target in enumerate(targets) if not target]:
-            raise UserError(f"{name(empty[0])} has an empty target; leave it out")
+    def _pairs(self, conditions: list[list[int]], targets: list[list[int]]) -> Table:
+        conditions = [condition for condition, target in zip(conditions, targets, strict=True) if target]
+        targets = [target for target in targets if target]
         kept = [self._condition(ids) for ids in conditions]
         rooms = [self.max_length - len(condition) for condition in kept]
         return {
@@ -172,10 +175,17 @@ class Tokenize:
         return texts
 
     def _tokenised(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        tokens = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
-        ids: list[list[int]] = tokens["input_ids"]
+        ids: list[list[int]] = [[] for _ in texts]
+        for batch in _batches(texts):
+            tokens = self.tokenizer(
+                [piece for _, piece in batch],
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+            for (place, _), found in zip(batch, tokens["input_ids"], strict=True):
+                ids[place] += found
         return ids
 
     def _check_ids(self, given: list[list[int]], name: Name) -> None:
@@ -197,3 +207,29 @@ class Tokenize:
 def _whole(texts: list[list[int]]) -> Table:
     kept = [ids for ids in texts if ids]
     return {IDS: kept, TRUNCATED: [False] * len(kept)}
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
+    """The texts by place, in batches of at most `CHARACTERS`; longer ones in pieces."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for place, text in enumerate(texts):
+        for piece in _pieces(text):
+            if batch and size + len(piece) > CHARACTERS:
+                yield batch
+                batch, size = [], 0
+            batch.append((place, piece))
+            size += len(piece)
+    if batch:
+        yield batch
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text, cut before a space, where tokenizers cut too, if it is longer than `CHARACTERS`."""
+    start = 0
+    while len(text) - start > CHARACTERS:
+        space = max(text.rfind(mark, start + 1, start + CHARACTERS) for mark in " \n")
+        end = space if space > start else start + CHARACTERS
+        yield text[start:end]
+        start = end
+    yield text[start:]

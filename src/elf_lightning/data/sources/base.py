@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 TEXT, CONDITION_TEXT = "text", "condition_text"
 IDS, CONDITION_IDS = "input_ids", "condition_input_ids"
+BYTES_AT_ONCE = 4_000_000
+"""Size of a batch of examples, about, while they are prepared."""
 
 
 class Source(ABC):
@@ -64,6 +66,11 @@ def both_splits(train: Dataset, fraction: float, validation: Dataset | None = No
             "separate validation set, or another fraction"
         )
     return DatasetDict(train=train.select(range(cut)), validation=train.select(range(cut, count)))
+
+
+def examples_at_once(mean_bytes: float) -> int:
+    """How many examples of this mean size to hold in memory: at most some megabytes."""
+    return max(1, min(1000, int(BYTES_AT_ONCE // max(1.0, mean_bytes))))
 
 
 def file_stamps(files: list[Path]) -> list[list[Any]]:

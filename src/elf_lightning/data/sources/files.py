@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby
+from glob import glob
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,15 +18,18 @@ from elf_lightning.data.sources.base import (
     TEXT,
     Source,
     both_splits,
+    examples_at_once,
     file_stamps,
 )
-from elf_lightning.data.sources.lines import json_objects, open_text
+from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES, json_objects, open_text
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 Unit = Literal["file", "line", "block"]
+MAX_DOCUMENT = 2**31
+"""Bytes; Arrow holds no longer text."""
 FORMS = (
     {"text": TEXT},
     {"input": CONDITION_TEXT, "output": TEXT},
@@ -63,7 +68,10 @@ class FileSource(Source):
 
 @dataclass(eq=False)
 class TextFiles(FileSource):
-    """Text files in UTF-8 or, with a byte order mark, UTF-16 or UTF-32; they may be gzipped.
+    """Text files in UTF-8 or, with a byte order mark, UTF-16 or UTF-32.
+
+    They may be compressed by gzip, xz, bzip2, zstd or LZ4. Folders are searched with all that is linked,
+    but without hidden files.
 
     Args:
         path: file, folder (searched for .txt files) or glob pattern, or a list of them.
@@ -129,11 +137,10 @@ def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]
         if place.is_file():
             files = iter([place])
         elif place.is_dir():
-            files = (
-                file for suffix in suffixes for end in ("", ".gz") for file in place.rglob(f"*{suffix}{end}")
-            )
+            files = (file for file in files_below(place) if uncompressed_suffix(file) in suffixes)
         else:
-            files = Path(place.anchor).glob(str(place.relative_to(place.anchor)))
+            # Like a shell: hidden files only where the pattern begins with a dot.
+            files = map(Path, glob(str(place), recursive=True))  # noqa: PTH207
         matches = sorted(file for file in files if file.is_file())
         if not matches:
             raise UserError(
@@ -144,6 +151,24 @@ def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]
     return found
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in `folder` and below, in linked folders too, but not hidden ones and those of macOS."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link leads back, or here once more
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        yield from (Path(place, name) for name in files if not name.startswith("."))
+
+
+def uncompressed_suffix(path: Path) -> str:
+    """The ending of a file's name, without that of its compression: `.jsonl` of `a.jsonl.gz`."""
+    return Path(path.stem).suffix if path.suffix in COMPRESSED_SUFFIXES else path.suffix
+
+
 def _generate(
     read: Callable[..., Iterator[Any]], features: dict[str, Any], scratch: Path, **arguments: object
 ) -> Dataset:
@@ -151,8 +176,12 @@ def _generate(
     from datasets import Dataset, Features
     from datasets.exceptions import DatasetGenerationError
 
+    first = [len(str(example)) for example in islice(read(**arguments), 20)]
+    at_once = examples_at_once(sum(first) / max(1, len(first)))
     try:
-        return Dataset.from_generator(read, Features(features), str(scratch), gen_kwargs=arguments)
+        return Dataset.from_generator(
+            read, Features(features), str(scratch), gen_kwargs=arguments, writer_batch_size=at_once
+        )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
@@ -162,6 +191,10 @@ def _generate(
 def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
     """The documents of text files, without empty ones."""
     for path in files:
+        if document == "file" and path.stat().st_size >= MAX_DOCUMENT:
+            raise UserError(
+                f"source file '{path}' is too large for one document; set source.document to line or block"
+            )
         empty = True
         with open_text(path) as file:
             for text in _split(file, document):

@@ -1,20 +1,40 @@
-"""How text and JSON lines are read: UTF-8 or, with a byte order mark, UTF-16 and UTF-32; plain or gzip."""
+"""How text and JSON lines are read: UTF-8 or, with a byte order mark, UTF-16 and UTF-32; also compressed."""
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
 import json
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from elf_lightning.errors import UserError, first_line
 
-GZIP_MARK = b"\x1f\x8b"
+
+def _arrow(file: IO[bytes], codec: str) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(file, codec)
+
+
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+    b"\x28\xb5\x2f\xfd": partial(_arrow, codec="zstd"),
+    b"\x04\x22\x4d\x18": partial(_arrow, codec="lz4"),
+}
+"""First bytes of a compressed file -> what unpacks it."""
+COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2", ".zst", ".lz4")
+ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!")
+"""First bytes of archives of several files: ZIP, 7z, RAR."""
 ENCODINGS = {
     (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE): "utf-32",  # first: one begins with a mark of UTF-16
     (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): "utf-16",
@@ -35,9 +55,12 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
         OSError: if it cannot be opened.
     """
     with path.open("rb") as file:
+        start = file.peek(6)
+        if start.startswith(ARCHIVES):
+            raise UserError(f"source file '{path}' is an archive; unpack it, and give its files")
+        unpack = next((unpack for mark, unpack in COMPRESSED.items() if start.startswith(mark)), None)
         try:
-            packed = file.peek(2).startswith(GZIP_MARK)
-            content = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+            content = io.BufferedReader(unpack(file)) if unpack else file
             start = content.peek(4)
             encoding = next(
                 (name for marks, name in ENCODINGS.items() if start.startswith(marks)), "utf-8-sig"
@@ -49,7 +72,9 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
                 f"source file '{path}' is not {encoding.removesuffix('-sig').upper()} (byte "
                 f"{error.object[error.start]:#04x}); convert it, for instance with `iconv -t UTF-8`"
             ) from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise UserError(
                 f"source file '{path}' cannot be unpacked ({first_line(error)}); copy it again"
             ) from error

@@ -20,7 +20,7 @@ from elf_lightning.data.sources.base import (
     both_splits,
     file_stamps,
 )
-from elf_lightning.data.sources.files import FileSource
+from elf_lightning.data.sources.files import FileSource, files_below
 from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
 
@@ -127,7 +127,7 @@ class HubDataset(Source):
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         folder = Path(self.path)  # does not exist if this is a Hub id
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = sorted(file for file in files_below(folder) if file.is_file())
         return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
 
     def _read(self, split: str, streaming: bool = False) -> Any:
@@ -209,7 +209,7 @@ class SavedDataset(Source):
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         local = Path(self.path).expanduser()
-        states = sorted(local.rglob("*.json")) if local.is_dir() else []
+        states = sorted(file for file in files_below(local) if file.suffix == ".json")
         return {"class": "SavedDataset", **vars(self), "files": file_stamps(states)}
 
     def _folder(self) -> Path:
