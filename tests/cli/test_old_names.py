@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def test_a_configuration_of_an_earlier_version_trains(
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "old names still work" in line]
     for renamed in ("held_out_fraction", "num_predict_rows", "elf_lightning.optim.Muon", "judge"):
         assert f"{renamed} is now " in warning
+
+
+def test_old_names_within_an_option_are_accepted(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--data.source", "{class_path: JsonLines, init_args: {held_out_fraction: 0.2}}"]
+    new = {"class_path": "JsonLines", "init_args": {"validation_fraction": 0.2}}
+    assert resolved_arguments(words) == [*words[:2], json.dumps(new)]
+    assert "held_out_fraction is now validation_fraction" in capsys.readouterr().err
+    assert resolved_arguments([f"--data.source={words[-1]}"]) == [f"--data.source={json.dumps(new)}"]
+    unchanged = ["fit", "--trainer.callbacks", "[EMA]", "--name", "[not yaml"]
+    assert resolved_arguments(unchanged) == unchanged
 
 
 def test_old_options_of_eval_text_are_accepted(

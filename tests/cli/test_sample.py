@@ -394,6 +394,8 @@ def test_without_a_checkpoint_anywhere_the_message_says_how_to_get_one(
 def test_prompts_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> None:
     assert "has 12 tokens; give 1 to 11" in complaint("--prompt", "light " * 12)
     assert "has no blank" in complaint("--infill", "let there be light")
+    for option in ("--prompt", "--infill"):
+        assert "'god \\udcff _' has bytes that are not UTF-8" in complaint(option, "god \udcff _")
     assert "13 tokens, more than the model's 12" in complaint("--infill", "_" * 13)
     file = tmp_path / "prompts.txt"
     assert "cannot be read: No such file" in complaint("--prompt-file", str(file))
@@ -437,6 +439,21 @@ def test_checkpoint_of_another_encoder_or_vocabulary(
     save_official(bundle, tmp_path / "checkpoint_3")
     unnamed = complaint(checkpoint=tmp_path / "checkpoint_3")
     assert "does not say which tokenizer" in unnamed
+
+
+def test_an_encoder_that_has_moved(
+    sample: Sample, complaint: Complaint, save_run: Callable[..., str], bundle: ModelBundle, tmp_path: Path
+) -> None:
+    codec = bundle.config.codec
+    assert codec is not None
+    gone = save_run("moved", tokenizer="./gone", encoder={**codec.encoder, "name_or_path": "./gone"})
+    assert "If the encoder has moved, say where it is with --encoder" in complaint(checkpoint=gone)
+    words = ("--prompt", "god said", "--num", "2")
+    expected = sample(*words)
+    assert sample(*words, "--encoder", codec.tokenizer, checkpoint=gone) == expected
+    hub = str(tmp_path / "hub")
+    assert main(["convert", gone, hub, "--format", "hub", "--encoder", codec.tokenizer]) == 0
+    assert sample(*words, checkpoint=hub) == expected
 
 
 def test_prompts_are_needed_where_the_model_answers(

@@ -37,6 +37,7 @@ def load_model(
     averaged: bool = True,
     max_length: int | None = None,
     max_condition_length: int | None = None,
+    encoder: str | None = None,
     **download: Any,
 ) -> ModelBundle:
     """The model in a Lightning checkpoint, an official checkpoint or a Hub folder.
@@ -49,6 +50,7 @@ def load_model(
         averaged: use the averaged weights, which sample better, instead of the last ones, if both exist.
         max_length: maximum length in tokens, for official checkpoints, which do not state it; default 1024.
         max_condition_length: maximum length of a condition, for official text-to-text checkpoints.
+        encoder: where the model's encoder is, if it has moved since training: a folder, Hub id or package.
         download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
 
     Raises:
@@ -59,6 +61,8 @@ def load_model(
     given = {name: value for name, value in lengths.items() if value is not None}
     try:
         bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
+        if encoder is not None:
+            bundle = _with_encoder(bundle, encoder)
         return _with_lengths(bundle, given) if given else bundle
     except UserError as error:
         raise UserError(f"checkpoint '{path}': {error}") from error
@@ -74,6 +78,16 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     """
     weights = to_official(bundle.weights)
     save_torch_file({"params": weights, "ema_params1": weights, "step": bundle.config.step}, Path(path))
+
+
+def _with_encoder(bundle: ModelBundle, place: str) -> ModelBundle:
+    """The model with its encoder, and a tokenizer that is read from there, in another place."""
+    codec = bundle.config.codec
+    if codec is None:
+        raise UserError("it does not say how it uses an encoder; leave out the encoder")
+    tokenizer = place if codec.tokenizer == codec.encoder["name_or_path"] else codec.tokenizer
+    codec = replace(codec, encoder={**codec.encoder, "name_or_path": place}, tokenizer=tokenizer)
+    return replace(bundle, config=replace(bundle.config, codec=codec))
 
 
 def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBundle:

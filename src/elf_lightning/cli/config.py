@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,14 @@ def renamed_words(words: Sequence[str]) -> list[str]:
     """Arguments under their new names, such as `--model.evaluation.judge.name=gpt2`, with one warning."""
     renamed, found, names = [], [], KEYS | OPTIONS
     for word in words:
-        option, equals, value = word.partition("=")
-        parts = option.split(".") if option.startswith("--") else []
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        parts = option.split(".") if option else []
         found += [f"{part} is now {names[part]}" for part in parts if part in names]
-        renamed.append(".".join(names.get(part, part) for part in parts) + equals + value if parts else word)
+        if value.startswith(("{", "[")):  # settings in YAML or JSON
+            with suppress(yaml.YAMLError):
+                settings, inside = renamed_settings(yaml.safe_load(value))
+                value, found = json.dumps(settings) if inside else value, found + inside
+        renamed.append(".".join(names.get(part, part) for part in parts) + equals + value)
     _warn_of_old_names(found, "options")
     return renamed
 

@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     default = "the newest checkpoint under runs/ that has a configuration, otherwise elf_books"
     source = "a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package"
     parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=f"{source} (default: {default})")
+    parser.add_argument(
+        "--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved"
+    )
     return parser
 
 
@@ -54,9 +57,11 @@ def run(arguments: Sequence[str]) -> None:
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
     own = _configurations(folder)[-1:]
+    moved = [] if options.encoder is None else [options.encoder]
     if checkpoint.suffix != ".ckpt" or not (own or configured):
-        _evaluate_alone(checkpoint, others)
+        _evaluate_alone(checkpoint, [*others, *(word for place in moved for word in ("--encoder", place))])
         return
+    others += [word for place in moved for word in ("--data.encoder.init_args.name_or_path", place)]
 
     from elf_lightning.cli import trainer
 

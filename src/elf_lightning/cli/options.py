@@ -61,13 +61,15 @@ def add_reading(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--last-weights", dest="averaged", action="store_false", help=averaged)
     length = "maximum length in tokens, for published checkpoints, which do not state it (default: 1024)"
     parser.add_argument("--max-length", type=positive, metavar="N", help=length)
+    encoder = "where its encoder is now: a folder, Hub id or package (default: where it was in training)"
+    parser.add_argument("--encoder", metavar="PLACE", help=encoder)
     condition = "maximum length of a prompt in tokens, for published checkpoints of text-to-text models"
     parser.add_argument("--max-condition-length", type=positive, metavar="N", help=condition)
 
 
 def loading(options: argparse.Namespace) -> dict[str, Any]:
     """The options that say how to load a checkpoint, as arguments of `ELF.from_pretrained`."""
-    names = ("averaged", "max_length", "max_condition_length", "device", "precision", "compile")
+    names = ("averaged", "max_length", "max_condition_length", "encoder", "device", "precision", "compile")
     return {name: value for name, value in vars(options).items() if name in names}
 
 

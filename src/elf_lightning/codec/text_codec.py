@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Iterator, KeysView, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -132,7 +133,8 @@ class TextCodec:
         Raises:
             UserError: if it cannot be read, or has fewer tokens than the model was trained with.
         """
-        tokenizer = read_tokenizer(self.tokenizer)
+        with _perhaps_moved():
+            tokenizer = read_tokenizer(self.tokenizer)
         if self.kept_ids is not None and max(self.kept_ids) >= len(tokenizer):
             raise UserError(
                 f"tokenizer '{self.tokenizer}' has {len(tokenizer)} tokens, fewer than the model was trained "
@@ -235,8 +237,17 @@ class TextCodec:
         Raises:
             UserError: if the class of the encoder is unknown, or does not take the stored values.
         """
-        encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
+        with _perhaps_moved():
+            encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
+
+
+@contextmanager
+def _perhaps_moved() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}. If the encoder has moved, say where it is with --encoder") from error
 
 
 def _stored() -> KeysView[str]:

@@ -58,7 +58,11 @@ def requests_from_user(
         raise UserError("prompts and infill cannot be combined; give one of them")
     if (texts := infill if prompts is None else prompts) is not None:
         make = _from_template if prompts is None else _from_prompt
-        given = [make(codec, text) for text in ([texts] if isinstance(texts, str) else texts)]
+        texts = [texts] if isinstance(texts, str) else texts
+        for text in texts:
+            if not text.isascii() and text != text.encode(errors="replace").decode():
+                raise UserError(f"{_short(text)} has bytes that are not UTF-8; convert it, or leave them out")
+        given = [make(codec, text) for text in texts]
     elif codec.max_condition_length is not None:
         raise UserError("this is a text-to-text model, which needs prompts; give prompts")
     else:
