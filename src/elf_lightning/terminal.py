@@ -8,12 +8,15 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+
+from elf_lightning.whole_file import DISK_ERRORS
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -42,8 +45,7 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """End the process, or print nothing more."""
         self.quiet = True
-        # At exit, Python would flush stdout again and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
         if self.ends_with_pipe:
             raise SystemExit(128 + signal.SIGPIPE)
 
@@ -52,6 +54,29 @@ class Terminal(Console):
 def get_console() -> Terminal:
     """The console of this process."""
     return Terminal()
+
+
+@contextmanager
+def if_room() -> Iterator[None]:
+    """Print to stdout only while its disk has room; after that, nothing is printed there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"stdout cannot be written ({error.strerror}); nothing more is printed", file=sys.stderr)
+        close_stdout()
+
+
+def close_stdout() -> None:
+    """Throw away what is still to be printed: at exit, Python would flush it again and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(line: str) -> None:
+    """Print a line at once, as `printable` gives it, while stdout's disk has room."""
+    with if_room():
+        print(printable(line), flush=True)
 
 
 class _PrintableRecord(logging.LogRecord):

@@ -109,6 +109,9 @@ class GrowingFile:
             with writing_explained(self.path, needed), self.unfinished.open("ab") as file:
                 file.write(b"".join(lines))
         except UserError as error:
+            if not self.lines:
+                self.discard()
+                raise
             raise UserError(f"{error}; the {self.lines} texts before are in '{self.unfinished}'") from error
         self.lines += len(lines)
 

@@ -80,14 +80,25 @@ def test_the_same_seed_gives_the_same_run(write_config: Callable[..., str]) -> N
     assert losses[0] == losses[1]
 
 
-def test_missing_seeds_are_those_of_the_run(write_config: Callable[..., str]) -> None:
+def test_a_saved_configuration_repeats_its_run_or_begins_another(write_config: Callable[..., str]) -> None:
+    """Folders and seeds that follow from others are not written down."""
     config = write_config(trainer__max_steps=1)
     assert main(["fit", "--config", config, "--seed_everything", "7", "--data.seed", "3"]) == 0
     (saved,) = Path("runs/tiny").rglob("config.yaml")
     settings = yaml.safe_load(saved.read_text())
     assert settings["seed_everything"] == 7
     assert settings["data"]["init_args"]["seed"] == 3
-    assert settings["model"]["init_args"]["seed"] == 7
+    assert settings["model"]["init_args"]["seed"] is None
+
+    def weights(name: str, *words: str) -> list[torch.Tensor]:
+        assert main(["fit", "--config", str(saved), "--name", name, *words]) == 0
+        content = torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)
+        return list(content["state_dict"].values())
+
+    same, other = weights("again"), weights("other", "--seed_everything", "8")
+    first = torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)["state_dict"].values()
+    assert all(map(torch.equal, first, same))
+    assert not all(map(torch.equal, first, other))
 
 
 def test_losses_fall(write_config: Callable[..., str]) -> None:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics
-from elf_lightning.terminal import get_console
+from elf_lightning.terminal import get_console, say
 
 SECTIONS = {"train": "train", "val": "validation"}  # titles of the metrics' lines, by section
 
@@ -128,7 +128,7 @@ class TrainingProgress(ProgressBar):
             self._live.update(self._screen())
             return
         elapsed = timedelta(seconds=round(time.monotonic() - self._started))
-        print(f"{self._place(trainer)}, {elapsed}", SECTIONS[section], *words, sep="  ", flush=True)
+        say("  ".join([f"{self._place(trainer)}, {elapsed}", SECTIONS[section], *words]))
 
     def _screen(self) -> Group:
         grid = Table.grid(padding=(0, 2))

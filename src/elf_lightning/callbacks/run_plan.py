@@ -12,13 +12,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.data import ELFDataModule
-from elf_lightning.data.sampler import whole_batches
 from elf_lightning.errors import UserError
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import Objective
 from elf_lightning.optim import scaled_learning_rate, split_parameters
-from elf_lightning.terminal import printable
+from elf_lightning.terminal import say
 
 WIDTH = 70  # columns of a list, beside the names on a terminal of 80 columns
 USABLE = 0.95  # fraction of a device's memory that a plan may fill
@@ -79,7 +78,7 @@ class RunPlan:
     def show(self) -> None:
         """Print the plan, one line per item."""
         for name, text in self.lines():
-            print(f"{name:9}{text}", flush=True)
+            say(f"{name:9}{text}")
 
 
 def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
@@ -100,13 +99,16 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     devices, limit = trainer.world_size, trainer.limit_train_batches
     accumulation = data.accumulation(devices, trainer.accumulate_grad_batches)
     sequences = data.num_train_examples
-    batches = whole_batches(sequences, data.batch_size, devices)
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    batches = data.batches_per_epoch(devices, limit)
     if batches == 0:
         raise UserError(
             f"trainer.limit_train_batches {limit} leaves no batch of an epoch; give a larger value"
         )
-    every, per_epoch = trainer.val_check_interval, trainer.check_val_every_n_epoch is not None
+    # There is none if validation goes by time.
+    every, per_epoch = (
+        getattr(trainer, "val_check_interval", None),
+        trainer.check_val_every_n_epoch is not None,
+    )
     if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
         raise UserError(
             f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set it to "
@@ -181,4 +183,4 @@ class RunSummary(Callback):
         if trainer.global_step and trainer.is_global_zero:
             batch = trainer.fit_loop.batch_idx + 1
             place = f"step {trainer.global_step:,}, epoch {trainer.current_epoch}, batch {batch:,}"
-            print(printable(f"{'resumed':9}at {place}, from {trainer.ckpt_path}"), flush=True)
+            say(f"{'resumed':9}at {place}, from {trainer.ckpt_path}")

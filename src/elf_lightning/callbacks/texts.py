@@ -130,8 +130,11 @@ class SampleLogger(PeriodicTexts):
             return
         step = trainer.global_step
         path = Path(trainer.default_root_dir) / "samples" / f"step-{step:07d}.jsonl"
-        with growing_file(path) as write:
-            write({"step": step, **text.record()} for text in texts)
+        try:
+            with growing_file(path) as write:
+                write({"step": step, **text.record()} for text in texts)
+        except UserError as error:
+            rank_zero_warn(f"{error}; training goes on")
         table = Table("", f"samples at step {step:,}", show_lines=True)
         for text in texts:
             table.add_row(str(text.index), Text(text.text))
@@ -147,7 +150,7 @@ class SampleLogger(PeriodicTexts):
 
 
 class GenerativePerplexityCallback(PeriodicTexts):
-    """Logs `val/gen_ppl` with `val/entropy`, `val/repetition`, `val/overlap` and `val/distinct` of samples.
+    """Logs `val/gen_ppl`, `val/entropy`, `val/repetition`, `val/overlap` and `val/distinct` of samples.
 
     Perplexity alone would favour repetition. The values can be monitored by ModelCheckpoint and
     EarlyStopping. Numbers of few samples are rough, and those of different scoring models are not comparable.
@@ -156,10 +159,12 @@ class GenerativePerplexityCallback(PeriodicTexts):
         num_samples: number of texts.
         scoring_model: the model that scores the samples; loaded once per rank when training starts.
         offload: keep the scoring model in host memory between uses.
+        prefix: of the metrics' names; several of these callbacks need different ones.
         settings: as in `PeriodicTexts`.
 
     Raises:
-        UserError: as `PeriodicTexts`; when training starts, if the scoring model cannot be loaded.
+        UserError: as `PeriodicTexts`; when training starts, if the scoring model cannot be loaded, or another
+            callback logs the same metrics.
     """
 
     def __init__(
@@ -167,15 +172,23 @@ class GenerativePerplexityCallback(PeriodicTexts):
         num_samples: int = 64,
         scoring_model: ScoringModelSettings = ScoringModelSettings(),
         offload: bool = False,
+        prefix: str = "val",
         **settings: Any,
     ) -> None:
         super().__init__(num_samples=num_samples, **settings)
+        self.prefix = prefix
         self.scoring_model = scoring_model
         self.offload = offload
         self._scoring_model: ScoringModel | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Loads the scoring model, so that a missing one is reported before training."""
+        others = (one for one in trainer.callbacks if one is not self)  # type: ignore[attr-defined]
+        if any(isinstance(one, type(self)) and one.prefix == self.prefix for one in others):
+            raise UserError(
+                f"trainer.callbacks: two {type(self).__name__}s log {self.prefix}/gen_ppl; give one of them "
+                "another prefix"
+            )
         super().on_fit_start(trainer, pl_module)
         self._scoring_model = self._scoring_model or self.scoring_model.load()
         self._suite = MetricSuite.unconditional(self._scoring_model, pl_module.device)
@@ -190,7 +203,7 @@ class GenerativePerplexityCallback(PeriodicTexts):
         numbers = self._suite([text.text for text in texts[trainer.global_rank :: trainer.world_size]])
         if self.offload and self._scoring_model is not None:
             self._scoring_model.to("cpu")
-        values = {f"val/{name}": value for name, value in numbers.items()}
+        values = {f"{self.prefix}/{name}": value for name, value in numbers.items()}
         # Directly to the loggers: Lightning would drop values between its own logging steps.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step - 1)

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule
 
 from elf_lightning import callbacks, data, encoders, optim, training
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, first_line
 
 MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
 """Classes used where a configuration gives no `class_path`."""
@@ -43,11 +43,24 @@ def one_line_errors() -> Iterator[None]:
         raise UserError(f"{_innermost(error.message)}; `elf fit --help` lists the settings") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         # The parser wraps errors of classes in a union or list, such as callbacks.
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
+        if isinstance(package := _cause(error, ImportError), ImportError):
+            raise UserError(
+                f"a class needs a package that is not installed: {first_line(package)}"
+            ) from error
+        if re.match(r"`\.\w+\(ckpt_path=|Early stopping conditioned on", message := str(error)):
+            raise UserError(message) from error
         raise
+
+
+def _cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    """The first error of a kind that led to this one."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _innermost(message: str) -> str:

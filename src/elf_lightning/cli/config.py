@@ -77,7 +77,9 @@ def resolved_file(option: str, value: str) -> str:
         return value
     try:
         content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError):
+    except UnicodeDecodeError as error:
+        raise UserError(f"{option} {value} is not UTF-8; save it as UTF-8") from error
+    except (yaml.YAMLError, OSError):
         return value  # the parser reports the error
     settings, found = renamed_settings(content)
     _warn_of_old_names(found, value)

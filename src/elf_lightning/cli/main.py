@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import select
 import signal
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import Stopped, UserError
-from elf_lightning.terminal import print_messages_safely, printable
+from elf_lightning.terminal import close_stdout, if_room, print_messages_safely, printable
 from elf_lightning.whole_file import DISK_ERRORS, not_written
 
 COMMANDS = {
@@ -98,12 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 128 + signal.SIGINT
             raise
         finally:
-            sys.stdout.flush()
+            with if_room():
+                sys.stdout.flush()
     except BrokenPipeError:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             raise  # stdout is still read: another pipe broke
-        # At exit, Python would flush stdout again and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        close_stdout()
         return 128 + signal.SIGPIPE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
 
 from elf_lightning.callbacks import (
     CollapseWatch,
@@ -28,7 +30,7 @@ from elf_lightning.callbacks import (
     WholeCheckpointIO,
 )
 from elf_lightning.callbacks.run_plan import plan_run
-from elf_lightning.checkpoints.locate import LAST, RUNS, checkpoint_files, find_checkpoint, link_newest
+from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
 from elf_lightning.checkpoints.torch_file import read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
@@ -37,10 +39,13 @@ from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import Stopped, UserError
 from elf_lightning.precision import PRECISIONS
+from elf_lightning.terminal import say
 from elf_lightning.training import ELFModule, TrainingModule
 from elf_lightning.training.base import SIZES_FROM_DATA
+from elf_lightning.whole_file import write_whole
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
+AVERAGES = ("EMA", "WeightAveraging")
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False}
 """A checkpoint after each validation and at the end, beside those of other callbacks."""
@@ -54,18 +59,28 @@ NEED_WEIGHTS = ("validate", "test", "predict")
 
 
 class RunConfig(SaveConfigCallback):
-    """Saves the configuration of a training run beside its logs."""
+    """Saves the configuration of a training run beside its logs, as it was given.
+
+    What follows from it, such as folders from the name, is left out, so that it can begin another run.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the configuration when training starts; other commands leave the run's folder alone."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        folder, root = Path(trainer.log_dir or ""), Path(trainer.default_root_dir)
+        if not folder.resolve().is_relative_to(root.resolve()):  # such as the working folder, of W&B's logger
+            folder = root
+        file = folder / self.config_filename
+        given = [Path(str(path)) for path in self.config.get("config") or []]
+        if trainer.is_global_zero and file.resolve() not in [path.resolve() for path in given]:
+            write_whole(file, self.parser.dump(self.config, skip_unset=False))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the settings of a resumed run, which may differ from those it started with."""
         if trainer.ckpt_path is not None and trainer.is_global_zero:
-            print("settings that differ from the defaults:")
-            print(self.parser.dump(self.config, skip_default=True), flush=True)
+            say("settings that differ from the defaults:")
+            say(self.parser.dump(self.config, skip_default=True))
 
 
 class ELFCLI(LightningCLI):
@@ -108,11 +123,13 @@ class ELFCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
         """Parse `args`, and never `sys.argv`: tests and notebooks call `main` too; check the checkpoint."""
         self.config = parser.parse_args(args)
-        # Here, because Lightning opens the file next.
+        # Here, because Lightning draws from the seed and opens the file next.
         config = self.config[self.command]
+        if not 0 <= int(config.seed_everything) < 2**32:
+            raise UserError(f"--seed_everything {config.seed_everything}: give 0 to 4294967295")
         requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         if self.command == "fit" and config.get("ckpt_path") is None and requeued:
-            folder = Path(config.trainer.default_root_dir or RUNS / config.name)
+            folder = Path(config.trainer.default_root_dir or run_folder(config.name))
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
             config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
@@ -125,6 +142,7 @@ class ELFCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set what follows from other settings: seeds, and the folders of logs and checkpoints."""
         config, fitting = self.config[self.subcommand], self.subcommand == "fit"
+        self.given = config.clone()
         for part in (config.model, config.data):
             if "seed" in part.init_args and part.init_args.seed is None:
                 part.init_args.seed = int(config.seed_everything)
@@ -132,15 +150,23 @@ class ELFCLI(LightningCLI):
             torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
         folder = trainer.default_root_dir = trainer.default_root_dir or str(run_folder(config.name))
-        trainer.callbacks = list(trainer.callbacks or [])
+        callbacks = trainer.callbacks or []
+        trainer.callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        if fitting and not any(one.class_path.endswith(AVERAGES) for one in trainer.callbacks):
+            rank_zero_info(
+                "trainer.callbacks leaves out EMA: weights are not averaged; --trainer.callbacks+ adds to "
+                "the default callbacks"
+            )
+        if trainer.barebones:
+            trainer.logger = trainer.enable_checkpointing = trainer.enable_progress_bar = False
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks if one.class_path != PROGRESS]
         if trainer.strategy == "ddp":
             trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
         if trainer.logger in (None, True):
-            loggers = {"TensorBoardLogger": "tensorboard", "CSVLogger": "csv"}
+            loggers = {"TensorBoardWhileRoom": "tensorboard", "CSVWhileRoom": "csv"}
             trainer.logger = fitting and [
-                _component(f"lightning.pytorch.loggers.{logger}", save_dir=folder, name=name)
+                _component(f"elf_lightning.callbacks.loggers.{logger}", save_dir=folder, name=name)
                 for logger, name in loggers.items()
             ]
         if fitting and trainer.enable_checkpointing is not False:
@@ -151,6 +177,7 @@ class ELFCLI(LightningCLI):
                 settings = one.init_args
                 if settings.get("dirpath") is None:
                     settings.dirpath = str(Path(folder) / "checkpoints")
+                _name_without_slash(settings)
                 # The link `last.ckpt` is there in any case; Lightning would write `last-v1.ckpt` beside it.
                 if settings.get("save_top_k") == 0 and not trainer.fast_dev_run:
                     settings.enable_version_counter = False
@@ -177,6 +204,9 @@ class ELFCLI(LightningCLI):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.append(SampleWriter())
+        for callback in callbacks:
+            if isinstance(callback, RunConfig):
+                callback.config = self.given
         if trainer.precision not in PRECISIONS:
             raise UserError(
                 f"trainer.precision {trainer.precision} is not supported, since weights and losses are kept "
@@ -190,7 +220,15 @@ class ELFCLI(LightningCLI):
         """Refuse an impossible run before other processes are started."""
         plan_run(self.model, self.datamodule, self.trainer)
 
-    before_prepare = before_fit
+
+def _name_without_slash(checkpoint: Namespace) -> None:
+    """Keep metrics such as `val/loss`, which Lightning puts in the name of a file, from making folders."""
+    name = checkpoint.get("filename") or ""
+    if checkpoint.get("auto_insert_metric_name", True) and re.search(r"\{[^{}:]*/", name):
+        checkpoint.auto_insert_metric_name = False
+        checkpoint.filename = re.sub(
+            r"\{([^{}:]+)", lambda metric: f"{metric[1].replace('/', '_')}={metric[0]}", name
+        )
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:

@@ -22,7 +22,7 @@ from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.packing import Packing
 from elf_lightning.data.prepare import Preparation, Summary
 from elf_lightning.data.resume import ResumableDataModule
-from elf_lightning.data.sampler import EpochSampler, ShardSampler
+from elf_lightning.data.sampler import EpochSampler, ShardSampler, whole_batches
 from elf_lightning.data.sources import Source
 from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
@@ -193,6 +193,21 @@ class ELFDataModule(ResumableDataModule):
             return self.source.streamed_examples
         self.preparation.run()
         return len(self.preparation.examples("train"))
+
+    def batches_per_epoch(self, world_size: int, limit: float | None = 1.0) -> int:
+        """Micro-batches of an epoch on each device; `limit` is that of the Trainer, a number or a fraction.
+
+        Raises:
+            UserError: if there is none.
+        """
+        batches = whole_batches(self.num_train_examples, self.batch_size, world_size)
+        limit = 1.0 if limit is None else limit
+        return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+    @property
+    def order_depends_on_batches(self) -> bool:
+        """Whether the order of examples is another one with another number of them per batch."""
+        return self.bucket_step is not None or self.source.streamed_examples is not None
 
     @cached_property
     def codec(self) -> TextCodec:

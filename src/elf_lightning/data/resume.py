@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from math import inf
@@ -43,6 +44,13 @@ class Position:
         """
         epoch, batch = divmod(batches, batches_in_epoch)
         return cls(epoch, batch - batch % accumulation, examples_per_batch)
+
+    @classmethod
+    def in_state(cls, state_dict: Mapping[str, Any]) -> Self:
+        """The position in a DataModule's `state_dict`."""
+        # Version 1 had no entry `version`, and another name for the examples of a batch.
+        examples = state_dict.get("examples_per_batch", state_dict.get("batch_rows"))
+        return cls(state_dict["epoch"], state_dict["batch"], examples)
 
     @property
     def begun(self) -> bool:
@@ -112,11 +120,27 @@ class ResumableDataModule(LightningDataModule):
         position = self.reached()
         return {} if position is None else {"version": VERSION, **asdict(position)}
 
+    def rescaled(self, state_dict: dict[str, Any]) -> Position | None:
+        """The position of a run with other micro-batches, counted in those of this one.
+
+        None if they are the same, if none of them begins there, or if the order of examples depends on them.
+        """
+        if not state_dict or self.order_depends_on_batches:
+            return None
+        position, together = Position.in_state(state_dict), self.batch_size * self._rank()[1]
+        if not position.begun or position.examples_per_batch in (None, together):
+            return None
+        batch, rest = divmod(position.batch * position.examples_per_batch, together)
+        return None if rest else Position(position.epoch, batch, together)
+
+    @property
+    def order_depends_on_batches(self) -> bool:
+        """Whether the order of examples is another one with another number of them per batch."""
+        return False
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there; warns if the examples that follow come in another order than before."""
-        # Version 1 had no entry `version`, and another name for the examples of a batch.
-        examples = state_dict.get("examples_per_batch", state_dict.get("batch_rows"))
-        self.position = Position(state_dict["epoch"], state_dict["batch"], examples)
+        self.position = Position.in_state(state_dict)
         if state_dict.get("version", 1) != VERSION and self.position.begun:
             rank_zero_warn(
                 "the checkpoint is from a version of elf_lightning that shuffled differently: training "
@@ -147,8 +171,8 @@ class ResumableDataModule(LightningDataModule):
         if self.position.begun and before not in (None, together):
             raise UserError(
                 f"data.batch_size {self.batch_size} x {world_size} device(s) is {together} sequences per "
-                f"batch, but the checkpoint counts batches of {before}; choose data.batch_size so that they "
-                "agree (data.global_batch_size accumulates several)"
+                f"batch, but the checkpoint counts batches of {before}, and none of these begins where it "
+                "stopped, or their order depends on it; choose data.batch_size so that they agree"
             )
 
     def _accumulate(self, asked: int) -> None:

@@ -118,6 +118,10 @@ class AdamWSettings(OptimizerSettings):
         return optimizer
 
 
+KINDS = {"use_muon", "momentum", "betas"}
+"""Settings of a parameter group by which optimizers are told apart."""
+
+
 def _check(settings: MuonSettings | AdamWSettings) -> None:
     for name in ("base_learning_rate", "eps"):
         if not 0 < (value := getattr(settings, name)) < inf:
@@ -132,11 +136,16 @@ def _check(settings: MuonSettings | AdamWSettings) -> None:
 def _keep_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """On resuming, parameter groups take their step count from the checkpoint, but not their settings.
 
-    A different number of groups is left for the optimizer to refuse.
+    Raises:
+        UserError: if it is the state of another optimizer.
     """
     saved, own = state_dict["param_groups"], optimizer.param_groups
-    if len(saved) != len(own):
-        return state_dict
+    kinds = ([(len(one["params"]), one.keys() & KINDS) for one in groups] for groups in (saved, own))
+    if next(kinds) != next(kinds):
+        raise UserError(
+            "the checkpoint was written with another optimizer; resume with its model.optimizer, or start a "
+            "new run from its weights with model.init_from"
+        )
     settings = [{key: group[key] for key in group if key not in ("params", "step")} for group in own]
     groups = [old | new for old, new in zip(saved, settings, strict=True)]
     return state_dict | {"param_groups": groups}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from lightning.pytorch.callbacks import LearningRateFinder
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateFinder
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torchmetrics import MeanMetric, MetricCollection
 
@@ -252,7 +253,13 @@ class TrainingModule(GuardedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Recreate optimizer and schedule if a BatchSizeFinder has changed the batch size."""
+        """Set what the start of an epoch would, for a run that resumes within one.
+
+        Recreate optimizer and schedule if a BatchSizeFinder has changed the batch size.
+        """
+        for one in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(one, GradientAccumulationScheduler):
+                self.trainer.accumulate_grad_batches = one.get_accumulate_grad_batches(self.current_epoch)
         if self.global_step == 0 and self._peak_learning_rate() != self._configured_rate:
             self.trainer.strategy.setup_optimizers(self.trainer)
 
@@ -325,10 +332,21 @@ class TrainingModule(GuardedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, or of data whose ids or latents have another meaning.
 
+        A run that goes on with other micro-batches counts in them from here on.
+
         Raises:
             UserError: if the checkpoint does not fit this module and its DataModule.
         """
         super().on_load_checkpoint(checkpoint)
+        data, trainer = self.text_data, self._trainer
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and isinstance(data, ELFDataModule):
+            state = checkpoint.get(type(data).__qualname__, {})
+            if (position := data.rescaled(state)) is not None:
+                state |= asdict(position)
+                batches = data.batches_per_epoch(trainer.world_size, trainer.limit_train_batches)
+                set_loop_counters(
+                    checkpoint["loops"]["fit_loop"], position, batches, checkpoint["global_step"]
+                )
         if "elf" not in checkpoint:
             raise UserError(
                 "the checkpoint has no entry 'elf', so it was not written by elf_lightning; give one that was"
@@ -338,7 +356,7 @@ class TrainingModule(GuardedModule):
         for state in ("state_dict", "current_model_state"):
             weights = checkpoint.get(state, {})
             check_numbers({name: weights[name] for name in weights if name.startswith("network.")})
-        if (data := self.text_data) is not None and stored.codec is not None:
+        if data is not None and stored.codec is not None:
             stored.codec.check_compatible(data.codec)
         self.loaded = stored
 

@@ -33,4 +33,4 @@ def set_loop_counters(
     }
     # The x axis of all logs; Lightning adds one when it resumes.
     fit_loop["epoch_loop.state_dict"] = {"_batches_that_stepped": steps - 1}
-    fit_loop.pop("epoch_loop.val_loop.batch_progress")
+    fit_loop.pop("epoch_loop.val_loop.batch_progress", None)
