@@ -39,6 +39,16 @@ def test_rich_output_has_styles_but_no_controls_of_its_texts() -> None:
     assert "\x1b]" not in shown
 
 
+def test_nothing_in_a_text_is_markup() -> None:
+    screen = io.StringIO()
+    table = Table("name")
+    table.add_row("[link=https://example.org]a[/link] [/b] :smile:")
+    Terminal(file=screen, force_terminal=True, color_system=None, width=80).print(table, "[red]b")
+    assert "[link=https://example.org]a[/link] [/b] :smile:" in screen.getvalue()
+    assert "[red]b" in screen.getvalue()
+    assert "\x1b]8" not in screen.getvalue()
+
+
 def test_logs_warnings_and_mistakes_are_printable(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 class Terminal(Console):
-    """A rich console that prints texts as `printable` gives them.
+    """A rich console that prints texts as `printable` gives them, and takes nothing in them for markup.
 
     If the reader of stdout has closed the pipe, as `| head` does, the process ends with status 141.
 
@@ -36,6 +36,9 @@ class Terminal(Console):
     """
 
     ends_with_pipe = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, with printable texts."""

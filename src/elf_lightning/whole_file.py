@@ -20,6 +20,8 @@ UNFINISHED = ".incomplete"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_ERRORS = (*FULL, errno.EROFS)
 """What only writing can meet: a full disk, a quota, a limit of file sizes; a read-only disk."""
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""What other places may allow."""
 
 
 @contextmanager

@@ -92,8 +92,10 @@ def test_runs_with_a_configuration_take_precedence(
     assert Path("runs/mine/report.html").is_file()
 
     # Given explicitly, it is evaluated with the given configuration.
-    assert main(["eval", "--checkpoint", "runs/notebook", "--config=config.yaml"]) == 0
-    assert len(rows("notebook/samples.jsonl")) == 8
+    words = ["eval", "--checkpoint", "runs/notebook", "--config=config.yaml"]
+    assert main([*words, "--output", "runs/elsewhere"]) == 0
+    assert len(rows("elsewhere/samples.jsonl")) == 8
+    assert not Path("runs/notebook/samples.jsonl").exists()
 
 
 def test_a_checkpoint_in_runs_itself_has_no_configuration(

@@ -67,6 +67,31 @@ def test_other_broken_pipes_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["config", "list"])
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "runs/a/x"), "'runs/a/x' cannot be written: No space left"),
+        (OSError(30, "Read-only file system", "runs"), "'runs' cannot be written: Read-only file system"),
+        (PermissionError(13, "Permission denied", "runs"), "'runs' cannot be written: Permission denied"),
+        (FileExistsError(17, "File exists", "runs"), "'runs' cannot be written: Not a directory"),
+    ],
+    ids=str,
+)
+def test_what_no_command_expects_of_a_disk_is_one_line(
+    error: OSError, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(words: list[str]) -> None:
+        raise RuntimeError("of a package") from error
+
+    monkeypatch.setattr("elf_lightning.cli.config.run", fails)
+    assert main(["config", "list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"elf config: {told}")
+    error.errno = 5
+    with pytest.raises(RuntimeError, match="of a package"):
+        main(["config", "list"])
+
+
 def test_the_module_is_the_command() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "elf_lightning", "--version"], capture_output=True, text=True, check=True

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     default = "the newest checkpoint under runs/ that has a configuration, otherwise elf_books"
     source = "a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package"
     parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=f"{source} (default: {default})")
+    parser.add_argument("--output", metavar="FOLDER", help="folder for the results, if not as above")
     parser.add_argument(
         "--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved"
     )
@@ -57,16 +58,17 @@ def run(arguments: Sequence[str]) -> None:
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
     own = _configurations(folder)[-1:]
-    moved = [] if options.encoder is None else [options.encoder]
-    if checkpoint.suffix != ".ckpt" or not (own or configured):
-        _evaluate_alone(checkpoint, [*others, *(word for place in moved for word in ("--encoder", place))])
+    alone = checkpoint.suffix != ".ckpt" or not (own or configured)
+    if options.encoder is not None:
+        others += ["--encoder" if alone else "--data.encoder.init_args.name_or_path", options.encoder]
+    if alone:
+        _evaluate_alone(checkpoint, others, options.output)
         return
-    others += [word for place in moved for word in ("--data.encoder.init_args.name_or_path", place)]
 
     from elf_lightning.cli import trainer
 
     words = [word for path in own for word in ("--config", str(path))] + others
-    place = ("--trainer.default_root_dir", str(folder), "--trainer.logger", "false")
+    place = ("--trainer.default_root_dir", options.output or str(folder), "--trainer.logger", "false")
     trainer.run(["test", *words, "--ckpt_path", str(checkpoint), *place])
 
 
@@ -85,8 +87,8 @@ def _configurations(folder: Path) -> list[Path]:
     return sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def _evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
-    """Evaluate a Hub folder, or a file outside a run, without a Trainer.
+def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) -> None:
+    """Evaluate a Hub folder, or a file outside a run, without a Trainer; results go to `output`, if given.
 
     Of a `--config FILE`, only the sections for evaluation and data are used.
     """
@@ -96,21 +98,19 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str]) -> None:
     from elf_lightning.generation import ELF
 
     parser = OneLineParser(prog="elf eval")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the results")
     parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
     add_machine(parser)
     add_reading(parser)
     options, others = parser.parse_known_args(words)
     in_package = (checkpoint.parent / "__init__.py").is_file()
     name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
-    folder: Path = options.output or RUNS / f"eval-{name}"
+    folder = RUNS / f"eval-{name}" if output is None else Path(output)
     model = ELF.from_pretrained(checkpoint, **loading(options))
     with one_line_errors(), arithmetic_of_a_command():
         made = _instantiated(_sections(options.config), resolved_arguments(others), model.codec)
         if (data := made.get("data")) is not None:
             data.prepare_data()
         references = None if data is None else ReferenceTexts(data)
-        folder.mkdir(parents=True, exist_ok=True)
         source = {"checkpoint": str(checkpoint), "precision": model.precision}
         evaluate(model.generator, made.model.evaluation, folder, references, **source)
 

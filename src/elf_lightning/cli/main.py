@@ -14,7 +14,7 @@ from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import Stopped, UserError
 from elf_lightning.terminal import close_stdout, if_room, print_messages_safely, printable
-from elf_lightning.whole_file import DISK_ERRORS, not_written
+from elf_lightning.whole_file import DISK_ERRORS, NO_ACCESS, not_written, system_error
 
 COMMANDS = {
     "fit": ("trainer", "train, from a configuration or a checkpoint"),
@@ -78,14 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             print(printable(f"{command}: {' '.join(str(error).split())}"), file=sys.stderr)
             return 2
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            print(
-                printable(f"{command}: {not_written(Path(error.filename or 'a file'), error)}"),
-                file=sys.stderr,
-            )
-            return 2
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except Stopped as stopped:
@@ -96,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits with 1
                 return 128 + signal.SIGINT
             raise
+        except Exception as error:
+            cause = system_error(error)
+            if cause is None or not (
+                cause.errno in DISK_ERRORS or (cause.filename and cause.errno in NO_ACCESS)
+            ):
+                raise
+            message = not_written(Path(str(cause.filename or "a file")), cause)
+            print(printable(f"{command}: {message}"), file=sys.stderr)
+            return 2
         finally:
             with if_room():
                 sys.stdout.flush()
