@@ -30,7 +30,7 @@ def test_a_file_changes_only_when_it_is_complete(tmp_path: Path) -> None:
     path.chmod(0o640)
     with whole_file(path) as file:
         file.write_text("new")
-        assert (file.parent, path.read_text()) == (path.parent, "old")
+        assert (file.parent, path.read_text()) == (path.parent, "old")  # on the same file system
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o640
     with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
@@ -48,6 +48,10 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     write_whole(link, "two")
     assert link.is_symlink()
     assert target.read_text() == "two"
+    with whole_file(link, follow=False) as file:
+        file.write_text("three")
+    assert not link.is_symlink()
+    assert (link.read_text(), target.read_text()) == ("three", "two")
 
 
 def test_what_is_no_file_is_written_directly(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def test_a_full_disk_is_one_line_with_the_space(tmp_path: Path, full: None) -> N
 
 def test_what_cannot_be_written_for_other_reasons_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written: Not a directory; choose another place"):
+    with pytest.raises(UserError, match="cannot be written: Not a directory; choose another folder"):
         write_whole(tmp_path / "file" / "page.html", "")
     with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "page.html"):
         print(1 / 0)

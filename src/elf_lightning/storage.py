@@ -1,67 +1,23 @@
-"""Files that are written whole or not at all, and folders that know the digests of their files."""
+"""Folders that know the digests of their files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from elf_lightning.errors import UserError
+from elf_lightning.whole_file import UNFINISHED, flush, whole_file
 
 DIGESTS = "digests.json"
 """Size and SHA-256 of each file of a folder, in the folder itself."""
-_UNFINISHED = ".incomplete"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which becomes `path` when it is complete and on the disk.
-
-    It is in the same folder, since a move from another file system is a copy, which can be interrupted. An
-    earlier `path` stays until then. After an error, nothing is left.
-
-    Raises:
-        UserError: if it cannot be written, with the space that is free.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        flush(unfinished)
-        unfinished.replace(path)
-        flush(path.parent)
-    except (OSError, RuntimeError) as error:
-        # Torch raises a RuntimeError of its own on top.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        raise UserError(
-            f"'{path}' cannot be written: {cause.strerror}{_free(path.parent)}; free some space, or choose "
-            "another folder"
-        ) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:
     """Delete what killed processes have left of `whole_file` in `folder`."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
+    for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the list of a folder's files, is on the disk."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def write_digests(folder: Path, *left_out: str) -> None:
@@ -118,9 +74,3 @@ def _sha256_at(path: Path, _: tuple[int, ...]) -> str:
     """Memoised, since several parts of a command read the same folder."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _free(folder: Path) -> str:
-    with suppress(OSError):
-        return f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB free)"
-    return ""

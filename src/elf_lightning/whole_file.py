@@ -15,6 +15,7 @@ from typing import Any
 
 from elf_lightning.errors import UserError
 
+Size = int | Callable[[], int] | None
 UNFINISHED = ".incomplete"
 """Ending of a file or folder that is still being written."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,41 +26,46 @@ NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAME
 
 
 @contextmanager
-def whole_file(path: str | Path, needed: int | None = None) -> Iterator[Path]:
+def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> Iterator[Path]:
     """A file to write, which becomes `path` if the context ends without an error.
 
-    It lies beside `path`, is flushed to the disk and renamed; until then an older file stays as it is. A link
-    keeps pointing to its file. What is no file, such as `/dev/stdout`, is written directly.
+    It lies beside `path`, is flushed to the disk and renamed; until then an older file stays. What is
+    no file, such as `/dev/stdout`, is written directly.
 
     Args:
         path: of the file; its folder is created.
-        needed: its size in bytes, if known.
+        needed: its size in bytes, if known, or a function that finds it.
+        follow: of a link, replace the file that it points to, not the link.
 
     Raises:
         UserError: if it cannot be written, with the space needed and free.
     """
     path = Path(path)
-    file = unfinished(path)
+    target = _replaced(path, follow)
+    # Nobody else writes it.
+    file = path if target is None else target.with_name(f".{target.name}.{os.getpid()}{UNFINISHED}")
     try:
         with writing_explained(path, needed):
             file.parent.mkdir(parents=True, exist_ok=True)
             yield file
-            put_in_place(path)
+            if target is not None:
+                _put_in_place(file, target)
     except BaseException:
-        if file != path:
+        if target is not None:
             with suppress(OSError):
                 file.unlink(missing_ok=True)
         raise
 
 
 @contextmanager
-def whole_folder(path: str | Path, needed: int | None = None) -> Iterator[Path]:
+def whole_folder(path: str | Path, needed: Size = None) -> Iterator[Path]:
     """A folder to fill, which becomes `path`, or whose files go there if there are others already.
 
     Arguments and errors are those of `whole_file`.
     """
     path = Path(path)
-    folder = unfinished(path)
+    target = path.resolve()
+    folder = target.with_name(target.name + UNFINISHED)
     try:
         with writing_explained(path, needed):
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,8 +78,8 @@ def whole_folder(path: str | Path, needed: int | None = None) -> Iterator[Path]:
                         file.replace(new)
             else:
                 for file in files:
-                    _flush(file)
-                folder.replace(path.resolve())
+                    flush(file)
+                folder.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,7 +103,9 @@ class GrowingFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.unfinished = unfinished(self.path)
+        self._target = _replaced(self.path)
+        target = self._target
+        self.unfinished = self.path if target is None else target.with_name(target.name + UNFINISHED)
         self.lines = 0
         with writing_explained(self.path):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +127,9 @@ class GrowingFile:
 
     def finish(self) -> None:
         """Give the file its name."""
-        with writing_explained(self.path):
-            put_in_place(self.path)
+        if self._target is not None:
+            with writing_explained(self.path):
+                _put_in_place(self.unfinished, self._target)
 
     def leave(self) -> None:
         """Stop before all lines are there: delete the file if it has none, else say where they are."""
@@ -131,7 +140,7 @@ class GrowingFile:
 
     def discard(self) -> None:
         """Delete what is written."""
-        if self.unfinished != self.path:
+        if self._target is not None:
             self.unfinished.unlink(missing_ok=True)
 
 
@@ -152,26 +161,24 @@ def growing_file(path: Path | None) -> Iterator[Callable[[Iterable[Mapping[str, 
     file.finish()
 
 
-def unfinished(path: Path) -> Path:
-    """What `path` is called while it is written; itself if nothing can take its place."""
-    target = path.resolve()
-    replaceable = path.is_dir() or (path.is_file() and os.access(target.parent, os.W_OK))
-    return target.with_name(target.name + UNFINISHED) if replaceable or not path.exists() else path
+def _replaced(path: Path, follow: bool = True) -> Path | None:
+    """The file whose place a new one takes; None if that is not possible, so that it is written directly."""
+    target = path.resolve() if follow else path.parent.resolve() / path.name
+    special = path.exists() and not (path.is_file() or path.is_dir())
+    return None if special or (path.is_file() and not os.access(target.parent, os.W_OK)) else target
 
 
-def put_in_place(path: Path) -> None:
-    """Give the unfinished file its name once it is on the disk, with an older file's permissions."""
-    file, target = unfinished(path), path.resolve()
-    if file == path:
-        return
-    if target.exists():
+def _put_in_place(file: Path, target: Path) -> None:
+    """Rename a file to `target` once it is on the disk, with an older file's permissions."""
+    if target.exists() and not file.is_symlink():
         shutil.copymode(target, file)
-    _flush(file)
+    flush(file)
     file.replace(target)
-    _flush(target.parent)
+    flush(target.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -180,7 +187,7 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def writing_explained(path: Path, needed: int | None = None) -> Iterator[None]:
+def writing_explained(path: Path, needed: Size = None) -> Iterator[None]:
     """Turn an error in writing, such as a full disk, into one line; arguments and errors as `whole_file`."""
     try:
         yield
@@ -200,18 +207,19 @@ def system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def not_written(path: Path, cause: OSError, needed: int | None = None) -> str:
+def not_written(path: Path, cause: OSError, needed: Size = None) -> str:
     """The message for a file that cannot be written: why and, on a full disk, the space needed and free."""
     name = str(path).replace(UNFINISHED, "")
     # `mkdir` calls a file in the place of a folder existing.
     reason = os.strerror(errno.ENOTDIR) if isinstance(cause, FileExistsError) else cause.strerror or cause
     message = f"'{name}' cannot be written: {reason}"
     if cause.errno not in FULL:
-        return f"{message}; choose another place"
+        return f"{message}; choose another folder"
     place = next(folder for folder in path.resolve().parents if folder.exists())
     free = megabytes(shutil.disk_usage(place).free)
-    wanted = "" if needed is None else f"{megabytes(needed)} needed, "
-    return f"{message} ({wanted}{free} free); make room or choose another place"
+    size = needed() if callable(needed) else needed
+    wanted = "" if size is None else f"{megabytes(size)} needed, "
+    return f"{message} ({wanted}{free} free); make room or choose another folder"
 
 
 def megabytes(size: int) -> str:

@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_line_with_the_last_good_checkpoint(
     assert main(["fit", "--config", write_config()]) == 2
     (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("elf fit: "))
     assert "step-6.ckpt' cannot be written: No space left on device (" in line
-    assert "MB for '" in line and "MB free)" in line
+    assert "MB needed, " in line and "MB free)" in line
     assert "the last good checkpoint is" in line and "step-3.ckpt" in line
     assert names() == ["last.ckpt", "step-3.ckpt"]
 

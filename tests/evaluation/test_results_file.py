@@ -37,7 +37,7 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lines = ResultsFile(tmp_path / "file" / "rows.jsonl")
     for write in (lines.replace, lines.append):
-        with pytest.raises(UserError, match=r"rows.jsonl' cannot be written: .+; choose another place"):
+        with pytest.raises(UserError, match=r"rows.jsonl' cannot be written: .+; choose another folder"):
             write(ROWS)
 
 

@@ -52,7 +52,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             if path.parent.resolve() in self.linked and "optimizer_states" in checkpoint:
                 link_newest(path)
         except UserError as error:
-            raise UserError(f"checkpoint of {error}; {last_good(path.parent)}") from error
+            raise UserError(f"checkpoint {error}; {last_good(path.parent)}") from error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint.

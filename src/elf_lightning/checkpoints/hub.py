@@ -15,7 +15,8 @@ from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.int8 import dequantize, quantize
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
-from elf_lightning.storage import DIGESTS, check_digests, whole_file, write_digests
+from elf_lightning.storage import DIGESTS, check_digests, write_digests
+from elf_lightning.whole_file import whole_file, write_whole
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
@@ -40,17 +41,17 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
         weights = {name: value.to(getattr(torch, bundle.dtype)) for name, value in weights.items()}
     if bundle.repetition_direction is not None:
         weights[_DIRECTION] = bundle.repetition_direction.contiguous()
-    with whole_file(folder / WEIGHTS_NAME) as file:
-        file.write_bytes(save(weights, metadata={"format": "pt"}))
+    content = save(weights, metadata={"format": "pt"})
+    with whole_file(folder / WEIGHTS_NAME, len(content)) as file:
+        file.write_bytes(content)
     version = INT8_VERSION if bundle.dtype == "int8" else FORMAT_VERSION
     config = {"model_type": "elf", "format_version": version, **bundle.config.to_dict()}
     # The vocabulary has thousands of ids: lists of numbers go on one line.
     text = re.sub(
         r"\[\n[^\]\"]+\]", lambda numbers: json.dumps(json.loads(numbers[0])), json.dumps(config, indent=2)
     )
-    for name, content in ((CONFIG_NAME, text + "\n"), (CARD_NAME, model_card(bundle))):
-        with whole_file(folder / name) as file:
-            file.write_text(content, encoding="utf-8")
+    write_whole(folder / CONFIG_NAME, text + "\n")
+    write_whole(folder / CARD_NAME, model_card(bundle))
     write_digests(folder, CARD_NAME)  # people edit the card
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from elf_lightning.errors import UserError, first_line
-from elf_lightning.storage import DIGESTS, whole_file
+from elf_lightning.storage import DIGESTS
+from elf_lightning.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def link_newest(checkpoint: Path) -> None:
     """Let `last.ckpt` beside `checkpoint` be a link to it, at once; a copy where there are no links."""
     last = checkpoint.with_name(LAST)
     if checkpoint.name != LAST:
-        with whole_file(last) as link:
+        with whole_file(last, follow=False) as link:
             try:
                 link.symlink_to(checkpoint.name)
             except OSError:

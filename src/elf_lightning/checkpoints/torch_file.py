@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from elf_lightning.errors import UserError
-from elf_lightning.storage import stamp, whole_file
+from elf_lightning.storage import stamp
+from elf_lightning.whole_file import whole_file
 
 _DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or use another file"
 
@@ -24,13 +25,14 @@ def save_torch_file(content: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: if it cannot be written, with the space that it needs.
     """
-    try:
-        with whole_file(path) as unfinished, unfinished.open("wb") as file:
-            torch.save(content, file)
-    except UserError as error:
-        size = _Size()
-        torch.save(content, size)  # type: ignore[arg-type]
-        raise UserError(f"{size.bytes / 1e6:,.1f} MB for {error}") from error
+
+    def size() -> int:
+        counted = _Size()
+        torch.save(content, counted)  # type: ignore[arg-type]
+        return counted.bytes
+
+    with whole_file(path, size, follow=False) as unfinished, unfinished.open("wb") as file:
+        torch.save(content, file)
 
 
 class _Size(io.RawIOBase):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from elf_lightning.errors import UserError, first_line
-from elf_lightning.storage import check_digests, flush, write_digests
-from elf_lightning.whole_file import DISK_ERRORS, not_written, system_error
+from elf_lightning.storage import check_digests, write_digests
+from elf_lightning.whole_file import DISK_ERRORS, flush, not_written, system_error
 
 _REMEDY = "; delete the folder, or set data.rebuild_cache to true, and it is made again"
 

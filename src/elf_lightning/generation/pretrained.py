@@ -214,8 +214,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """
         _ = self.codec  # fails before anything is written
         pushed, name = options.pop("push_to_hub", False), options.pop("repo_id", None)
-        needed = sum(weight.nbytes for weight in self.bundle.weights.values())
-        with whole_folder(save_directory, needed) as unfinished:
+        with whole_folder(save_directory) as unfinished:
             super().save_pretrained(unfinished, **options)
         return self.push_to_hub(name or Path(save_directory).name, **options) if pushed else None
 
