@@ -412,6 +412,8 @@ def test_checkpoints_that_cannot_be_used(complaint: Complaint, run_folder: str, 
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(whole.read_bytes()[:1000])
     assert "damaged, truncated or not a checkpoint" in complaint(checkpoint=cut)
+    cut.write_text("let there be light\n")
+    assert "damaged, truncated or not a checkpoint" in complaint(checkpoint=cut)
     cut.write_bytes(b"")
     assert "the file is empty" in complaint(checkpoint=cut)
     (tmp_path / "nothing").mkdir()

@@ -59,6 +59,9 @@ def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
     """
     if path.stat().st_size == 0:
         raise UserError("the file is empty; use another file")
+    with path.open("rb") as file:
+        if not file.read(2).startswith((b"PK", b"\x80")):  # a ZIP archive or a pickle
+            raise UserError(_DAMAGED)
     if checked:
         check_torch_file(path)
     try:
