@@ -228,14 +228,10 @@ class SampleWriter(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the file, so that one that cannot be written is reported before any text is generated."""
-        output, rank = (
-            self.output or Path(trainer.default_root_dir) / "predictions.jsonl",
-            trainer.global_rank,
-        )
-        self._records, self._file = (
-            [],
-            GrowingFile(output.with_name(f"{output.name}.rank-{rank}") if rank else output),
-        )
+        output = self.output or Path(trainer.default_root_dir) / "predictions.jsonl"
+        if rank := trainer.global_rank:
+            output = output.with_name(f"{output.name}.rank-{rank}")
+        self._records, self._file = [], GrowingFile(output)
 
     def write_on_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *_: Any
