@@ -171,7 +171,7 @@ def changed_byte(folder: Path, read: Callable[[Path], Any], whole: Any, chance: 
     with tempfile.TemporaryDirectory(dir=".") as place:
         copy = Path(shutil.copytree(folder, Path(place) / folder.name))
         files = [file for file in sorted(copy.rglob("*")) if file.is_file() and file.name != "README.md"]
-        file = chance.choice([file for file in files if not file.is_symlink()])
+        file = chance.choice([file for file in files if not file.is_symlink() and file.stat().st_size])
         data = bytearray(file.read_bytes())
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         file.write_bytes(data)

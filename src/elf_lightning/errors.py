@@ -29,7 +29,7 @@ class Stopped(SystemExit):
         signum: the signal.
 
     Attributes:
-        remedy: how to go on; None if nothing was saved.
+        remedy: how to go on; None where there is nothing to go on from.
         announced: whether this process says so; one of all ranks does.
     """
 
@@ -42,7 +42,7 @@ class Stopped(SystemExit):
     @property
     def message(self) -> str:
         """What happened, and how to go on."""
-        return f"stopped by {self.signal.name}; {self.remedy or 'no checkpoint was saved'}"
+        return "; ".join([f"stopped by {self.signal.name}", *filter(None, [self.remedy])])
 
 
 def first_line(cause: BaseException) -> str:

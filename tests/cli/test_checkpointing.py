@@ -82,13 +82,16 @@ def test_a_killed_save_leaves_nothing_that_stays(write_config: Callable[..., str
     assert names() == ["last.ckpt", "step-6.ckpt"]
 
 
+@pytest.mark.parametrize("given", ["runs/tiny", "runs/tiny/checkpoints/last.ckpt"])
 def test_a_damaged_newest_is_passed_over(
-    write_config: Callable[..., str], caplog: pytest.LogCaptureFixture
+    write_config: Callable[..., str], caplog: pytest.LogCaptureFixture, given: str
 ) -> None:
     config = write_config(trainer__max_steps=3)
     fit(config)
     (FOLDER / "step-6.ckpt").write_bytes((FOLDER / "step-3.ckpt").read_bytes()[:-900])
-    fit(config, *of_steps(5), "--ckpt_path", "runs/tiny")
+    (FOLDER / "last.ckpt").unlink()
+    (FOLDER / "last.ckpt").symlink_to("step-6.ckpt")
+    fit(config, *of_steps(5), "--ckpt_path", given)
     assert "passed over 'runs/tiny/checkpoints/step-6.ckpt'" in caplog.text
     assert step() == 5
 

@@ -73,6 +73,8 @@ class StopOnSignal(Callback):
     def _stopped(self, trainer: Trainer) -> Stopped:
         stopped = Stopped(self._received or signal.SIGTERM)
         stopped.announced = trainer.is_global_zero
+        if trainer.state.fn == TrainerFn.FITTING:
+            stopped.remedy = "no checkpoint was saved"  # until one is
         environment = getattr(trainer.strategy, "cluster_environment", None)
         if isinstance(environment, LightningEnvironment) and trainer.local_rank > 0:
             stopped.code = 0  # if a rank that the first one has started fails, Lightning kills the first

@@ -97,12 +97,15 @@ def check_torch_file(path: Path) -> None:
 def _check(path: Path, _: tuple[int, ...]) -> None:
     """Memoised: a command first looks for the newest sound file, and then reads it."""
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(2) in (b"", b"PK"):  # the end of a zip file is missing
+                raise UserError(_DAMAGED)
         return
     try:
-        with zipfile.ZipFile(path) as file:
-            entries = file.infolist()
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
             # Torch compresses nothing: an entry beyond the file would be unpacked without end.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or file.testzip():
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or archive.testzip():
                 raise UserError(_DAMAGED)
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError) as error:
         raise UserError(_DAMAGED) from error

@@ -133,7 +133,7 @@ def run(arguments: Sequence[str]) -> None:
             try:
                 trainer.run(words(folder, steps, *more), RoundTrainer)
             except Stopped as stopped:
-                stopped.remedy = stopped.remedy and "the same command continues"
+                stopped.remedy = "the same command continues"
                 raise
 
 

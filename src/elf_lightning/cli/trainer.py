@@ -31,7 +31,7 @@ from elf_lightning.callbacks import (
 )
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
-from elf_lightning.checkpoints.torch_file import read_torch_file
+from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import run_folder
@@ -240,6 +240,8 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
     """The file that `--ckpt_path` refers to: a file itself, or the newest checkpoint of a run's folder."""
     if path in ("best", "last", "hpc"):  # Lightning finds it
         return path
+    if Path(path).name == LAST and not _is_sound(Path(path)):
+        path = str(Path(path).parent)  # the name of its newest checkpoint
     if not Path(path).exists():
         raise UserError(f"--ckpt_path {path}: file not found; checkpoints are in runs/<name>/checkpoints")
     file = find_checkpoint(path)
@@ -261,6 +263,13 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
         remedy = f"so training cannot resume from it; start a new run with --model.init_from {file}"
         raise UserError(f"--ckpt_path {file} contains only weights, {remedy}")
     return str(file)
+
+
+def _is_sound(file: Path) -> bool:
+    with suppress(OSError, UserError):
+        check_torch_file(file)
+        return True
+    return False
 
 
 @contextmanager
