@@ -56,7 +56,9 @@ def test_fit_prints_the_plan_and_its_progress_and_nothing_else(config: str) -> N
     out, err = output("fit", "--config", config)
     first_words = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
     assert first_words[:7] == ["network", "data", "batch", "steps", "rate", "compute", "memory"]
-    assert first_words[7:] == ["step"] * 4
+    assert first_words[7:] == ["step"] * 4 + ["saved", "next"]
+    assert "saved    runs/run/checkpoints/last.ckpt, step 4" in out
+    assert "elf eval --checkpoint runs/run" in out
     assert "acc" in out
     assert "grad" in out
     assert "tok/s" in out
@@ -66,9 +68,11 @@ def test_fit_prints_the_plan_and_its_progress_and_nothing_else(config: str) -> N
     logged = {"loss", "denoise_loss", "gradient_norm", "learning_rate", "tokens_per_second"}
     assert {f"train/{name}" for name in logged} <= set(header.split(","))
     assert len(rows) >= 2
+    hparams = Path("runs/run/csv/version_0/hparams.yaml").read_text()
+    assert "max_steps: 4" in hparams
 
 
-def test_a_resumed_run_prints_its_settings_and_position(
+def test_a_resumed_run_prints_its_position_and_what_has_changed(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "--config", config]) == 0
@@ -76,8 +80,8 @@ def test_a_resumed_run_prints_its_settings_and_position(
     more = ["--trainer.max_steps", "6", "--ckpt_path", "runs/run/checkpoints/last.ckpt"]
     assert main(["fit", "--config", config, *more]) == 0
     out = capsys.readouterr().out
-    assert "settings that differ from the defaults" in out
-    assert "max_steps: 6" in out
+    changes = [line for line in out.splitlines() if line.startswith("changed")]
+    assert changes == ["changed  trainer.max_steps: 4 -> 6"]
     assert "resumed  at step 4, epoch 0, batch 4, from runs/run/checkpoints/last.ckpt" in out
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -65,22 +66,19 @@ class RunConfig(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the configuration when training starts; other commands leave the run's folder alone."""
-        if stage != "fit":
+        """Save and log the configuration when training starts; other commands leave the folder alone."""
+        if stage != "fit" or not trainer.is_global_zero:
             return
-        folder, root = Path(trainer.log_dir or ""), Path(trainer.default_root_dir)
-        if not folder.resolve().is_relative_to(root.resolve()):  # such as the working folder, of W&B's logger
-            folder = root
-        file = folder / self.config_filename
+        file = Path(trainer.default_root_dir, self.config_filename)
+        text = self.parser.dump(self.config, skip_unset=False)
+        settings = yaml.safe_load(text)
+        if self.config.get("ckpt_path") is not None and file.is_file():
+            _say_changes(yaml.safe_load(file.read_text(encoding="utf-8")), settings)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(settings)
         given = [Path(str(path)) for path in self.config.get("config") or []]
-        if trainer.is_global_zero and file.resolve() not in [path.resolve() for path in given]:
-            write_whole(file, self.parser.dump(self.config, skip_unset=False))
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the settings of a resumed run, which may differ from those it started with."""
-        if trainer.ckpt_path is not None and trainer.is_global_zero:
-            say("settings that differ from the defaults:")
-            say(self.parser.dump(self.config, skip_default=True))
+        if file.resolve() not in [path.resolve() for path in given]:
+            write_whole(file, text)
 
 
 class ELFCLI(LightningCLI):
@@ -219,6 +217,32 @@ class ELFCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse an impossible run before other processes are started."""
         plan_run(self.model, self.datamodule, self.trainer)
+
+    def after_fit(self) -> None:
+        """Say what was saved, and how to go on."""
+        folder = self.trainer.default_root_dir
+        last = Path(folder, "checkpoints", LAST)
+        if self.trainer.is_global_zero and type(self.trainer) is Trainer and last.exists():
+            say(f"saved    {last}, step {self.trainer.global_step:,}")
+            say(f"next     elf sample --checkpoint {folder} --num 8")
+            say(f"         elf eval --checkpoint {folder}")
+
+
+def _say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Print the settings of a resumed run that differ from those it began with."""
+    old, new = (dict(_flat(settings)) for settings in (before, now))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name) and name not in ("ckpt_path", "config"):
+            say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
+
+
+def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted names."""
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from _flat(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, settings
 
 
 def _name_without_slash(checkpoint: Namespace) -> None:
