@@ -96,12 +96,12 @@ def test_infill_and_condition_together(make_sampler: Any, make_prompt: Any) -> N
 
 def test_trajectory_keeps_the_chosen_steps(make_sampler: Any, make_prompt: Any) -> None:
     sampler = make_sampler(times=[0.0, 0.2, 0.5, 0.9, 1.0])
-    seen: list[int] = []
-    result = sampler.sample(
-        make_prompt(range(2)), 0, trajectory_steps=(1, 3), on_step=lambda step: seen.append(step.number)
-    )
-    assert seen == [0, 1, 2, 3]
+    seen: list[Step] = []
+    result = sampler.sample(make_prompt(range(2)), 0, trajectory_steps=(1, 3), on_step=seen.append)
+    assert [step.number for step in seen] == [0, 1, 2, 3]
     trajectory = result.trajectory
+    assert [step.tokens is not None for step in seen] == [False, True, False, True]
+    assert torch.equal(torch.stack([seen[1].tokens, seen[3].tokens]), trajectory.tokens)
     assert trajectory.times == (0.5, 1.0)
     assert trajectory.latents.shape == trajectory.estimates.shape == (2, 2, 12, 16)
     assert trajectory.tokens.shape == (2, 2, 12)

@@ -31,12 +31,14 @@ class Step:
         time: the time reached.
         latents: (B, S, C) noised latents `z`.
         estimate: (B, S, C) the network's last estimate of the clean latents, `x_hat`.
+        tokens: (B, S) int64, as in `Trajectory`, if this is one of the `trajectory_steps`.
     """
 
     number: int
     time: float
     latents: Tensor
     estimate: Tensor
+    tokens: Tensor | None = None
 
 
 @dataclass(frozen=True)

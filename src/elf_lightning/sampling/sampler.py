@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,6 +107,7 @@ class Sampler:
             if step.number in trajectory_steps:
                 tokens = self._tokens(step.latents if step.time == 1 else step.estimate, prompt, seed, infill)
                 kept.append((step.time, step.latents, step.estimate, tokens))
+                step = replace(step, tokens=tokens)
             if on_step is not None:
                 on_step(step)
 
