@@ -12,7 +12,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from elf_lightning.reporting import TextPath, final_steps, shown_steps, trajectory_page, trajectory_picture
+from elf_lightning.reporting import (
+    TextPath,
+    final_steps,
+    shown_steps,
+    trajectory_moment,
+    trajectory_page,
+    trajectory_picture,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -166,3 +173,24 @@ class TestPicture:
     def test_what_is_markup_in_a_text_is_none_in_the_picture(self) -> None:
         picture = trajectory_picture([1.0], TextPath("0", [[1]], [["<b>&"]]))
         assert self.words(ElementTree.fromstring(picture), "ink") == ["<b>&"]
+
+
+def test_moment_shows_the_last_tokens_by_how_long_they_have_been_the_same() -> None:
+    moment = trajectory_moment(TIMES[:2], TextPath("", TOKENS[:2], PIECES[:2]), 3, "step 2 of 3")
+    text = moment[moment.index('<p class="text">') :]
+    assert '<p class="text"><span>the</span> <span class="s0">cat</span> <span class="s0">sat</span>' in text
+    assert " <span>on</span></p>" in text
+    assert "t = 0.40" in moment
+    assert "step 2 of 3" in moment
+    assert "width: 67%" in moment
+
+
+def test_last_moment_has_a_colour_for_every_token_as_the_picture_has() -> None:
+    moment = trajectory_moment(TIMES, TextPath("", TOKENS, PIECES), 3)
+    assert '<span class="s1">the</span> <span class="s3">dog</span> <span class="s0">sat</span></p>' in moment
+
+
+def test_moment_escapes_its_texts() -> None:
+    moment = trajectory_moment([1.0], TextPath("", [[1]], [["<img src=x>"]]), 1, "<b>")
+    assert "<img" not in moment
+    assert "<b>" not in moment

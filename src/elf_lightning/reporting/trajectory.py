@@ -84,6 +84,24 @@ def _without_end(pieces: Sequence[str]) -> Sequence[str]:
     return pieces[: max((place for place, piece in enumerate(pieces, start=1) if piece), default=0)]
 
 
+def trajectory_moment(times: Sequence[float], path: TextPath, count: int, note: str = "") -> str:
+    """An HTML fragment: a text on its way, coloured by since when each token is what it is now.
+
+    Args:
+        times: (K,) the times so far, from 0 (noise) on; at least one.
+        path: the text at these times; its last one is shown.
+        count: the number of times up to 1 (data), at least K.
+        note: shown beside the time.
+    """
+    changing = len(times) - 1 if len(times) < count else count
+    tokens = [
+        (piece[: len(piece) - len(word)], word, None if since == changing else SHADES * since // count)
+        for piece, since in zip(path.pieces[-1], final_steps(path.tokens), strict=True)
+        if (word := piece.lstrip())
+    ]
+    return render("moment.html", time=times[-1], done=len(times) / count, tokens=tokens, note=note)
+
+
 def trajectory_picture(times: Sequence[float], path: TextPath, rows: int = 6, lines: int = 2) -> str:
     """An SVG picture with a background of its own, in light and dark mode.
 
