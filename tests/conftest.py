@@ -225,3 +225,17 @@ def tiny_run(tiny_t5: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         return run
 
     return settings
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium; without one, the test is skipped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent / "reporting")
+        from browser import Browser, find_browser
+
+        executable = find_browser()
+        if executable is None:
+            pytest.skip("no Chromium here: apt-get install chromium")
+        with Browser(executable, tmp_path_factory.mktemp("profile")) as browser:
+            yield browser

@@ -96,8 +96,8 @@ class Browser:
         assert "error" not in answer, answer
         return dict(answer["result"])
 
-    def open(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
-        """Load a page on a screen of this size."""
+    def open(self, page: Path | str, width: int, height: int = 900, dark: bool = False) -> None:
+        """Load a page, a file or an address, on a screen of this size."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -108,7 +108,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         before = self._loaded
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         while self._loaded == before:
             self._receive()
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -121,19 +120,6 @@ TEXT = "document.querySelector('iframe').contentDocument.querySelector('.text').
 SHOWN = (
     "[...document.querySelectorAll('svg')].filter(plot => plot.getBoundingClientRect().width > 100).length"
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent)
-        from browser import Browser, find_browser
-
-        executable = find_browser()
-        if executable is None:
-            pytest.skip("no Chromium here: apt-get install chromium")
-        with Browser(executable, tmp_path_factory.mktemp("profile")) as browser:
-            yield browser
 
 
 @pytest.mark.parametrize("width", [360, 1200])

@@ -25,6 +25,7 @@ COMMANDS = {
     "test": ("trainer", "generate texts, score them and write a report"),
     "predict": ("trainer", "generate texts on all devices, into one file"),
     "sample": ("sample", "generate texts from a checkpoint, in the terminal"),
+    "demo": ("demo", "open a page in the browser where texts settle from noise"),
     "eval": ("evaluate", "run test on any checkpoint, by default the newest"),
     "eval-text": ("eval_text", "score texts from any source with the same metrics"),
     "convert": ("convert", "write a checkpoint in the official or the Hub format"),

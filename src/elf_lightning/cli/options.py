@@ -5,17 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
+from rich.console import Console
 
-from elf_lightning.checkpoints.locate import RUNS
+from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_checkpoint, shipped_model
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
+from elf_lightning.terminal import printable
+
+if TYPE_CHECKING:
+    from elf_lightning.generation import ELF
+
+CHECKPOINT = """a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package
+(default: the newest checkpoint under runs/, otherwise elf_books)"""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -53,6 +62,37 @@ def _argument_for(hint: Any) -> dict[str, Any]:
     if get_origin(kind) is list:
         return {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
     return {"type": kind, "metavar": "NAME" if kind is str else "N"}
+
+
+def add_checkpoint(parser: argparse._ActionsContainer) -> None:
+    """Add the option that names the model, for `load`."""
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+
+
+def load(options: argparse.Namespace, doing: str, aside: Console) -> ELF:
+    """The model of `--checkpoint`, by default the newest run's, else the shipped one: "`doing` …" names it.
+
+    Afterwards `options.checkpoint` is the file: of a folder, users want to know which one was the newest.
+    """
+    with aside.status("reading the checkpoint"):
+        from transformers.utils.logging import disable_progress_bar
+
+        from elf_lightning.generation import ELF
+
+        # The encoder's progress bar would interrupt ours.
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        if options.checkpoint is None:
+            options.checkpoint = _newest_or_shipped()
+            print(printable(f"{doing} {options.checkpoint}"), file=sys.stderr)
+        else:
+            options.checkpoint = find_checkpoint(options.checkpoint)
+        return ELF.from_pretrained(options.checkpoint, **loading(options))
+
+
+def _newest_or_shipped() -> Path:
+    with suppress(UserError):
+        return newest_checkpoint(RUNS)
+    return shipped_model()
 
 
 def add_reading(parser: argparse._ActionsContainer) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from io import StringIO
 from math import ceil
@@ -19,13 +17,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_checkpoint, shipped_model
 from elf_lightning.cli.options import (
     OneLineParser,
+    add_checkpoint,
     add_machine,
     add_reading,
     add_settings,
-    loading,
+    load,
     positive,
     read_lines,
     writable,
@@ -33,7 +31,7 @@ from elf_lightning.cli.options import (
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
-from elf_lightning.terminal import Terminal, printable
+from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import growing_file, write_whole
 
 if TYPE_CHECKING:
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 DEFAULT_NUM = 8  # number of texts without `--num`, prompts or templates
 PICTURE_WIDTH = 100  # width of `--screenshot`, in characters
 
-CHECKPOINT = """a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package
-(default: the newest checkpoint under runs/, otherwise elf_books)"""
 NUM = f"number of texts (default: {DEFAULT_NUM}), or of texts per prompt or template (default: 1)"
 PROMPT = "text to answer (text-to-text models) or to continue (all others); may be repeated"
 INFILL = """text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated"""
@@ -59,8 +55,8 @@ has a measurement (`elf convert --measure-repetition`; default: {DEFAULT_TRAJECT
 def _parser() -> argparse.ArgumentParser:
     """Sampling settings that are not given are absent from the result."""
     parser = OneLineParser(prog="elf sample", description="Generate texts from a checkpoint.")
+    add_checkpoint(parser)
     add = parser.add_argument
-    add("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     add("--num", type=positive, metavar="N", help=NUM)
     add("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: 0)")
     add = parser.add_argument_group("inputs").add_mutually_exclusive_group().add_argument
@@ -104,7 +100,7 @@ def run(arguments: Sequence[str]) -> None:
     aside = screen if screen.is_terminal else Terminal(stderr=True)
     picture = Terminal(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
     picture.print(Text(f"$ elf {shlex.join(arguments)}", "bold"))
-    model = _load(options, aside)
+    model = load(options, "sampling from", aside)
     details = _details(model, options, settings)
     table = Table.grid(padding=(0, 2))
     for name, value in details.items():
@@ -133,29 +129,6 @@ def run(arguments: Sequence[str]) -> None:
         write_whole(options.screenshot, picture.export_svg(title="elf sample"))
     for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
-
-
-def _load(options: argparse.Namespace, aside: Console) -> ELF:
-    with aside.status("reading the checkpoint"):
-        from transformers.utils.logging import disable_progress_bar
-
-        from elf_lightning.generation import ELF
-
-        # The encoder's progress bar would interrupt ours.
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        # The details name the file itself: given a folder, users want to know which one was the newest.
-        if options.checkpoint is None:
-            options.checkpoint = _newest_or_shipped()
-            print(printable(f"sampling from {options.checkpoint}"), file=sys.stderr)
-        else:
-            options.checkpoint = find_checkpoint(options.checkpoint)
-        return ELF.from_pretrained(options.checkpoint, **loading(options))
-
-
-def _newest_or_shipped() -> Path:
-    with suppress(UserError):
-        return newest_checkpoint(RUNS)
-    return shipped_model()
 
 
 def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:

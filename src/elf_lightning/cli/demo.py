@@ -1,0 +1,221 @@
+"""`elf demo`: a page in the browser where texts settle from noise; also the `app.py` of a Space."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
+
+from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, add_reading, load
+from elf_lightning.errors import UserError
+from elf_lightning.terminal import Terminal
+
+if TYPE_CHECKING:
+    from gradio import Blocks, Slider
+
+    from elf_lightning.generation import ELF
+    from elf_lightning.sampling import Step
+
+LOOPBACK, PORT = "127.0.0.1", 7860
+MAX_STEPS = 128
+NAMES = ("steps", "guidance", "gamma", "repetition_control")
+HINT = "Each _ is a token to fill in. Empty: a text of the model's own."
+STYLE = "footer { display: none !important } .gradio-container { max-width: 72rem !important }"
+EXAMPLES = ("it was a dark and stormy night", "the old man _ _ _ _ _ the sea.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="elf demo", description="Open a page where texts settle from noise.")
+    add_checkpoint(parser)
+    host = f"address to listen on; 0.0.0.0 is open to the network (default: {LOOPBACK}, this machine only)"
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", LOOPBACK), help=host)
+    port = os.environ.get("GRADIO_SERVER_PORT", PORT)
+    parser.add_argument("--port", type=int, default=port, metavar="N", help=f"(default: {PORT})")
+    machine = parser.add_argument_group("model and machine")
+    add_machine(machine)
+    add_reading(machine)
+    return parser
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run `["demo", "--port", "7861"]` until Ctrl-C."""
+    options = _parser().parse_args(arguments[1:])
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+    from elf_lightning.metrics.text_metric import import_optional
+
+    import_optional("gradio", "'elf_lightning[demo]'")
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Gradio does
+            probe.bind((options.host, options.port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {options.host} --port {options.port}: {reason}; choose another") from error
+    page = build(load(options, "sampling from", Terminal(stderr=True)))
+    print(f"http://{options.host}:{options.port} (Ctrl-C ends)", file=sys.stderr)
+    serve(page, options.host, options.port)
+
+
+def serve(page: Blocks, host: str, port: int, **options: Any) -> None:
+    """Serve the page until Ctrl-C, without telemetry, public link, or anything from another server."""
+    from gradio.themes import Default
+
+    page.launch(
+        server_name=host,
+        server_port=port,
+        theme=Default(font="system-ui", font_mono="ui-monospace"),  # its own fonts are downloaded
+        css=STYLE,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        footer_links=[],
+        **options,
+    )
+
+
+def settle(model: ELF, text: str = "", seed: int = 0, **settings: Any) -> Iterator[str]:
+    """The text after each step of sampling, as HTML; closing the iterator ends sampling after its step.
+
+    Args:
+        model: samples one text.
+        text: a prompt, a template if it has blanks (`_`), or nothing.
+        seed: of all random draws.
+        settings: of sampling, to override the model's own.
+
+    Raises:
+        UserError: for unusable settings, prompts or templates.
+    """
+    from elf_lightning.reporting import TextPath, shown_steps, trajectory_moment
+
+    steps = model.changed_settings(**settings).num_steps
+    shown, times = shown_steps(steps), []
+    path = TextPath(text, tokens := [], pieces := [])
+    given = [text] if text.strip() else None
+    template = "_" in text and model.codec.max_condition_length is None
+    request = {"infill" if template else "prompts": given}
+    arrived: SimpleQueue[Step | None] = SimpleQueue()
+    stopped, start = Event(), time.monotonic()
+
+    def on_step(step: Step) -> None:
+        if stopped.is_set():
+            raise CancelledError
+        arrived.put(step)
+
+    def sample() -> None:
+        options: dict[str, Any] = {"trajectory_steps": shown, "on_step": on_step, **request, **settings}
+        next(model.samples(1, seed, **options))
+
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(sample)
+        work.add_done_callback(lambda _: arrived.put(None))
+        try:
+            while (step := arrived.get()) is not None:
+                if step.tokens is not None:
+                    times.append(step.time)
+                    tokens.append(step.tokens[0].tolist())
+                    pieces.append(model.codec.token_texts(tokens[-1]))
+                    note = f"step {step.number + 1} of {steps}, {time.monotonic() - start:.1f} s"
+                    yield trajectory_moment(times, path, len(shown), note)
+        finally:
+            stopped.set()
+    work.result()  # raises its error
+
+
+def build(model: ELF) -> Blocks:
+    """The page: one text, and two settings side by side at one seed. Needs the extra `demo`."""
+    import gradio
+
+    with gradio.Blocks(title="Text from noise", analytics_enabled=False) as page:
+        gradio.Markdown(f"# Text from noise\n\n`{model!r}`")
+        with gradio.Tab("One text"):
+            _add_tab(model, [model.settings.num_steps])
+        with gradio.Tab("Side by side"):
+            _add_tab(model, [model.settings.num_steps, max(1, model.settings.num_steps // 4)])
+    return page.queue()
+
+
+def _add_tab(model: ELF, sides: Sequence[int]) -> None:
+    """Add prompt, seed and buttons, and for each side, which begins with so many steps, text and settings."""
+    import gradio
+
+    with gradio.Row():
+        text = gradio.Textbox(label="Prompt, or template with blanks", info=HINT, lines=2, scale=4)
+        seed = gradio.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=120)
+    with gradio.Row():
+        start = gradio.Button("Generate" if len(sides) == 1 else "Compare", variant="primary", min_width=100)
+        stop = gradio.Button("Stop", min_width=100)
+    outputs, sliders = [], []
+    with gradio.Row():
+        for steps in sides:
+            with gradio.Column(min_width=320):
+                outputs.append(gradio.HTML(min_height=160))
+                sliders += _sliders(model, steps)
+    gradio.Examples([[example] for example in EXAMPLES], [text], label="Examples")
+
+    def play(text: str, seed: int | None, *values: float) -> Iterator[dict[Any, str]]:
+        yield dict.fromkeys(outputs, "")
+        for side, output in enumerate(outputs):
+            settings = _changed(model, values[side * len(NAMES) : (side + 1) * len(NAMES)])
+            try:
+                for moment in settle(model, text, seed or 0, **settings):
+                    yield {output: moment}
+            except UserError as error:
+                yield {output: escape(str(error))}
+
+    # One text at a time: both tabs wait in one queue.
+    waiting: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden"}
+    running = gradio.on([start.click, text.submit], play, [text, seed, *sliders], outputs, **waiting)
+    stop.click(None, cancels=[running])
+
+
+def _sliders(model: ELF, steps: int) -> list[Slider]:
+    """A slider for each of `NAMES`; those without effect on this model are hidden."""
+    from gradio import Slider
+
+    _, guidance, gamma, control = _own(model)
+    return [
+        Slider(1, max(MAX_STEPS, steps), steps, step=1, label="Steps"),
+        Slider(0, max(8, guidance), guidance, step=0.1, label="Guidance w"),
+        Slider(
+            0,
+            max(4, gamma),
+            gamma,
+            step=0.1,
+            label="Noise added back (gamma)",
+            visible=model.settings.solver == "sde",
+        ),
+        Slider(
+            0,
+            max(5, control),
+            control,
+            step=0.1,
+            label="Repetition control",
+            visible=model.repetition_direction is not None,
+        ),
+    ]
+
+
+def _own(model: ELF) -> tuple[Any, ...]:
+    """The model's own values of `NAMES`."""
+    return (model.settings.num_steps, *(getattr(model.settings, name) for name in NAMES[1:]))
+
+
+def _changed(model: ELF, values: Sequence[float]) -> dict[str, Any]:
+    """The settings that differ from the model's own, which may have more to them: `times`, for one."""
+    own = zip(NAMES, values, _own(model), strict=True)
+    return {name: type(default)(value) for name, value, default in own if value != default}
+
+
+if __name__ == "__main__":
+    from elf_lightning.cli import main
+
+    sys.exit(main(["demo", *sys.argv[1:]]))
