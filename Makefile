@@ -6,6 +6,7 @@ CONF   ?= conf/quickstart.yaml
 NAME   ?= $(basename $(notdir $(CONF)))
 CKPT   ?=
 MINUTES ?=
+JOBS   ?= 2
 DURATION = $(shell printf '00:%02d:%02d:00' $$(($(MINUTES) / 60)) $$(($(MINUTES) % 60)))
 
 .DEFAULT_GOAL := help
@@ -48,12 +49,12 @@ sample: install ## print samples from CKPT=… (default: the newest checkpoint o
 eval: install ## score the newest checkpoint, or CKPT=…, and write its report (CONF=conf/eval/….yaml adds settings)
 	$(BIN)/elf eval $(if $(CKPT),--checkpoint $(CKPT)) $(if $(filter-out file,$(origin CONF)),--config $(CONF))
 
-test: install ## check style, types and layers, and run all fast tests
+test: install ## check style, types and layers, and run all fast tests in JOBS=2 processes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n $(JOBS) --dist loadfile
 
 test-slow: install ## run the slow tests
 	$(BIN)/pytest -m slow
