@@ -140,6 +140,20 @@ def test_the_distillation_is_the_papers(capsys: pytest.CaptureFixture[str]) -> N
     assert ours["trainer"] | {"max_epochs": 5} == theirs["trainer"]
 
 
+def test_gpt2_tokens_change_the_data_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = (print_config(capsys, "--config", name) for name in ("elf_105m_gpt2", "elf_105m"))
+    assert (ours["model"], ours["trainer"]) == (theirs["model"], theirs["trainer"])
+    data = ours["data"]
+    assert (data["max_length"], data["packing"], data["pad_mode"]) == (1024, "bos_eos", "eos")
+    assert (data["latent_mean"], data["latent_std"]) == (-0.009134, 0.925011)
+    assert data["global_batch_size"] == 512 and data["restrict_vocabulary"] is False
+    encoder = data["encoder"]["init_args"]
+    assert (encoder["name_or_path"], encoder["layer"]) == ("openai-community/gpt2-large", None)
+    assert (encoder["start_token"], encoder["unit_rms"]) == (None, False)
+    source = yaml.safe_load((CONF / "data" / "openwebtext_raw.yaml").read_text())["source"]["init_args"]
+    assert {name: data["source"]["init_args"][name] for name in source} == source
+
+
 @pytest.mark.parametrize("name", [file.stem for file in RUNS if file.stem.startswith("elf_")])
 def test_the_papers_runs_take_every_device_as_ddp_is_meant(
     name: str, capsys: pytest.CaptureFixture[str]

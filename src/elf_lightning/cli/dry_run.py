@@ -1,8 +1,9 @@
-"""`elf plan` and `elf prepare`: commands that take all settings of `fit` and do not train."""
+"""`elf plan`, `elf prepare` and `elf latent-stats`: commands with all settings of `fit` that do not train."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -19,6 +20,8 @@ DESCRIPTIONS = {
 of steps depends on the number of sequences, so the corpus is downloaded and tokenised first if necessary.""",
     "prepare": """Prepare the data of `elf fit` with these options: download and tokenise the corpus and, with
 --embed, write its latents.""",
+    "latent-stats": """Measure mean and standard deviation of the encoder's output on the corpus of `elf fit`
+with these options, over its first 32,768 positions, whatever data.latent_mean and data.latent_std say.""",
 }
 
 
@@ -51,10 +54,21 @@ class DryTrainer(Trainer):
                 num_bytes = datamodule.store.split(split, self.strategy.root_device).num_bytes
                 print(f"latents    {num_bytes / 1e9:,.2f} GB for {split}")
 
+    @wraps(Trainer.fit)
+    def latent_stats(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
+        if not isinstance(datamodule, ELFDataModule):
+            raise UserError(f"data {type(datamodule).__name__} has no latents; use an ELFDataModule")
+        datamodule.trainer = self
+        measured = replace(datamodule.store, given=None).latent_statistics(self.strategy.root_device)
+        one = measured.over_channels
+        print(f"latent_mean: {one.mean:.6f}\nlatent_std: {one.std:.6f}")
+        print(f"# around a mean for each channel, the default without these settings: {measured.std:.6f}")
+
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["plan", "--config", "quickstart"]` or `["prepare", "--embed", "--config", "quickstart"]`."""
+    """Run `["plan", "--config", "quickstart"]`, or `prepare`, perhaps with `--embed`, or `latent-stats`."""
     command, words = arguments[0], [word for word in arguments if word != EMBED]
     if command == "prepare":
         words += ["--data.cache_latents", str(EMBED in arguments).lower()]
+    words[0] = command.replace("-", "_")  # a method of the Trainer
     trainer.run(words, DryTrainer, DESCRIPTIONS[command])

@@ -21,6 +21,7 @@ COMMANDS = {
     "distill": ("distill", "teach students to sample in few steps, round by round"),
     "plan": ("dry_run", "print the steps, learning rate and memory of a fit"),
     "prepare": ("dry_run", "tokenise the corpus; with --embed, also write its latents"),
+    "latent-stats": ("dry_run", "measure the latent statistics of a corpus"),
     "validate": ("trainer", "measure losses and decode accuracy on the validation set"),
     "test": ("trainer", "generate texts, score them and write a report"),
     "predict": ("trainer", "generate texts on all devices, into one file"),
@@ -38,7 +39,7 @@ All of them raise `UserError` for options, files and checkpoints that cannot be 
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:10}{purpose}" for name, (_, purpose) in COMMANDS.items())
+    listed = "\n".join(f"  {name:13}{purpose}" for name, (_, purpose) in COMMANDS.items())
     parser = OneLineParser(
         prog="elf",
         usage="elf COMMAND [options]",

@@ -22,6 +22,7 @@ SETTINGS = {
     "unknown_id": "the tokenizer of data.encoder",
     "max_condition_length": "data.max_condition_length",
     "condition_eos": "data.condition_eos",
+    "bos_eos": "data.packing",
     "latent_mean": "data.latent_mean",
     "latent_std": "data.latent_std",
 }

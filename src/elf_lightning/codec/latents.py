@@ -43,6 +43,13 @@ class LatentStatistics:
             raise UserError(f"data.latent_std {std} must be positive")
         return cls(mean, std)
 
+    @property
+    def over_channels(self) -> LatentStatistics:
+        """One mean and one standard deviation over all channels, as published ones are."""
+        mean = torch.tensor(self.mean, dtype=torch.float64)
+        between = (mean - mean.mean()).square().mean()
+        return LatentStatistics(float(mean.mean()), float((self.std**2 + between) ** 0.5))
+
     @classmethod
     def measure(cls, hidden: Tensor) -> Self:
         """The mean per channel, and the standard deviation around it over all channels, of (N, C)."""

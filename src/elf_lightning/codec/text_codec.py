@@ -41,6 +41,8 @@ class TextCodec:
         pad_mode: what fills sequences: the pad id, which is not learned, or EOS, which is.
         max_condition_length: maximum length of a condition in tokens; None for unconditional text.
         condition_eos: whether conditions end with EOS.
+        bos_eos: whether sequences begin with the EOS id, as GPT-2's BOS, and end with it; then those between
+            are part of the text.
         kept_ids: tokenizer id of each network id, ascending; None if they are the same.
         unknown_id: network id of tokens outside a restricted vocabulary.
         loaded_encoder: the encoder, if it is already in memory; not stored.
@@ -56,6 +58,7 @@ class TextCodec:
     pad_mode: PadMode = "pad"
     max_condition_length: int | None = None
     condition_eos: bool = False
+    bos_eos: bool = False
     kept_ids: list[int] | None = None
     unknown_id: int | None = None
     loaded_encoder: Encoder | None = field(default=None, compare=False, repr=False)
@@ -103,6 +106,7 @@ class TextCodec:
             "max_length": isinstance(self.max_length, int),
             "max_condition_length": isinstance(self.max_condition_length, int | None),
             "condition_eos": isinstance(self.condition_eos, bool),
+            "bos_eos": isinstance(self.bos_eos, bool),
             "pad_id": self.pad_id in ids,
             "eos_id": self.eos_id in ids,
             "unknown_id": self.unknown_id in ids if self.kept_ids else self.unknown_id is None,
@@ -160,6 +164,13 @@ class TextCodec:
             "input_ids"
         ]
         return ids
+
+    def sequence(self, text: str, length: int) -> list[int]:
+        """The tokenizer ids of a text as a sequence of at most `length`: with EOS where there is room."""
+        eos = [self.tokenizer_id(self.eos_id)]
+        if self.bos_eos:
+            return [*eos, *self.encode(text)[: length - 2], *eos]
+        return [*self.encode(text), *eos][:length]
 
     def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence of network ids (N, S), without padding and EOS.

@@ -19,7 +19,7 @@ from elf_lightning.data.collate import Collate
 from elf_lightning.data.examples import EmptyExamples, Example, Examples
 from elf_lightning.data.keyed_examples import KeyedExamples, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
-from elf_lightning.data.packing import Packing
+from elf_lightning.data.packing import BOS_EOS, Packing
 from elf_lightning.data.prepare import Preparation, Summary
 from elf_lightning.data.resume import ResumableDataModule
 from elf_lightning.data.sampler import EpochSampler, ShardSampler, whole_batches
@@ -44,7 +44,9 @@ class ELFDataModule(ResumableDataModule):
         encoder: turns tokens into latents; its tokenizer is used.
         max_length: longest sequence in tokens, S.
         packing: how documents become sequences: `pack` joins them with EOS and cuts every `max_length` tokens
-            (the last partial sequence is left out); `paragraphs` fills sequences with whole paragraphs
+            (the last partial sequence is left out); `bos_eos` is `pack` with the EOS id before and after
+            every `max_length - 2` tokens, as published for GPT-2 tokens, where generated texts do not end at
+            an EOS; `paragraphs` fills sequences with whole paragraphs
             (non-empty lines), across documents, and writes EOS where the next one does not fit; `sentences`
             is `pack`, but the sequence after a cut sentence begins with that sentence; `truncate` keeps the
             beginning of each document; `wrap` cuts long documents into several sequences. Pairs are never
@@ -116,7 +118,11 @@ class ELFDataModule(ResumableDataModule):
                 f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
                 "data.max_condition_length for text-to-text, or the probability to 0"
             )
-        if bucket_step is not None and packing in ("pack", "sentences") and max_condition_length is None:
+        if (
+            bucket_step is not None
+            and packing in ("pack", BOS_EOS, "sentences")
+            and max_condition_length is None
+        ):
             raise UserError(
                 f"data.bucket_step {bucket_step}: packed sequences all have the same length; leave it out, "
                 "or choose another data.packing"
@@ -182,6 +188,11 @@ class ELFDataModule(ResumableDataModule):
         return self.vocabulary.network_id(self.special.eos)
 
     @property
+    def bos_eos(self) -> bool:
+        """Whether sequences begin and end with the EOS id, and do not end at the first."""
+        return self.preparation.tokenize.packing == BOS_EOS and self.max_condition_length is None
+
+    @property
     def unknown_id(self) -> int | None:
         """Network id of tokens outside a restricted vocabulary; None with the full one."""
         return self.vocabulary.unknown_id
@@ -226,6 +237,7 @@ class ELFDataModule(ResumableDataModule):
             pad_mode=self.pad_mode,
             max_condition_length=self.max_condition_length,
             condition_eos=self.preparation.tokenize.condition_eos,
+            bos_eos=self.bos_eos,
             kept_ids=self.vocabulary.kept_ids,
             unknown_id=self.unknown_id,
             loaded_encoder=self.encoder,

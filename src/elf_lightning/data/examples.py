@@ -57,11 +57,14 @@ class PackedExamples:
         eos_id: the tokenizer's id that ends a text.
         cuts: file with the borders of each example, from `write_cuts`; None cuts every `max_length` tokens
             and leaves the rest out.
+        bos: put `eos_id` before each example too.
     """
 
-    def __init__(self, dataset: Dataset, max_length: int, eos_id: int, cuts: Path | None = None) -> None:
-        self._arguments = (dataset, max_length, eos_id, cuts)
-        self._length, self._eos = max_length, np.array([eos_id])
+    def __init__(
+        self, dataset: Dataset, max_length: int, eos_id: int, cuts: Path | None = None, bos: bool = False
+    ) -> None:
+        self._arguments = (dataset, max_length, eos_id, cuts, bos)
+        self._length, self._eos, self._bos = max_length, np.array([eos_id]), np.full(int(bos), eos_id)
         self._tokens = [chunk.flatten().to_numpy() for chunk in dataset.data.column(IDS).chunks]
         self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
         self._cuts = None if cuts is None else np.load(cuts, mmap_mode="r")
@@ -87,14 +90,14 @@ class PackedExamples:
         if self._cuts is None:
             return np.full(len(self), self._length, np.int32)
         lengths: npt.NDArray[np.int64] = self._cuts["end"] - self._cuts["start"] + self._cuts["eos"]
-        return lengths.astype(np.int32)
+        return (lengths + len(self._bos)).astype(np.int32)
 
     def _read(self, index: int) -> Ids:
         if self._cuts is None:
             return self._slice(index * self._length, (index + 1) * self._length)
         start, end, eos = self._cuts[index].item()
         ids = self._slice(start, end)
-        return np.concatenate([ids, self._eos]) if eos else ids
+        return np.concatenate([self._bos, ids, self._eos]) if eos else ids
 
     def _slice(self, start: int, end: int) -> Ids:
         chunk = int(np.searchsorted(self._starts, start, side="right")) - 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-Packing = Literal["pack", "paragraphs", "sentences", "truncate", "wrap"]
+Packing = Literal["pack", "bos_eos", "paragraphs", "sentences", "truncate", "wrap"]
+BOS_EOS = "bos_eos"
+"""Sequences that begin and end with the EOS id, which is GPT-2's BOS too."""
 
 
 class Cut(NamedTuple):
@@ -33,6 +35,11 @@ def cut_densely(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
         while end - start >= max_length:
             yield Cut(start, start + max_length, False)
             start += max_length
+
+
+def cut_for_both_ends(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
+    """As `cut_densely`, with room for BOS and EOS: the sequences of MDLM, Duo and FLM in GPT-2 tokens."""
+    return (cut._replace(eos=True) for cut in cut_densely(lengths, max_length - 2))
 
 
 def cut_between_paragraphs(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
@@ -77,6 +84,7 @@ def cut_from_sentences(lengths: Iterable[int], max_length: int) -> Iterator[Cut]
 
 CUTS: dict[str, Callable[[Iterable[int], int], Iterator[Cut]]] = {
     "pack": cut_densely,
+    BOS_EOS: cut_for_both_ends,
     "paragraphs": cut_between_paragraphs,
     "sentences": cut_from_sentences,
 }
@@ -102,4 +110,4 @@ def packed(texts: Iterable[list[int]], packing: str, max_length: int, eos_id: in
     for start, end, eos in CUTS[packing](lengths(), max_length):
         del buffer[: start - first]
         first = start
-        yield buffer[: end - start] + [eos_id] * eos
+        yield [eos_id] * (packing == BOS_EOS) + buffer[: end - start] + [eos_id] * eos

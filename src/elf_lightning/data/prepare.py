@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from elf_lightning.data.cache import cache_key, reading, written_once
 from elf_lightning.data.examples import PackedExamples, WholeExamples, write_cuts
+from elf_lightning.data.packing import BOS_EOS
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.sources.base import examples_at_once
 from elf_lightning.data.tokenize import TRUNCATED, Tokenize
@@ -176,8 +177,9 @@ class Preparation:
         if not self.tokenize.packs:
             return WholeExamples(dataset)
         length = self.tokenize.max_length
+        bos = self.tokenize.packing == BOS_EOS
         with reading(self.cache_dir):
-            examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split))
+            examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split), bos)
         if not len(examples):
             raise UserError(
                 f"data.max_length {length}: the {split} split has only {examples.num_tokens} tokens, too few "

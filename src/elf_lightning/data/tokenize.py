@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elf_lightning.data.packing import CUTS, Packing
+from elf_lightning.data.packing import BOS_EOS, CUTS, Packing
 from elf_lightning.data.sentences import sentences
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
 from elf_lightning.errors import UserError
@@ -37,7 +37,7 @@ class Tokenize:
         tokenizer: a Hugging Face tokenizer.
         eos_id: its id that ends a text.
         packing: `truncate` cuts each document to `max_length`, `wrap` cuts it into as many sequences as it
-            needs; for `pack`, `paragraphs` and `sentences` these parts stay whole, to be packed later.
+            needs; for the others, documents, paragraphs or sentences stay whole, to be packed later.
         max_length: longest sequence, in tokens.
         max_condition_length: longest condition, in tokens; None for unconditional text.
         condition_eos: end conditions with EOS too.
@@ -54,6 +54,10 @@ class Tokenize:
     condition_eos: bool = False
 
     def __post_init__(self) -> None:
+        if self.packing == BOS_EOS and self.max_length < 3:
+            raise UserError(
+                f"data.max_length {self.max_length} has no room between BOS and EOS; give at least 3"
+            )
         if self.max_condition_length is None and self.condition_eos:
             raise UserError(
                 "data.condition_eos true: there are no conditions; set data.max_condition_length for "
@@ -84,7 +88,7 @@ class Tokenize:
                 f"data.max_condition_length {self.max_condition_length}: the source gives no conditions; "
                 "name them with condition_column, or leave the setting out"
             )
-        if self.packs and self.packing != "pack" and IDS in names:
+        if self.packs and self.packing in ("paragraphs", "sentences") and IDS in names:
             raise UserError(
                 f"data.packing {self.packing}: the source gives token ids, which have no {self.packing}; "
                 "choose pack, truncate or wrap"

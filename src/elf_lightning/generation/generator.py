@@ -129,7 +129,7 @@ class TextGenerator:
             path=self.config.path,
             settings=settings,
             times=self.config.times,
-            eos_id=self.codec.eos_id,
+            eos_id=None if self.codec.bos_eos else self.codec.eos_id,
             pad_id=self.codec.pad_id,
             repetition_direction=self._direction(settings),
             compile=self.compile,

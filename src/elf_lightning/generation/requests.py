@@ -88,12 +88,13 @@ def _from_prompt(codec: TextCodec, text: str) -> Request:
     ids = codec.encode(text)
     conditional, end = codec.max_condition_length is not None, codec.tokenizer_id(codec.eos_id)
     limit = min(codec.max_length - 1, codec.max_condition_length or codec.max_length) - codec.condition_eos
+    limit -= codec.bos_eos
     if not 1 <= len(ids) <= limit:
         raise UserError(f"prompt {_short(text)} has {len(ids)} tokens; give 1 to {limit} for this model")
     if conditional:
         return Request(0, condition=[*ids, *[end] * codec.condition_eos])
     _check_known(codec, text, ids)
-    return Request(0, fixed=dict(enumerate(ids)))
+    return Request(0, fixed=dict(enumerate([end] * codec.bos_eos + ids)))
 
 
 def _from_template(codec: TextCodec, text: str) -> Request:
@@ -105,6 +106,10 @@ def _from_template(codec: TextCodec, text: str) -> Request:
     if codec.max_condition_length is not None:
         raise UserError(
             "infill needs a model of unconditional text, but this one is text-to-text; give prompts"
+        )
+    if codec.bos_eos:
+        raise UserError(
+            "infill needs a model whose texts end with EOS, but this one's fill the sequence; give prompts"
         )
     fixed: dict[int, int] = {}
     length = 0

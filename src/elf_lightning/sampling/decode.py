@@ -91,7 +91,7 @@ class EarlyExit:
     """
 
     def __init__(
-        self, network: ELFNetwork, settings: SamplingSettings, generated: Tensor, eos_id: int
+        self, network: ELFNetwork, settings: SamplingSettings, generated: Tensor, eos_id: int | None
     ) -> None:
         self.network = network
         self.settings = settings
@@ -110,7 +110,7 @@ class EarlyExit:
         running = self.running.nonzero().squeeze(1)
         tokens, margins = most_likely(self.network, x_hat[running], self.settings.guidance)
         generated = self.generated[running]
-        is_eos = (tokens == self.eos_id) & generated
+        is_eos = (tokens == (-1 if self.eos_id is None else self.eos_id)) & generated
         counted = generated & (is_eos.cumsum(dim=1) - is_eos.long() == 0)
         final = (tokens == self._tokens[running]) & (margins > self.settings.early_exit_margin) & counted
         ended = final.sum(dim=1) >= self.settings.early_exit_fraction * counted.sum(dim=1)

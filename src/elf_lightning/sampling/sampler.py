@@ -38,7 +38,7 @@ class Sampler:
         path: the path it was trained on.
         settings: steps, solver, guidance and the like.
         times: the training distribution of times, for the grid `logit_normal`.
-        eos_id: the token that ends a text.
+        eos_id: the token that ends a text; None if all texts are full.
         pad_id: the token that fills sequences.
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
         compile: compile the network, which pays for itself over many batches.
@@ -52,7 +52,7 @@ class Sampler:
     path: RectifiedPath
     settings: SamplingSettings
     times: LogitNormal
-    eos_id: int
+    eos_id: int | None
     pad_id: int
     repetition_direction: Tensor | None = None
     compile: bool = False
@@ -175,12 +175,12 @@ class Sampler:
         if infill is not None:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
             open_until = (places * infill.mask).amax(dim=1)
-        closing_ids = [self.eos_id, self.pad_id]
+        closing_ids = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
         tokens = decode_tokens(self.network, z, self.settings, generators, closing_ids, open_until)
         if infill is not None:
             tokens = torch.where(infill.mask, infill.input_ids, tokens)
         tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
-        return end_at_eos(tokens, self.eos_id, self.pad_id)
+        return tokens if self.eos_id is None else end_at_eos(tokens, self.eos_id, self.pad_id)
 
 
 def sequence_noise(
