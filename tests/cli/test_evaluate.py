@@ -140,6 +140,33 @@ def test_without_any_run_the_shipped_model_is_evaluated(
     assert rows("eval-elf_books/metrics.jsonl")[0]["step"] == 10
 
 
+def test_the_likelihood_is_one_option_with_settings_of_its_own(
+    train: Callable[[str], None], tiny_scoring_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("mine")
+    assert main(["eval", "--likelihood", "--model.evaluation.likelihood.steps", "1"]) == 0
+    for row in rows("mine/metrics.jsonl"):
+        assert row["metrics"]["nats_per_token"]["mean"] > 0
+        assert row["measured"]["likelihood"] | {"steps": 1, "num_texts": 8} == row["measured"]["likelihood"]
+
+    # The same for a checkpoint outside a run.
+    (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
+    Path("elsewhere").mkdir()
+    shutil.copy(saved, "elsewhere/model.ckpt")
+    scored = [
+        "--model.evaluation.scoring_model",
+        json.dumps({"name": tiny_scoring_model, "context_length": 32}),
+    ]
+    alone = ["eval", "--checkpoint", "elsewhere/model.ckpt", *ALONE, *scored]
+    bound = ["--model.evaluation.likelihood", '{"steps": 1, "bound": "diffusion"}']
+    assert main([*alone, *bound]) == 0
+    (row,) = rows("eval-model.ckpt/metrics.jsonl")
+    assert row["measured"]["likelihood"]["bound"] == "diffusion"
+    capsys.readouterr()
+    assert main([*alone, "--likelihood", "--model.evaluation.likelihood.last_time", "1"]) == 2
+    assert "evaluation.likelihood.last_time is 1.0; give a time between 0 and 1" in capsys.readouterr().err
+
+
 def test_an_empty_checkpoint_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

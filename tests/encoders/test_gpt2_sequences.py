@@ -1,4 +1,4 @@
-"""Sequences of GPT-2 tokens between BOS and EOS of one id, from the corpus to texts."""
+"""Sequences of GPT-2 tokens between BOS and EOS of one id, from the corpus to texts and their likelihood."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elf_lightning.cli import main
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.evaluation import ReferenceTexts
+from elf_lightning.evaluation import LikelihoodSettings, ReferenceTexts, measure_likelihood
 from elf_lightning.generation import TextGenerator
 from elf_lightning.generation.requests import requests_from_user
 from elf_lightning.network import NetworkConfig
@@ -109,6 +109,13 @@ def test_the_codec_survives_a_checkpoint_and_tells_its_sequences_apart(data: ELF
     assert len(codec.sequence("x" * 40, 16)) == 16
     with pytest.raises(UserError, match=r"data\.packing: bos_eos True \(here False\)"):
         codec.check_compatible(replace(codec, bos_eos=False))
+
+
+def test_its_likelihood_counts_every_position(data: ELFDataModule, generator: TextGenerator) -> None:
+    examples = data.preparation.examples("validation").read([0, 1])
+    found = measure_likelihood(generator, examples, LikelihoodSettings(steps=1))
+    assert found.num_tokens == 32
+    assert found.nats_per_token > 0
 
 
 def test_a_stream_has_the_same_sequences(data: ELFDataModule) -> None:

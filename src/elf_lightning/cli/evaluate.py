@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="elf eval",
-        usage="elf eval [--checkpoint CHECKPOINT] [options of `elf test`]",
+        usage="elf eval [--checkpoint CHECKPOINT] [--likelihood] [options of `elf test`]",
         description="Generate and score texts, and write metrics.jsonl, samples.jsonl and report.html to the "
         "run's folder, or to runs/eval-NAME for a checkpoint outside a run. An interrupted evaluation is "
         "completed.",
@@ -47,12 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved"
     )
+    likelihood = "also bound the texts' likelihood; short for --model.evaluation.likelihood '{}'"
+    parser.add_argument("--likelihood", action="store_true", help=likelihood)
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run `["eval"]` or `["eval", "--checkpoint", "runs/quickstart"]`."""
     options, others = _parser().parse_known_args(arguments[1:])
+    if options.likelihood:
+        others = ["--model.evaluation.likelihood", "{}", *others]
     checkpoint = _newest() if options.checkpoint is None else find_checkpoint(options.checkpoint)
     folder = run_folder(checkpoint)
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)

@@ -1,6 +1,9 @@
 from .evaluate import Evaluation as Evaluation
 from .evaluate import evaluate as evaluate
+from .likelihood import Likelihood as Likelihood
+from .likelihood import measure_likelihood as measure_likelihood
 from .references import ReferenceTexts as ReferenceTexts
 from .references import shuffled as shuffled
 from .settings import EvaluationSettings as EvaluationSettings
+from .settings import LikelihoodSettings as LikelihoodSettings
 from .settings import PublishedScores as PublishedScores

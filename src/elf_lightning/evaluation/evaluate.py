@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import Progress
 
 from elf_lightning.data import ELFDataModule
+from elf_lightning.data.examples import Example
 from elf_lightning.errors import UserError
+from elf_lightning.evaluation.likelihood import measure_likelihood
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
 from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite, bleu_tokenizer
+from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
 from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.reporting import Kind, Scores, score_table
 from elf_lightning.sampling import SamplingSettings
@@ -81,6 +85,10 @@ class Evaluation:
             scoring_model = settings.scoring_model.load()
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
         measured = {number.name: number for metric in self.suite.metrics for number in metric.numbers}
+        self.notes = dict(self.suite.notes)
+        if settings.likelihood is not None:
+            measured |= {number.name: number for number in LIKELIHOOD_NUMBERS}
+            self.notes["NLL bound"] = settings.likelihood.short_name
         self.published = [settings.published.scores(measured)] if settings.published else []
         self.samples = ResultsFile(self.folder / "samples.jsonl")
         self.numbers = ResultsFile(self.folder / "metrics.jsonl")
@@ -94,7 +102,9 @@ class Evaluation:
         with Progress(console=get_console(), transient=True, disable=not shown) as progress:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
-            scores = [self._score(name, kind, sets) for name, kind, sets in self._reference_sets()]
+            scores = [
+                self._score(name, kind, sets, real=real) for name, kind, sets, real in self._reference_sets()
+            ]
             scores += self.published
             for name, configuration in self.configurations.items():
                 sets = []
@@ -137,6 +147,7 @@ class Evaluation:
                 "seeds": list(settings.seeds),
                 "metrics": list(settings.metrics),
                 **({"cut_answers": True} if settings.cut_answers else {}),
+                **({"likelihood": asdict(settings.likelihood)} if settings.likelihood else {}),
             },
         }
         found = self._saved() if self.rank == 0 else None
@@ -191,17 +202,20 @@ class Evaluation:
         limit = codec.max_length - codec.max_condition_length
         return text if len(tokens) <= limit else codec.decode([tokens[:limit]])[0]
 
-    def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet]]]:
+    def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet], list[Sequence[int]]]]:
+        """Name, kind and texts of each row and, for real text, the indices of its examples."""
         if self.pairs is not None:
             indices = range(self.num_samples)
-            copied = self.pairs.conditions(indices)
-            yield "the source, copied", "copied", [self._with_references(copied)]
-            mixed = shuffled(self.pairs.targets(indices))
-            yield "the references, shuffled", "shuffled", [self._with_references(mixed)]
+            copied, targets = self.pairs.conditions(indices), self.pairs.targets(indices)
+            if self.settings.likelihood is not None:
+                yield "the references", "other", [self._with_references(targets)], [indices]
+            yield "the source, copied", "copied", [self._with_references(copied)], []
+            yield "the references, shuffled", "shuffled", [self._with_references(shuffled(targets))], []
         elif self.references is not None:
-            real = self.references.drawn(len(self.settings.seeds), self.num_samples)
-            yield "real validation text", "real", [(texts,) for texts in real]
-            yield "the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real]
+            drawn = self.references.drawn_indices(len(self.settings.seeds), self.num_samples)
+            real = [self.references.targets(indices) for indices in drawn]
+            yield "real validation text", "real", [(texts,) for texts in real], [*drawn]
+            yield "the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real], []
 
     def _with_references(self, texts: list[str]) -> TextSet:
         return (texts,) if self.pairs is None else (texts, self.pairs.targets(range(len(texts))))
@@ -209,7 +223,12 @@ class Evaluation:
     # Numbers
 
     def _score(
-        self, name: str, kind: Kind, sets: Sequence[TextSet], configuration: SamplingSettings | None = None
+        self,
+        name: str,
+        kind: Kind,
+        sets: Sequence[TextSet],
+        configuration: SamplingSettings | None = None,
+        real: Sequence[Sequence[int]] = (),
     ) -> Scores:
         """The scores over all sets; each rank scores a part of the texts."""
         if name in self._scored:
@@ -219,6 +238,10 @@ class Evaluation:
             numbers = [self.suite(*(column[part] for column in columns)) for columns in sets]
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+        if self.settings.likelihood is not None:
+            for number, values in enumerate(numbers):
+                measured = self._measured_texts(sets[number][0], real[number] if real else None)[part]
+                values |= measure_likelihood(self.generator, measured, self.settings.likelihood).numbers()
         num_empty = sum(not text.strip() for texts, *_ in sets for text in texts)
         scores = Scores.of(name, kind, len(sets[0][0]), numbers, num_empty)
         if self.rank == 0:
@@ -232,15 +255,41 @@ class Evaluation:
             self.numbers.append([source | scores.record()])
         return scores
 
+    def _measured_texts(
+        self, texts: Sequence[str], indices: Sequence[int] | None
+    ) -> Sequence[str] | Sequence[Example]:
+        """What the likelihood is measured on: the first texts or, if real, their own examples."""
+        assert self.settings.likelihood is not None
+        texts, codec = texts[: self.settings.likelihood.num_texts], self.generator.codec
+        if indices is not None and self.references is not None:
+            return self.references.examples(indices[: len(texts)])
+        if self.pairs is None:
+            return texts
+        ids = [np.array(codec.sequence(text, codec.max_length)) for text in texts]
+        pairs = self.pairs.examples(range(len(ids)))
+        return [replace(pair, input_ids=one) for pair, one in zip(pairs, ids, strict=True)]
+
     def _show(self, scores: list[Scores]) -> None:
         from elf_lightning.evaluation.report import report_of
         from elf_lightning.reporting import report_page
 
         console, page = get_console(), self.folder / "report.html"
-        console.print(score_table(scores, self.suite.scoring_model, self.suite.notes))
+        names = {number.name for number in LIKELIHOOD_NUMBERS}
+        console.print(score_table(_with(scores, names, False), self.suite.scoring_model, self.suite.notes))
+        if self.settings.likelihood is not None:  # a table of its own: all columns would not fit a terminal
+            notes = {name: note for name, note in self.notes.items() if name not in self.suite.notes}
+            console.print(score_table(_with(scores, names, True), None, notes))
         write_whole(page, report_page(report_of(self, scores)))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
+
+
+def _with(scores: Sequence[Scores], names: Collection[str], chosen: bool) -> list[Scores]:
+    """The rows with these numbers, or with all others."""
+    return [
+        replace(row, metrics={name: one for name, one in row.metrics.items() if (name in names) is chosen})
+        for row in scores
+    ]
 
 
 def evaluate(

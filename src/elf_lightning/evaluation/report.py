@@ -26,7 +26,7 @@ def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
         details=_details(evaluation),
         scoring_model=suite.scoring_model,
         rows=scores,
-        notes=suite.notes,
+        notes=evaluation.notes,
         curves=read_curves(evaluation.folder),
         specimens=_specimens(evaluation, best),
         trajectory=_trajectory(evaluation, best),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import ScoringModelSettings
@@ -51,6 +51,63 @@ class PublishedScores:
 
 
 @dataclass(frozen=True)
+class LikelihoodSettings:
+    """How to bound the likelihood of texts.
+
+    Attributes:
+        num_texts: the first texts of each set that are measured.
+        last_time: where the flow ends and the decoder reads the noised latents, in (0, 1).
+        steps: Heun steps from there to noise, where too few make the number too low; or terms of the
+            diffusion bound.
+        probes: random vectors per step that estimate the divergence; two or more give its error.
+        bound: `flow` takes the density of the probability flow, up to the error of its steps; `diffusion` is
+            the variational bound of the stochastic sampler, which has no such error.
+        reconstructed: centre the noise on the network's own estimate of the clean latents, a function of the
+            tokens too, which the network can reproduce; False: on the encoder's latents.
+        self_cond: give the network its own estimate at the same latents and time, at twice the cost.
+        guidance: self-conditioning guidance scale `w`; 1 is the model without guidance.
+        seed: of noise and probes.
+        batch_size: texts measured at once.
+
+    Raises:
+        UserError: for a value out of its range.
+    """
+
+    num_texts: int = 8
+    last_time: float = 0.33
+    steps: int = 32
+    probes: int = 2
+    bound: Literal["flow", "diffusion"] = "flow"
+    reconstructed: bool = True
+    self_cond: bool = True
+    guidance: float = 1.0
+    seed: int = 0
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("num_texts", "steps", "probes", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"evaluation.likelihood.{name} is {getattr(self, name)}; give at least 1")
+        if not 0 < self.last_time < 1:
+            raise UserError(
+                f"evaluation.likelihood.last_time is {self.last_time}; give a time between 0 and 1"
+            )
+        if self.guidance < 0:
+            raise UserError(f"evaluation.likelihood.guidance is {self.guidance}; it must be 0 or more")
+
+    @property
+    def short_name(self) -> str:
+        """What a reader must know to compare the numbers."""
+        how = f"{self.steps} times" if self.bound == "diffusion" else f"{self.steps} Heun steps"
+        probes = "" if self.bound == "diffusion" else f", {self.probes} probes a step"
+        field = "with" if self.self_cond else "without"
+        return (
+            f"{self.bound} bound, {how} up to t={self.last_time:g}{probes}, w {self.guidance:g}, {field} "
+            f"self-conditioning, at most {self.num_texts} texts a set"
+        )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """Which texts to generate, and how to score them.
 
@@ -64,6 +121,7 @@ class EvaluationSettings:
         batch_size: texts sampled at once per device; affects memory and speed, not the texts.
         scoring_model: scores unconditional text.
         metrics: additional metrics by class path, subclasses of `TextMetric`.
+        likelihood: also bound the likelihood of the texts under the model itself; None does not.
         cut_answers: score the first `max_length - max_condition_length` tokens of an answer, as published
             text-to-text scores do.
         published: a published result to compare with.
@@ -79,6 +137,7 @@ class EvaluationSettings:
     batch_size: int = 32
     scoring_model: ScoringModelSettings = ScoringModelSettings()
     metrics: list[str] = field(default_factory=list)
+    likelihood: LikelihoodSettings | None = None
     cut_answers: bool = False
     published: PublishedScores | None = None
 

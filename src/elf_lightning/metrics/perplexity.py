@@ -18,6 +18,21 @@ from elf_lightning.metrics.text_metric import MetricNumber, SampleMean, TextMetr
 _scored = partial(MetricNumber, needs_scoring_model=True, headline=True)
 
 
+LIKELIHOOD_NUMBERS = (
+    MetricNumber(
+        "nats_per_token",
+        "NLL bound, nats/token",
+        "Upper bound on the negative log-likelihood under the model itself, in nats per token. Low is good.",
+        higher_is_better=False,
+    ),
+    MetricNumber("ppl_bound", "PPL bound", "exp of the NLL bound.", 1, higher_is_better=False, log=True),
+    MetricNumber("decoder_nats", "of it, decoder", "The decoder's part of the NLL bound."),
+    MetricNumber("text_error_nats", "error, texts", "Standard error of the NLL bound from its texts.", 3),
+    MetricNumber("probe_error_nats", "error, probes", "Standard error of the NLL bound from its probes.", 3),
+)
+"""What `evaluation.likelihood` measures."""
+
+
 class GenerativePerplexity(TextMetric):
     """`exp` of the scoring model's mean nll per token, pooled over all samples (as in arXiv 2605.10938).
 

@@ -13,7 +13,11 @@ import torch
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.metrics.bleu_rouge import Bleu, LowercaseBleu, Rouge
 from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
-from elf_lightning.metrics.perplexity import GenerativePerplexity, UnigramEntropy
+from elf_lightning.metrics.perplexity import (
+    LIKELIHOOD_NUMBERS,
+    GenerativePerplexity,
+    UnigramEntropy,
+)
 from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import MetricNumber, TextMetric
 
@@ -22,9 +26,10 @@ Extra = Sequence[str | TextMetric]
 
 
 def metric_numbers() -> dict[str, MetricNumber]:
-    """All numbers that a metric declares, by name."""
+    """All numbers that a metric declares, and those of the likelihood, by name."""
     metrics = dict.fromkeys(TextMetric.registered.values())
-    return {number.name: number for metric in metrics for number in metric.numbers}
+    numbers = [number for metric in metrics for number in metric.numbers]
+    return {number.name: number for number in (*numbers, *LIKELIHOOD_NUMBERS)}
 
 
 def metric_class(name: str) -> type[TextMetric]:

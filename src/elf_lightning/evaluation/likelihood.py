@@ -1,0 +1,267 @@
+"""An upper bound on the negative log-likelihood of texts, in nats per token (docs/likelihood.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elf_lightning.batch import LatentBatch
+from elf_lightning.data.collate import Collate
+from elf_lightning.data.examples import Example
+from elf_lightning.errors import UserError
+from elf_lightning.evaluation.settings import LikelihoodSettings
+from elf_lightning.flow import seeded_generator
+from elf_lightning.generation import TextGenerator
+from elf_lightning.network import ELFNetwork
+from elf_lightning.ranks import gathered, rank_and_world_size
+from elf_lightning.sampling.field import KnownLatents
+
+Estimate = Callable[[Tensor, float], Tensor]
+"""`x_hat` (B, S, C) of noised latents (B, S, C) and a time, and of nothing else."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The bound over several texts; errors are standard errors.
+
+    Attributes:
+        nats_per_token: all nats over all real tokens, an upper bound in expectation.
+        decoder_nats: the decoder's part of it, per token.
+        text_error_nats: per token, from the differences between texts; NaN for one text.
+        probe_error_nats: per token, from the differences between probes; NaN for one probe.
+        num_texts: texts.
+        num_tokens: real tokens, conditions and padding left out.
+    """
+
+    nats_per_token: float
+    decoder_nats: float
+    text_error_nats: float
+    probe_error_nats: float
+    num_texts: int
+    num_tokens: int
+
+    @classmethod
+    def of(cls, latent_nats: Tensor, decoder_nats: Tensor, num_tokens: Tensor) -> Self:
+        """The result for (P, B) nats by probe and text, (B,) nats of the decoder and (B,) tokens."""
+        tokens, texts = num_tokens.sum(), len(num_tokens)
+        nats = latent_nats.mean(0) + decoder_nats
+        rate = nats.sum() / tokens
+        by_probe = latent_nats.sum(1) / tokens
+        spread = (nats - rate * num_tokens).square().sum() * texts / (texts - 1) if texts > 1 else math.nan
+        return cls(
+            nats_per_token=float(rate),
+            decoder_nats=float(decoder_nats.sum() / tokens),
+            text_error_nats=float(spread**0.5 / tokens),
+            probe_error_nats=float(by_probe.std() / len(by_probe) ** 0.5) if len(by_probe) > 1 else math.nan,
+            num_texts=texts,
+            num_tokens=int(tokens),
+        )
+
+    @property
+    def perplexity(self) -> float:
+        """`exp` of the nats per token, an upper bound on the perplexity."""
+        return math.exp(min(self.nats_per_token, 700.0))
+
+    def numbers(self) -> dict[str, float]:
+        """The numbers of a table, by the names of `LIKELIHOOD_NUMBERS`."""
+        numbers = {name: value for name, value in asdict(self).items() if not name.startswith("num_")}
+        return {"nats_per_token": self.nats_per_token, "ppl_bound": self.perplexity, **numbers}
+
+
+def measure_likelihood(
+    generator: TextGenerator, texts: Sequence[str] | Sequence[Example], settings: LikelihoodSettings
+) -> Likelihood:
+    """The bound on the likelihood of texts under a model, the same on all its ranks.
+
+    In pad mode `pad`, sequences are measured without their padding, given their lengths; in pad mode `eos`,
+    the padding belongs to the text.
+
+    Args:
+        generator: the model; `distributed` if each rank has a part of the texts.
+        texts: or, for text-to-text and for sequences that are not one text, examples in the tokenizer's ids.
+        settings: how to measure.
+
+    Raises:
+        UserError: if there are no texts.
+    """
+    network, codec = generator.network, generator.codec
+    rank, world_size = rank_and_world_size() if generator.distributed else (0, 1)
+    size, training = settings.batch_size, network.training
+    fill = codec.tokenizer_id(codec.eos_id if codec.pad_mode == "eos" else codec.pad_id)
+    collate = Collate(codec.max_length, fill, codec.pad_mode, codec.max_condition_length)
+    examples = [
+        Example(np.array(codec.sequence(one, codec.max_length))) if isinstance(one, str) else one
+        for one in texts
+    ]
+    network.eval()
+    found: list[tuple[list[float], float, int]] = []
+    try:
+        for start in range(0, len(examples), size):
+            batch = collate(examples[start : start + size])
+            number = start * world_size + rank
+            random = seeded_generator("likelihood", settings.seed, number, device=generator.device)
+            with torch.no_grad(), generator.precision():
+                embedded = codec.embedder.tokens(batch.to(generator.device))
+            ids = codec.vocabulary.to_network(embedded.input_ids)
+            embedded = replace(embedded, input_ids=ids, latents=embedded.latents.float())
+            # Lightning tests in inference mode, whose tensors have no derivatives.
+            with torch.inference_mode(False), generator.precision():
+                latent, decoder = _nats(generator, embedded.map(torch.clone), settings, random)
+            tokens = (batch.attention_mask & ~batch.condition_mask).sum(1)
+            found += zip(latent.T.tolist(), decoder.tolist(), tokens.tolist(), strict=True)
+    finally:
+        network.train(training)
+    found = gathered(found) if generator.distributed else found
+    if not found:
+        raise UserError("evaluation.likelihood: there are no texts to measure; give at least one")
+    columns = [torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True)]
+    return Likelihood.of(columns[0].T, columns[1], columns[2])
+
+
+def _nats(
+    generator: TextGenerator,
+    batch: LatentBatch,
+    settings: LikelihoodSettings,
+    random: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Nats of the latents (P, B) and of the tokens given them (B,)."""
+    network, path, t, x = generator.network, generator.config.path, settings.last_time, batch.latents
+    padding_is_text = generator.codec.pad_mode == "eos"
+    seen = torch.ones_like(batch.attention_mask) if padding_is_text else batch.attention_mask
+    modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask)
+    estimate = MemorylessEstimate(network, clean, seen, settings.guidance, settings.self_cond)
+    if settings.reconstructed:
+        with torch.no_grad():
+            x = estimate(x, 1.0)
+    noise = torch.randn(x.shape, generator=random, device=x.device)
+    if settings.bound == "flow":
+        times = [t * step / settings.steps for step in range(settings.steps + 1)]
+        latent = flow_nats(estimate, x, noise, modelled, path.noise_scale, times, settings.probes, random)
+    else:
+        latent = diffusion_nats(estimate, x, modelled, path.noise_scale, t, settings.steps, random)[None]
+    with torch.no_grad():
+        z, gate = clean.restore(path.interpolate(x, noise, x.new_full(x.shape[:1], t))), x.new_ones(len(x))
+        hidden = network(z, gate, gate * settings.guidance, gate, torch.zeros_like(z), seen)
+        losses = [
+            F.cross_entropy(network.token_head(one[kept]).double(), tokens[kept], reduction="sum")
+            for one, tokens, kept in zip(hidden, batch.input_ids, modelled, strict=True)
+        ]
+    return latent, torch.stack(losses)
+
+
+@dataclass(frozen=True)
+class MemorylessEstimate:
+    """A network's `x_hat` as a function of latents and time alone, not of earlier steps.
+
+    Attributes:
+        network: estimates the clean latents.
+        condition: the clean prefix.
+        seen: (B, S) boolean, False at padding that the network does not see.
+        guidance: scale `w`.
+        self_cond: a second call, which takes the first one's estimate at the same latents and time.
+    """
+
+    network: ELFNetwork
+    condition: KnownLatents
+    seen: Tensor
+    guidance: float
+    self_cond: bool
+
+    def __call__(self, z: Tensor, t: float) -> Tensor:
+        """`x_hat` (B, S, C) of `z` (B, S, C)."""
+        z, times = self.condition.restore(z), z.new_full(z.shape[:1], t)
+        guidance, fed_back = torch.full_like(times, self.guidance), torch.zeros_like(z)
+        for _ in range(1 + (self.self_cond and self.network.config.self_conditioning)):
+            fed_back = self.condition.restore(fed_back)
+            fed_back = self.network.denoise(z, times, guidance, fed_back, self.seen)
+        return fed_back
+
+
+def flow_nats(
+    estimate: Estimate,
+    x: Tensor,
+    noise: Tensor,
+    modelled: Tensor,
+    noise_scale: float,
+    times: Sequence[float],
+    probes: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """`log q(z | x) - log p(z)` for `z` noised from `x`, by the probability flow: nats (P, B) for each probe.
+
+    With `r = t / (1 - t)` and `y = z / (1 - t)` the flow is `dy/dr = x_hat`, and the density of `y` changes
+    by the trace of `d x_hat / dy` alone. Heun steps, the trace by the trapezoidal rule.
+
+    Args:
+        estimate: of the clean latents.
+        x: (B, S, C) clean latents.
+        noise: (B, S, C) standard normal.
+        modelled: (B, S) boolean, False at positions that are conditions or padding.
+        noise_scale: standard deviation of the noise at t=0.
+        times: rising, from 0 to that of `z`.
+        probes: random signs for each trace (Hutchinson).
+        generator: draws the signs.
+    """
+    place = modelled[..., None]
+    knots = [t / (1 - t) for t in reversed(times)]
+    y = (knots[0] * x + noise_scale * noise) * place
+    trace = x.new_zeros(probes, len(x), dtype=torch.float64)
+
+    def slope(y: Tensor, r: float) -> Tensor:
+        return estimate(y / (1 + r), r / (1 + r)) * place
+
+    def slope_and_traces(y: Tensor, r: float) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            x_hat, traces = slope(y, r), []
+            for probe in range(probes):
+                signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device) * 2.0 - 1
+                (product,) = torch.autograd.grad(x_hat, y, signs, retain_graph=probe < probes - 1)
+                traces.append((product * signs * place).double().sum((1, 2)))
+        return x_hat.detach(), torch.stack(traces)
+
+    velocity, change = slope_and_traces(y, knots[0])
+    for r, r_next in pairwise(knots):
+        step = r_next - r
+        with torch.no_grad():
+            y = y + step / 2 * (velocity + slope(y + step * velocity, r_next))
+        last_change = change
+        velocity, change = slope_and_traces(y, r_next)
+        trace = trace - step / 2 * (last_change + change)
+    start = (y / noise_scale).double().square().sum((1, 2))
+    end = (noise * place).double().square().sum((1, 2))
+    return (start - end) / 2 + trace
+
+
+@torch.no_grad()
+def diffusion_nats(
+    estimate: Estimate,
+    x: Tensor,
+    modelled: Tensor,
+    noise_scale: float,
+    last_time: float,
+    steps: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The variational bound of the stochastic sampler on the same difference: nats (B,), without bias.
+
+    The mean over one time in each of `steps` equal parts of `r` of `|x_hat - x|^2 r / noise_scale^2`
+    (Kingma et al. 2021, arXiv 2107.00630, in the signal-to-noise ratio `r^2 / noise_scale^2`). Arguments as
+    in `flow_nats`.
+    """
+    place, end = modelled[..., None], last_time / (1 - last_time)
+    total = x.new_zeros(len(x), dtype=torch.float64)
+    for step in range(steps):
+        r = float((step + torch.rand((), generator=generator, device=x.device)) / steps) * end
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        error = (estimate((r * x + noise_scale * noise) / (1 + r), r / (1 + r)) - x) * place
+        total += error.double().square().sum((1, 2)) * (r / noise_scale**2 * end / steps)
+    return total
