@@ -77,6 +77,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new console of rich, which keeps the width and colours of the test that first uses it."""
+    monkeypatch.setattr("rich._console", None)
+
+
 @pytest.fixture(scope="session")
 def golden_dir(request: pytest.FixtureRequest) -> Path:
     return Path(request.config.getoption("--golden-dir"))

@@ -66,8 +66,11 @@ class RunConfig(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save and log the configuration when training starts; other commands leave the folder alone."""
-        if stage != "fit" or not trainer.is_global_zero:
+        """Write nothing yet: the run may be refused, and other commands leave its folder alone."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save and log the configuration."""
+        if not trainer.is_global_zero:
             return
         file = Path(trainer.default_root_dir, self.config_filename)
         text = self.parser.dump(self.config, skip_unset=False)
