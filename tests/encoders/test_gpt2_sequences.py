@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,14 @@ def test_its_likelihood_counts_every_position(data: ELFDataModule, generator: Te
     found = measure_likelihood(generator, examples, LikelihoodSettings(steps=1))
     assert found.num_tokens == 32
     assert found.nats_per_token > 0
+
+
+def test_a_shorter_text_is_measured_without_fill(data: ELFDataModule, generator: TextGenerator) -> None:
+    torch.nn.init.zeros_(generator.network.token_head.unembed.weight)
+    torch.nn.init.zeros_(generator.network.token_head.unembed.bias)
+    found = measure_likelihood(generator, ["the"], LikelihoodSettings(steps=1))
+    assert found.num_tokens < 16
+    assert found.decoder_nats == pytest.approx(math.log(generator.config.vocab_size), rel=1e-5)
 
 
 def test_a_stream_has_the_same_sequences(data: ELFDataModule) -> None:

@@ -129,48 +129,48 @@ def decoder_nats(z: Tensor, t: float, joint: Tensor = JOINT) -> Tensor:
     return -sum(single[:, place, SEQUENCES[:, place]] for place in range(2))
 
 
-def bounds(last: float, joint: Tensor = JOINT, draws: int = 2000, steps: int = 40) -> Tensor:
+NODES, _weights = np.polynomial.hermite_e.hermegauss(32)
+NOISE = torch.cartesian_prod(*[torch.tensor(NODES).float()] * 2)[..., None]
+WEIGHTS = torch.tensor(np.outer(_weights, _weights).flatten() / (2 * math.pi))
+"""Gauss-Hermite quadrature of the noise of both positions."""
+
+
+def noised(last: float) -> Tensor:
+    """Latents (4, N, 2, 1) of each sequence at the nodes."""
+    return last * VALUES[SEQUENCES][:, None, :, None] + (1 - last) * SCALE * NOISE
+
+
+def model_nats(last: float, joint: Tensor = JOINT) -> Tensor:
+    """Exact nats (4,) of each sequence under the model: its flow, then its decoder."""
+    nats = decoder_nats(noised(last).flatten(0, 1), last, joint).view(4, -1, 4)
+    return -(joint.flatten().double() @ (WEIGHTS[:, None] * (-nats.double()).exp()).sum(1)).log()
+
+
+def bounds(last: float, joint: Tensor = JOINT, steps: int = 40) -> Tensor:
     """The bound (4,) on each of the four sequences, in nats."""
     found = []
-    for number, sequence in enumerate(SEQUENCES):
-        x = VALUES[sequence].expand(draws, 2)[..., None]
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(number))
-        z = last * x + (1 - last) * SCALE * noise
-        latent = measured(two_tokens(joint), x, noise, last, steps, probes=2).mean(0)
-        found.append((latent + decoder_nats(z, last, joint)[:, number]).mean())
+    for number, (sequence, z) in enumerate(zip(SEQUENCES, noised(last), strict=True)):
+        x = VALUES[sequence].expand(len(NOISE), 2)[..., None]
+        latent = measured(two_tokens(joint), x, NOISE, last, steps, probes=4).mean(0)
+        found.append(WEIGHTS @ (latent + decoder_nats(z, last, joint)[:, number].double()))
     return torch.stack(found)
 
 
-def test_two_tokens_are_bounded_by_their_exact_likelihood() -> None:
-    """The gap is what the decoder misses by choosing tokens one by one; it closes as the noise vanishes."""
-    exact, times_and_steps = -JOINT.flatten().log(), {0.3: 20, 0.6: 20, 0.9: 100}
-    gaps = {
-        last: (JOINT.flatten() * (bounds(last, steps=steps) - exact)).sum().item()
-        for last, steps in times_and_steps.items()
-    }
-    first, second = JOINT.sum(1), JOINT.sum(0)
-    information = (JOINT * (JOINT / (first[:, None] * second)).log()).sum().item()
-    assert information == pytest.approx(0.0863, abs=1e-4)
-    assert gaps[0.3] == pytest.approx(0.079, abs=0.005) and gaps[0.3] < information
-    assert gaps[0.6] == pytest.approx(0.033, abs=0.008)
-    assert gaps[0.9] == pytest.approx(0, abs=1e-3)
+def test_each_text_is_bounded_by_its_exact_likelihood_under_the_model() -> None:
+    """Bound and model are both integrals over two dimensions, computed by quadrature."""
+    weights = JOINT.flatten().double()
+    for last, slack, misfit in ((0.3, 0.0064, 0.0729), (0.6, 0.0197, 0.0143)):
+        found, exact = bounds(last), model_nats(last)
+        assert (-exact).exp().sum().item() == pytest.approx(1, abs=1e-4)
+        assert (found > exact).all()
+        assert (weights @ (found - exact)).item() == pytest.approx(slack, abs=0.004)
+        assert (weights @ (exact + weights.log())).item() == pytest.approx(misfit, abs=1e-3)
 
 
 def test_the_bound_holds_for_the_model_itself_where_the_model_is_wrong() -> None:
-    """The likelihood of a wrong model is enumerated by sampling its flow, decoder included."""
     wrong = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
-    last, knots = 0.6, [t / (1 - t) for t in times(0.6, 60)]
-    y = SCALE * torch.randn(40_000, 2, 1, generator=torch.Generator().manual_seed(9))
-    for r, r_next in itertools.pairwise(knots):
-        middle = (r + r_next) / 2
-        half = y + (middle - r) * two_tokens(wrong)(y / (1 + r), r / (1 + r))
-        y = y + (r_next - r) * two_tokens(wrong)(half / (1 + middle), middle / (1 + middle))
-    model = (-decoder_nats(y * (1 - last), last, wrong)).exp().mean(0)
-    assert model.sum().item() == pytest.approx(1, abs=1e-4)
-    bounded = bounds(last, wrong)
-    assert (bounded >= -model.log() - 0.01).all()
-    assert bounded[0] > -JOINT[0, 0].log() + 0.5  # far from the language, near to the model
-    assert (bounded <= -model.log() + 0.15).all()
+    found, exact = bounds(0.6, wrong, steps=60), model_nats(0.6, wrong)
+    assert (found > exact).all() and (found < exact + 0.005).all()
 
 
 def test_a_result_has_ratios_and_standard_errors() -> None:
@@ -193,6 +193,7 @@ def test_a_result_has_ratios_and_standard_errors() -> None:
         ({"last_time": 1.0}, "last_time is 1.0; give a time between 0 and 1"),
         ({"steps": 0}, "steps is 0; give at least 1"),
         ({"probes": 0}, "probes is 0; give at least 1"),
+        ({"bound": "difusion"}, "bound is difusion; choose flow or diffusion"),
         ({"guidance": -1.0}, "guidance is -1.0; it must be 0 or more"),
     ],
 )
@@ -279,6 +280,14 @@ def test_the_condition_is_given_and_the_eos_that_fills_is_modelled(
     found = measure_likelihood(generator, texts, settings)
     real = batch.attention_mask & ~batch.condition_mask
     assert found.num_tokens == int(real.sum()) < int((~batch.condition_mask).sum())
+    # Latents depend on the condition, which is not counted.
+    torch.nn.init.normal_(generator.network.latent_head.linear.weight, std=0.1)
+    before = measure_likelihood(generator, texts, settings)
+    other = [replace(one, condition_input_ids=one.condition_input_ids[::-1].copy()) for one in texts]
+    after = measure_likelihood(generator, other, settings)
+    assert before.num_tokens == after.num_tokens
+    latents = [one.nats_per_token - one.decoder_nats for one in (before, after)]
+    assert latents[0] != pytest.approx(latents[1])
     # A network with zero heads says nothing: uniform tokens, also at the positions that EOS fills.
     torch.nn.init.zeros_(generator.network.token_head.unembed.weight)
     torch.nn.init.zeros_(generator.network.token_head.unembed.bias)

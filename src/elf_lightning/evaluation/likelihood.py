@@ -21,6 +21,7 @@ from elf_lightning.evaluation.settings import LikelihoodSettings
 from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import TextGenerator
 from elf_lightning.network import ELFNetwork
+from elf_lightning.network.projections import full_precision
 from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.sampling.field import KnownLatents
 
@@ -90,9 +91,14 @@ def measure_likelihood(
         settings: how to measure.
 
     Raises:
-        UserError: if there are no texts.
+        UserError: if there are no texts, or for guidance that the network cannot take.
     """
     network, codec = generator.network, generator.codec
+    if settings.guidance != 1 and not network.config.num_guidance_tokens:
+        raise UserError(
+            f"evaluation.likelihood.guidance is {settings.guidance}, but the network has no guidance tokens; "
+            "set it to 1"
+        )
     rank, world_size = rank_and_world_size() if generator.distributed else (0, 1)
     size, training = settings.batch_size, network.training
     fill = codec.tokenizer_id(codec.eos_id if codec.pad_mode == "eos" else codec.pad_id)
@@ -113,7 +119,7 @@ def measure_likelihood(
             ids = codec.vocabulary.to_network(embedded.input_ids)
             embedded = replace(embedded, input_ids=ids, latents=embedded.latents.float())
             # Lightning tests in inference mode, whose tensors have no derivatives.
-            with torch.inference_mode(False), generator.precision():
+            with torch.inference_mode(False), full_precision(embedded.latents):
                 latent, decoder = _nats(generator, embedded.map(torch.clone), settings, random)
             tokens = (batch.attention_mask & ~batch.condition_mask).sum(1)
             found += zip(latent.T.tolist(), decoder.tolist(), tokens.tolist(), strict=True)
@@ -134,7 +140,8 @@ def _nats(
 ) -> tuple[Tensor, Tensor]:
     """Nats of the latents (P, B) and of the tokens given them (B,)."""
     network, path, t, x = generator.network, generator.config.path, settings.last_time, batch.latents
-    padding_is_text = generator.codec.pad_mode == "eos"
+    codec = generator.codec
+    padding_is_text = codec.pad_mode == "eos" and not codec.bos_eos  # whose sequences have no padding
     seen = torch.ones_like(batch.attention_mask) if padding_is_text else batch.attention_mask
     modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask)
     estimate = MemorylessEstimate(network, clean, seen, settings.guidance, settings.self_cond)
@@ -251,11 +258,11 @@ def diffusion_nats(
     steps: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The variational bound of the stochastic sampler on the same difference: nats (B,), without bias.
+    """The variational bound on the same difference where latents follow the reverse SDE: nats (B,), unbiased.
 
-    The mean over one time in each of `steps` equal parts of `r` of `|x_hat - x|^2 r / noise_scale^2`
-    (Kingma et al. 2021, arXiv 2107.00630, in the signal-to-noise ratio `r^2 / noise_scale^2`). Arguments as
-    in `flow_nats`.
+    The integral over r of `|x_hat - x|^2 r / noise_scale^2`, at one random time in each of `steps` equal
+    parts (Kingma et al. 2021, arXiv 2107.00630, in the signal-to-noise ratio `r^2 / noise_scale^2`).
+    Arguments as in `flow_nats`.
     """
     place, end = modelled[..., None], last_time / (1 - last_time)
     total = x.new_zeros(len(x), dtype=torch.float64)

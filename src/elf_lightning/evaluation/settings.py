@@ -57,11 +57,12 @@ class LikelihoodSettings:
     Attributes:
         num_texts: the first texts of each set that are measured.
         last_time: where the flow ends and the decoder reads the noised latents, in (0, 1).
-        steps: Heun steps from there to noise, where too few make the number too low; or terms of the
+        steps: Heun steps from there to noise; with too few, the number is no bound; or terms of the
             diffusion bound.
         probes: random vectors per step that estimate the divergence; two or more give its error.
         bound: `flow` takes the density of the probability flow, up to the error of its steps; `diffusion` is
-            the variational bound of the stochastic sampler, which has no such error.
+            the variational bound of the reverse SDE with the same estimate (not of the solver `sde`), which
+            has no such error.
         reconstructed: centre the noise on the network's own estimate of the clean latents, a function of the
             tokens too, which the network can reproduce; False: on the encoder's latents.
         self_cond: give the network its own estimate at the same latents and time, at twice the cost.
@@ -92,6 +93,8 @@ class LikelihoodSettings:
             raise UserError(
                 f"evaluation.likelihood.last_time is {self.last_time}; give a time between 0 and 1"
             )
+        if self.bound not in ("flow", "diffusion"):
+            raise UserError(f"evaluation.likelihood.bound is {self.bound}; choose flow or diffusion")
         if self.guidance < 0:
             raise UserError(f"evaluation.likelihood.guidance is {self.guidance}; it must be 0 or more")
 
@@ -101,9 +104,11 @@ class LikelihoodSettings:
         how = f"{self.steps} times" if self.bound == "diffusion" else f"{self.steps} Heun steps"
         probes = "" if self.bound == "diffusion" else f", {self.probes} probes a step"
         field = "with" if self.self_cond else "without"
+        centre = "reconstructed latents" if self.reconstructed else "encoder latents"
         return (
-            f"{self.bound} bound, {how} up to t={self.last_time:g}{probes}, w {self.guidance:g}, {field} "
-            f"self-conditioning, at most {self.num_texts} texts a set"
+            f"{self.bound} bound, {how} up to t={self.last_time:g}{probes}, noise around {centre}, "
+            f"w {self.guidance:g}, {field} self-conditioning, seed {self.seed}, "
+            f"at most {self.num_texts} texts a set"
         )
 
 
