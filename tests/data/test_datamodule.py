@@ -487,7 +487,7 @@ class TestMistakes:
             ({"seed": -1}, r"data.seed -1 must be at least 0"),
             (
                 {"packing": "packed"},
-                r"data.packing 'packed': choose pack, paragraphs, sentences, truncate, wrap",
+                r"data.packing 'packed': choose pack, bos_eos, paragraphs, sentences, truncate, wrap",
             ),
             ({"pad_mode": "bos"}, r"data.pad_mode 'bos': choose pad, eos"),
             ({"bucket_step": 4}, r"data.bucket_step 4: packed sequences all have the same length"),
