@@ -81,6 +81,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new console of rich, which keeps the width and colours of the test that first uses it."""
     monkeypatch.setattr("rich._console", None)
+    # `datasets` puts a copy in its place when it starts processes.
+    monkeypatch.setattr("rich.console.Console._environ", os.environ)
 
 
 @pytest.fixture(scope="session")
