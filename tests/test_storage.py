@@ -13,7 +13,7 @@ import torch
 
 from elf_lightning.checkpoints.torch_file import save_torch_file
 from elf_lightning.errors import UserError
-from elf_lightning.storage import check_digests, remove_unfinished, write_digests
+from elf_lightning.storage import check_digests, write_digests
 
 
 @contextmanager
@@ -25,13 +25,6 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_what_a_killed_process_has_left_goes(tmp_path: Path) -> None:
-    (tmp_path / ".file.77.incomplete").touch()
-    (tmp_path / "kept.incomplete").touch()
-    remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.incomplete"]
 
 
 def test_too_little_space_is_one_line_with_what_is_needed(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from elf_lightning.errors import UserError
-from elf_lightning.whole_file import GrowingFile, growing_file, whole_file, whole_folder, write_whole
+from elf_lightning.whole_file import (
+    GrowingFile,
+    growing_file,
+    remove_unfinished,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 @pytest.fixture
@@ -136,3 +143,10 @@ def test_lines_that_do_not_fit_say_where_the_others_are(tmp_path: Path, full: No
     file.append([{"text": "a"}])
     with pytest.raises(UserError, match=r"MB free\); make room .+; the 1 texts before are in '.+incomplete'"):
         file.append([{"text": "x" * 2000}])
+
+
+def test_what_a_killed_process_has_left_goes(tmp_path: Path) -> None:
+    (tmp_path / ".file.77.incomplete").touch()
+    (tmp_path / "kept.incomplete").touch()
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.incomplete"]

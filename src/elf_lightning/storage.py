@@ -8,16 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from elf_lightning.errors import UserError
-from elf_lightning.whole_file import UNFINISHED, flush, whole_file
+from elf_lightning.whole_file import flush, whole_file
 
 DIGESTS = "digests.json"
 """Size and SHA-256 of each file of a folder, in the folder itself."""
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Delete what killed processes have left of `whole_file` in `folder`."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
 
 
 def write_digests(folder: Path, *left_out: str) -> None:

@@ -177,6 +177,12 @@ def _put_in_place(file: Path, target: Path) -> None:
     flush(target.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes have left of `whole_file` in `folder`."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or the list of a folder's files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

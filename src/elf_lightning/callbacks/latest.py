@@ -20,7 +20,7 @@ from elf_lightning.checkpoints.locate import (
 )
 from elf_lightning.checkpoints.torch_file import check_torch_file, save_torch_file
 from elf_lightning.errors import Stopped, UserError
-from elf_lightning.storage import remove_unfinished
+from elf_lightning.whole_file import remove_unfinished
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from elf_lightning.checkpoints import ELFConfig, load_model
 from elf_lightning.cli import trainer
 from elf_lightning.cli.config import resolved_arguments
-from elf_lightning.cli.options import OneLineParser, positive, run_folder
+from elf_lightning.cli.options import OneLineParser, named_run, positive
 from elf_lightning.errors import Stopped, UserError
 from elf_lightning.evaluation.results_file import ResultsFile
 from elf_lightning.reporting import Scores, few_steps_page
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str]) -> None:
     if start > len(rounds):
         raise UserError(f"--start-round is {start}, but the last of --rounds is round {len(rounds)}")
     configs = [word for config in options.config for word in ("--config", config)]
-    root = run_folder(options.name or _name(configs))
+    root = named_run(options.name or _name(configs))
     config = load_model(options.teacher).config
     scored = [_given(sampling(config, steps)) for steps in SCORED_STEPS]
 

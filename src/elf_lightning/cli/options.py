@@ -121,7 +121,7 @@ def add_machine(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help=precision)
 
 
-def run_folder(name: str) -> Path:
+def named_run(name: str) -> Path:
     """The folder of the run with this name.
 
     Raises:

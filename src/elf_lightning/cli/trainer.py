@@ -35,7 +35,7 @@ from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkp
 from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
 from elf_lightning.cli.config import resolved_arguments
-from elf_lightning.cli.options import run_folder
+from elf_lightning.cli.options import named_run
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import Stopped, UserError
@@ -130,7 +130,7 @@ class ELFCLI(LightningCLI):
             raise UserError(f"--seed_everything {config.seed_everything}: give 0 to 4294967295")
         requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         if self.command == "fit" and config.get("ckpt_path") is None and requeued:
-            folder = Path(config.trainer.default_root_dir or run_folder(config.name))
+            folder = Path(config.trainer.default_root_dir or named_run(config.name))
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
             config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
@@ -150,7 +150,7 @@ class ELFCLI(LightningCLI):
         if config.float32_matmul_precision:
             torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
-        folder = trainer.default_root_dir = trainer.default_root_dir or str(run_folder(config.name))
+        folder = trainer.default_root_dir = trainer.default_root_dir or str(named_run(config.name))
         callbacks = trainer.callbacks or []
         trainer.callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         if fitting and not any(one.class_path.endswith(AVERAGES) for one in trainer.callbacks):
