@@ -51,7 +51,7 @@ def test_a_screen_of_80_columns(
     train(scripted(logged), TrainingProgress(), max_epochs=2)
     frames = re.split(r"\x1b\[\?25[lh]|(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r", screen.getvalue())
     last = [line.rstrip() for line in frames[-2].splitlines()]
-    assert re.fullmatch(r"step 24/24, epoch 1 ━+ \d:\d\d:\d\d left \d:\d\d:\d\d", last[0])
+    assert re.fullmatch(r"step 24/24, epoch 1 ━+ \d:\d\d:\d\d \d:\d\d:\d\d left", last[0])
     assert re.fullmatch(
         r"train       loss [\d.]+  denoise 1.500  decode 4.250  acc 7.0%  grad 1.250", last[1]
     )
@@ -59,6 +59,23 @@ def test_a_screen_of_80_columns(
     assert last[3] == "validation  loss 3.000"
     assert len(last) == 4
     assert max(len(line) for frame in frames for line in frame.splitlines()) <= 80
+
+
+def test_the_bar_of_a_run_that_ends_by_time_is_full_when_the_time_is_over(
+    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, height=30, color_system=None)
+    monkeypatch.setattr(progress, "get_console", lambda: console)
+
+    class EndsInStepFour(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step == 4
+
+    bar = TrainingProgress()
+    train(scripted(logged), bar, EndsInStepFour(), max_epochs=-1, max_time="00:02:00:00")
+    shown = re.findall(r"step 4, epoch 0 .*", screen.getvalue())[-1].rstrip()
+    assert re.fullmatch(r"step 4, epoch 0 .+ 0:00:\d\d (\d:\d\d:\d\d|-:--:--) left", shown)
 
 
 def test_values_are_read_only_now_and_then(

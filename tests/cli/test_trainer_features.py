@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from elf_lightning.checkpoints import load_model
 from elf_lightning.cli import main
 from elf_lightning.data import ELFDataModule
 
@@ -65,6 +67,40 @@ def test_validation_may_go_by_time(fit: Callable[..., int], capfd: pytest.Captur
     assert fit("timed", trainer__val_check_interval="00:00:00:01") == 0
     assert "data     " in capfd.readouterr().out, "the plan"
     assert Path("runs/timed/checkpoints/last.ckpt").exists()
+
+
+def test_a_resumed_run_has_all_of_its_max_time(
+    fit: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Timer, "state_dict", lambda self: {"time_elapsed": {"train": 1e6}})
+    limit = ["--trainer.max_time", "00:01:00:00"]
+    assert fit("timed", *limit) == 0
+    assert fit("timed", *limit, "--ckpt_path", "runs/timed", trainer__max_steps=5) == 0
+    assert load_model("runs/timed").config.step == 5
+
+
+def test_a_second_run_of_a_name_says_where_it_writes(
+    fit: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit("again") == 0
+    assert "earlier run" not in capfd.readouterr().out
+    assert fit("again") == 0
+    assert "folder   runs/again has checkpoints of an earlier run, which stay;" in capfd.readouterr().out
+    assert fit("again", "--ckpt_path", "runs/again", trainer__max_steps=4) == 0
+    assert "earlier run" not in capfd.readouterr().out
+
+
+def test_a_wrong_option_of_a_class_lists_the_right_ones(refusal: Callable[..., str]) -> None:
+    line = refusal("--model.optimizer.bets", "0.9")
+    assert line.startswith(
+        "model.optimizer: Option 'bets' is not accepted; MuonSettings has base_learning_rate,"
+    )
+    assert ", betas," in line
+
+
+def test_a_logger_without_a_folder_says_what_is_missing(refusal: Callable[..., str]) -> None:
+    line = refusal("--trainer.logger", "lightning.pytorch.loggers.CSVLogger")
+    assert line.startswith("trainer.logger: the following arguments are required: save_dir; `elf fit")
 
 
 def test_one_callback_needs_no_list(fit: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:

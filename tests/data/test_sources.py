@@ -78,6 +78,19 @@ class TestTextFiles:
         train, validation = load(TextFiles(str(folder)), tmp_path)
         assert texts(train + validation) == ["one", "two\nlines", "three"]
 
+    def test_says_when_far_more_is_held_out_than_asked_for(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in "abcd":
+            (tmp_path / f"{name}.txt").write_text("\n\n".join([name] * 10))
+        load(TextFiles(str(tmp_path)), tmp_path)
+        (message,) = caplog.messages
+        assert "validation_fraction 0.05: of 4 documents, 1 (25%) is held out" in message
+        assert "document: block" in message
+        caplog.clear()
+        load(TextFiles(str(tmp_path), document="block"), tmp_path)
+        assert not caplog.messages
+
     def test_patterns_and_a_validation_set(self, tmp_path: Path) -> None:
         for name in ("train1.txt", "train2.txt", "held.txt"):
             (tmp_path / name).write_text(name)

@@ -10,11 +10,20 @@ from datetime import timedelta
 from typing import Any, TextIO
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics
 from elf_lightning.terminal import get_console, say
@@ -54,14 +63,15 @@ class TrainingProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
-        self._main = self._bar(self._place(trainer), trainer.estimated_stepping_batches, self._step)
+        self._main = self._bar(self._place(trainer), *_extent(trainer))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Advances the bar after an optimizer step, and updates the metrics when they are due."""
         if trainer.global_step == self._step or self._main is None:
             return
         first, self._step = not self._metrics, trainer.global_step
-        self._bars.update(self._main, completed=self._step, description=self._place(trainer))
+        completed, total = _extent(trainer)
+        self._bars.update(self._main, description=self._place(trainer), completed=completed, total=total)
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if first or (every and self._step % every == 0):
             self._show(trainer, "train")
@@ -77,17 +87,17 @@ class TrainingProgress(ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
         if trainer.sanity_checking:
-            self._side = self._bar("sanity check", sum(trainer.num_sanity_val_batches))
+            self._side = self._bar("sanity check", 0, sum(trainer.num_sanity_val_batches))
         else:
-            self._side = self._bar("validation", sum(trainer.num_val_batches))
+            self._side = self._bar("validation", 0, sum(trainer.num_val_batches))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
-        self._side = self._bar("test", sum(trainer.num_test_batches))
+        self._side = self._bar("test", 0, sum(trainer.num_test_batches))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts a bar."""
-        self._side = self._bar("predict", sum(trainer.num_predict_batches))
+        self._side = self._bar("predict", 0, sum(trainer.num_predict_batches))
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Advances the bar."""
@@ -137,8 +147,8 @@ class TrainingProgress(ProgressBar):
             grid.add_row(SECTIONS[section], "\n".join(lines(words, width)))
         return Group(self._bars, grid)
 
-    def _bar(self, name: str, total: float, completed: int = 0) -> TaskID:
-        bar = self._bars.add_task(name, total=total if math.isfinite(total) else None, completed=completed)
+    def _bar(self, name: str, completed: float, total: float | None) -> TaskID:
+        bar = self._bars.add_task(name, total=total, completed=completed)  # type: ignore[arg-type]
         if self._live is None and self._enabled and get_console().is_terminal:
             self._live = Live(self._screen(), console=get_console(), refresh_per_second=2)
             self._live.start()
@@ -156,6 +166,25 @@ class TrainingProgress(ProgressBar):
             while self._streams:
                 handler, stream = self._streams.pop()
                 handler.setStream(stream)
-        left = TextColumn("left"), TimeRemainingColumn()
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), *left
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeLeft()
         self._bars, self._main, self._side = Progress(*columns, speed_estimate_period=300), None, None
+
+
+class TimeLeft(TimeRemainingColumn):
+    """The time that remains, if it is known."""
+
+    def render(self, task: Task) -> Text:
+        """Such as "0:00:12 left"."""
+        left = super().render(task)
+        return left.append(" left") if left.plain else left
+
+
+def _extent(trainer: Trainer) -> tuple[float, float | None]:
+    """How far a run has come, and its end: in optimizer steps or, if only time ends it, in seconds."""
+    steps = trainer.estimated_stepping_batches
+    timers = (one for one in trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
+    if math.isfinite(steps):
+        return trainer.global_step, steps
+    if (timer := next(timers, None)) is None or (left := timer.time_remaining()) is None:
+        return trainer.global_step, None
+    return timer.time_elapsed(), timer.time_elapsed() + left

@@ -1,4 +1,4 @@
-"""Signals that end a run in order."""
+"""What ends a run in order: signals, and the time that it may take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from elf_lightning.errors import Stopped
@@ -17,6 +18,13 @@ from elf_lightning.errors import Stopped
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 PATIENCE_SECONDS = 5.0
 """A Ctrl-C so long after the first signal ends the command at once; earlier ones are the same request."""
+
+
+class RunTimer(Timer):
+    """`trainer.max_time` of this run alone; Lightning adds the time of the runs that it continues."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leaves out the time of earlier runs."""
 
 
 class StopOnSignal(Callback):

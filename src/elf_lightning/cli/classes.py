@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import isclass
+from inspect import isclass, signature
+from pydoc import locate
 
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -69,11 +70,16 @@ def _innermost(message: str) -> str:
     if unknown := re.search(r"Expected a dot import path string: (.+)", message):
         base = BASES.get(setting, ())
         names = [one.__name__ for one in known_classes() if issubclass(one, base) and one is not base]
-        known = ", ".join([*names, "or a class path such as my_module.MyClass"])
-        return f"{setting} {unknown[1]} is not a known class; give {known}"
+        known = ", ".join([*names, "or "]) if names else ""
+        return (
+            f"{setting} {unknown[1]} is not a known class; give {known}a class path such as my_module.MyClass"
+        )
     _, nested, problem = message.rpartition("Problem with given class_path ")
     if not nested:
         return message
-    problem = re.sub(r"^'[\w.]+':\s*(Parser key \"[\w.]+\":)?", "", problem)
-    problem = re.split(r"- Expected a <class 'NoneType'>|Given value type:", problem)[0]
-    return f"{setting}: {problem.strip()}"
+    path, problem = problem.split(":", 1)
+    problem = re.sub(r"^\s*(Parser key \"[\w.]+\":)?", "", problem)
+    problem = re.split(r"- Expected a <class |Given value type:", problem)[0].strip()
+    if problem.endswith("' is not accepted") and isclass(owner := locate(path.strip("'"))):
+        problem += f"; {owner.__name__} has {', '.join(signature(owner).parameters)}"
+    return f"{setting}: {problem}"

@@ -16,6 +16,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Commands that do not train need no checkpoint callback.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
     # The oldest supported torch has no replacement.
     warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
 

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -31,6 +31,7 @@ from elf_lightning.callbacks import (
     WholeCheckpointIO,
 )
 from elf_lightning.callbacks.run_plan import plan_run
+from elf_lightning.callbacks.stop import RunTimer
 from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
 from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_file
 from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
@@ -77,6 +78,9 @@ class RunConfig(SaveConfigCallback):
         settings = yaml.safe_load(text)
         if self.config.get("ckpt_path") is not None and file.is_file():
             _say_changes(yaml.safe_load(file.read_text(encoding="utf-8")), settings)
+        elif self.config.get("ckpt_path") is None and checkpoint_files(file.parent):
+            say(f"folder   {file.parent} has checkpoints of an earlier run, which stay;")
+            say(f"         --ckpt_path {file.parent} continues it, --name begins another folder")
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
         given = [Path(str(path)) for path in self.config.get("config") or []]
@@ -203,6 +207,8 @@ class ELFCLI(LightningCLI):
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if (limit := self.config[self.command].trainer.max_time) is not None:
+            callbacks[:] = [RunTimer(limit) if type(one) is Timer else one for one in callbacks]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.append(SampleWriter())
         for callback in callbacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
+
+logger = logging.getLogger(__name__)
 
 TEXT, CONDITION_TEXT = "text", "condition_text"
 IDS, CONDITION_IDS = "input_ids", "condition_input_ids"
@@ -64,6 +67,12 @@ def both_splits(train: Dataset, fraction: float, validation: Dataset | None = No
             f"source validation_fraction {fraction}: {count} document(s) cannot be split into training and "
             "validation; give more documents (TextFiles makes one of each line with document: line), a "
             "separate validation set, or another fraction"
+        )
+    if (held := (count - cut) / count) > 2 * fraction:
+        logger.warning(
+            "source validation_fraction %s: of %d documents, %d (%.0f%%) is held out for validation; give "
+            "TextFiles smaller documents (document: block or line), or separate validation files",
+            *(fraction, count, count - cut, 100 * held),
         )
     return DatasetDict(train=train.select(range(cut)), validation=train.select(range(cut, count)))
 
