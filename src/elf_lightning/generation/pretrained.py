@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
@@ -28,6 +29,19 @@ from elf_lightning.whole_file import whole_folder
 
 BFLOAT16 = (8, 0)
 """Minimum compute capability for bfloat16 arithmetic."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def shows_settings(method: Method) -> Method:
+    """Name the sampling settings in the signature that editors and `help` show, instead of `**settings`."""
+    own = signature(method)
+    kept = [one for one in own.parameters.values() if one.kind is not Parameter.VAR_KEYWORD]
+    settings = [
+        Parameter(one.name, Parameter.KEYWORD_ONLY, default=..., annotation=one.type)
+        for one in fields(SamplingSettings)
+    ]
+    method.__signature__ = own.replace(parameters=[*kept, *settings])  # type: ignore[attr-defined]
+    return method
 
 
 class ELF(ModelHubMixin, library_name="elf-lightning"):
@@ -92,6 +106,18 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """
         return cls(load_model(pretrained_model_name_or_path, **options), device, compile, precision)
 
+    def to(self, device: torch.device | str) -> Self:
+        """This model, moved to a device, at the same precision.
+
+        Raises:
+            UserError: if the device is not available.
+        """
+        self.device = usable_device(device)
+        self.network.to(self.device)
+        precision = partial(autocast_context, self.precision, self.device)
+        self.generator = replace(self.generator, precision=precision)
+        return self
+
     @property
     def network(self) -> ELFNetwork:
         """The denoiser and decoder."""
@@ -112,13 +138,18 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """(C,) the direction used by `repetition_control`; None before `measure_repetition`."""
         return self.generator.repetition_direction
 
+    def __call__(self, prompts: str | Sequence[str] | None = None, **options: Any) -> list[str]:
+        """`generate` for prompts, such as `model("the old man", num=3)`; without any, texts from nothing."""
+        return self.generate(prompts=prompts, **options)
+
+    @shows_settings
     def generate(
         self,
         num: int = 1,
         *,
         seed: int = 0,
-        prompts: Sequence[str] | None = None,
-        infill: Sequence[str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        infill: str | Sequence[str] | None = None,
         batch_size: int = 32,
         **settings: Any,
     ) -> list[str]:
@@ -138,12 +169,13 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         samples = self.samples(num, seed, prompts, infill, batch_size, **settings)
         return [sample.text for sample in samples]
 
+    @shows_settings
     def samples(
         self,
         num: int = 1,
         seed: int = 0,
-        prompts: Sequence[str] | None = None,
-        infill: Sequence[str] | None = None,
+        prompts: str | Sequence[str] | None = None,
+        infill: str | Sequence[str] | None = None,
         batch_size: int = 32,
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
@@ -160,7 +192,10 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             yield from batch
 
     def requests(
-        self, num: int = 1, prompts: Sequence[str] | None = None, infill: Sequence[str] | None = None
+        self,
+        num: int = 1,
+        prompts: str | Sequence[str] | None = None,
+        infill: str | Sequence[str] | None = None,
     ) -> list[Request]:
         """The requests that `samples` makes of these arguments; raises its errors."""
         return requests_from_user(self.codec, num, prompts, infill)
@@ -182,11 +217,12 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """Whether sampling with these settings needs `measure_repetition` first."""
         return self.generator.needs_measuring(self.changed_settings(**settings))
 
+    @shows_settings
     def measure_repetition(
         self,
         num: int = DEFAULT_TRAJECTORIES,
         seed: int = MEASURING_SEED,
-        prompts: Sequence[str] | None = None,
+        prompts: str | Sequence[str] | None = None,
         batch_size: int = 32,
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,

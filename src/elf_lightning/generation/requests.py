@@ -34,8 +34,8 @@ class Request:
 def requests_from_user(
     codec: TextCodec,
     num: int | str,
-    prompts: Sequence[str] | None = None,
-    infill: Sequence[str] | None = None,
+    prompts: str | Sequence[str] | None = None,
+    infill: str | Sequence[str] | None = None,
 ) -> list[Request]:
     """Requests in the order of prompts or templates, `num` for each.
 

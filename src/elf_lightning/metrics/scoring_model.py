@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -139,6 +139,9 @@ class ScoringModel:
         model: a Hugging Face causal language model.
         batch_size: texts scored at once.
 
+    Attributes:
+        on_scored: called with the number of texts of each batch once it is scored, for progress bars.
+
     Raises:
         UserError: if the tokenizer's context is longer than the model's.
     """
@@ -154,6 +157,7 @@ class ScoringModel:
         self.name = tokenizer.name
         self.model = model.requires_grad_(False).train(False)
         self.batch_size = batch_size
+        self.on_scored: Callable[[int], object] = lambda count: None
 
     @classmethod
     def load(
@@ -182,6 +186,7 @@ class ScoringModel:
             counted_nll = token_nll(logits, input_ids).where(counted, 0.0)
             nll[index] = counted_nll.sum(1, dtype=torch.float64).cpu()
             tokens[index] = counted.sum(1).cpu()
+            self.on_scored(len(index))
         return TextScores(nll, tokens)
 
     @torch.no_grad()
