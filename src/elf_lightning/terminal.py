@@ -87,6 +87,13 @@ class _PrintableRecord(logging.LogRecord):
         return printable(super().getMessage())
 
 
+def keep_bars_out_of_logs() -> None:
+    """Show no progress bars of other packages where stderr is no terminal; call it before importing them."""
+    if not sys.stderr.isatty():
+        for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+            os.environ.setdefault(name, "1")
+
+
 def print_messages_safely() -> None:
     """Make what all packages log and warn of printable; once more after a package has set another format."""
     logging.setLogRecordFactory(_PrintableRecord)

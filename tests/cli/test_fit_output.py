@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,14 @@ def test_impossible_settings_of_a_plan_are_reported_in_one_line(
 ) -> None:
     assert main(["plan", "--config", config, "--model.schedule.warmup_steps", "9"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("elf plan: warmup_steps=9: a warm-up of 9")
+
+
+def test_a_log_has_no_progress_bars_and_validation_ends_with_rounded_numbers(config: str) -> None:
+    out, err = output("fit", "--config", config)
+    assert not re.search(r"\r|%\||it/s", out + err)
+    out, err = output("validate", "--config", config, "--ckpt_path", "runs/run")
+    assert re.search(r"^val/loss {2,}\d+(\.\d{1,3})?$", out, re.MULTILINE)
+    assert "━" not in out + err
 
 
 def test_init_from_starts_from_weights(config: str, capsys: pytest.CaptureFixture[str]) -> None:

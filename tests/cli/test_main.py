@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,27 @@ def test_plan_and_prepare_describe_themselves(
         main([command, "--help"])
     assert ended.value.code == 0
     assert expected in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_the_short_help_of_training_fits_on_a_screen_of_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines)) < 80
+    assert f"  elf {command} --help-all" in "\n".join(lines)
+
+
+def test_every_setting_of_the_short_help_is_in_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["fit", "--help"])
+    named = set(re.findall(r"--[\w.]+", capsys.readouterr().out)) - {"--SETTING", "--help"}
+    of_classes = {"--data.source.path", "--model.optimizer.base_learning_rate"}
+    with pytest.raises(SystemExit):
+        main(["fit", "--help-all"])
+    whole = capsys.readouterr().out
+    assert {name for name in named if name not in whole} == of_classes
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

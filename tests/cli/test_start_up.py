@@ -31,7 +31,9 @@ def loaded(words: list[str]) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["sample", "--help"], ["eval-text", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["sample", "--help"], ["fit", "--help"], ["eval-text", "--help"]]
+)
 def test_help_imports_no_heavy_package(words: list[str]) -> None:
     modules = loaded(words)
     assert "elf_lightning" in modules
@@ -56,7 +58,7 @@ def test_sampling_imports_nothing_for_training(run_folder: str) -> None:
 
 
 def test_listing_settings_imports_nothing_for_texts_and_metrics() -> None:
-    modules = loaded(["fit", "--help"])
+    modules = loaded(["fit", "--help-all"])
     assert "lightning" in modules
     assert not FOR_TEXTS & modules
 
@@ -72,6 +74,6 @@ def test_settings_are_added_for_the_given_command_only(
         lambda cli, parser: (described.append(cli.command), add(cli, parser)),
     )
     with pytest.raises(SystemExit):
-        main(["validate", "--help"])
+        main(["validate", "--help-all"])
     assert described == ["validate"]
     assert "--model.network.hidden_size" in capsys.readouterr().out

@@ -41,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(f"{_innermost(error.message)}; `elf fit --help` lists the settings") from error
+        raise UserError(f"{_innermost(error.message)}; `elf fit --help-all` lists the settings") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except (ValueError, RuntimeError) as error:

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Progressive distillation: each round trains a student to sample in fewer steps, in "
         "runs/NAME/round-1, round-2 and so on, and scores it beside its teacher. The same command resumes: "
         "finished rounds are kept, an interrupted one continues.",
-        epilog="`elf fit --help` lists the other options; `--config elf_105m_distill` is as published.",
+        epilog="`elf fit --help-all` lists the other options; `--config elf_105m_distill` is as published.",
     )
     parser.add_argument("--config", "-c", action="append", required=True, help="as for `elf fit`")
     parser.add_argument("--teacher", required=True, help="checkpoint of the original model, in any format")

@@ -13,7 +13,13 @@ from pathlib import Path
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import Stopped, UserError
-from elf_lightning.terminal import close_stdout, if_room, print_messages_safely, printable
+from elf_lightning.terminal import (
+    close_stdout,
+    if_room,
+    keep_bars_out_of_logs,
+    print_messages_safely,
+    printable,
+)
 from elf_lightning.whole_file import DISK_ERRORS, NO_ACCESS, not_written, system_error
 
 COMMANDS = {
@@ -35,6 +41,40 @@ COMMANDS = {
 """Command -> the module beside this one whose `run(arguments)` executes it, and its purpose.
 
 All of them raise `UserError` for options, files and checkpoints that cannot be used.
+"""
+
+
+SHORT_HELP = """usage: elf {command} --config CONFIG [--SETTING VALUE ...]
+
+{purpose}
+
+options:
+  --config NAME          a configuration of the package or a file; a later one
+                         changes those before it
+  --name NAME            the run's folder is runs/NAME
+  --ckpt_path PLACE      a checkpoint or a run's folder: fit continues it
+  --print_config         print all settings in force, and do nothing else
+
+settings that are often changed:
+  --data.source CLASS    TextFiles, JsonLines, HubDataset, ...
+  --data.source.path PATH
+  --data.max_length N    tokens in a sequence
+  --data.batch_size N    sequences per device and micro-batch
+  --model.init_from PLACE
+                         a model whose weights a new run begins with
+  --model.optimizer.base_learning_rate RATE
+                         for 256 sequences; it grows with the batch
+  --trainer.max_steps N  optimizer steps of the run
+  --trainer.max_time DD:HH:MM:SS
+  --trainer.devices N    by default all GPUs, or one CPU
+  --trainer.precision P  such as bf16-mixed
+
+more:
+  elf config list        the configurations
+  elf {command} --help-all
+                         every setting, with its meaning and default
+  elf {command} --data.source.help JsonLines
+                         the settings of a class
 """
 
 
@@ -66,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words, command = sys.argv[1:] if arguments is None else list(arguments), "elf"
     print_messages_safely()
+    keep_bars_out_of_logs()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
     try:
@@ -75,7 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 2
             parsed = _parser().parse_args(words)
             command = f"elf {parsed.command}"
-            importlib.import_module(f"elf_lightning.cli.{COMMANDS[parsed.command][0]}").run(words)
+            module, purpose = COMMANDS[parsed.command]
+            if module == "trainer" and {"-h", "--help"} & {*words}:  # Lightning alone takes seconds
+                print(SHORT_HELP.format(command=parsed.command, purpose=f"{purpose.capitalize()}."))
+                return 0
+            importlib.import_module(f"elf_lightning.cli.{module}").run(words)
             return 0
         except UserError as error:
             print(printable(f"{command}: {' '.join(str(error).split())}"), file=sys.stderr)

@@ -130,6 +130,8 @@ class ELFCLI(LightningCLI):
         self.config = parser.parse_args(args)
         # Here, because Lightning draws from the seed and opens the file next.
         config = self.config[self.command]
+        if "verbose" in config and not any(word.startswith("--verbose") for word in args):
+            config.verbose = False  # of Lightning's table of numbers, which `after_validate` replaces
         if not 0 <= int(config.seed_everything) < 2**32:
             raise UserError(f"--seed_everything {config.seed_everything}: give 0 to 4294967295")
         requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
@@ -226,6 +228,15 @@ class ELFCLI(LightningCLI):
     def before_fit(self) -> None:
         """Refuse an impossible run before other processes are started."""
         plan_run(self.model, self.datamodule, self.trainer)
+
+    def after_validate(self) -> None:
+        """Print the numbers, rounded."""
+        metrics = self.trainer.callback_metrics
+        if self.trainer.is_global_zero:
+            for name, value in metrics.items():
+                say(f"{name:{max(map(len, metrics))}}  {float(value):.4g}")
+
+    after_test = after_validate
 
     def after_fit(self) -> None:
         """Say what was saved, and how to go on."""
@@ -347,7 +358,7 @@ def run(
     """
     quiet_lightning()
     known_classes()
-    command = arguments[0]
+    command, arguments = arguments[0], ["--help" if word == "--help-all" else word for word in arguments]
     try:
         with one_line_errors(), arithmetic_of_a_command():
             ELFCLI(

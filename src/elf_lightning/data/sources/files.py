@@ -102,10 +102,10 @@ class TextFiles(FileSource):
 
 @dataclass(eq=False)
 class JsonLines(FileSource):
-    """Files with one JSON object per line, encoded as `TextFiles`.
+    """One JSON object per line, with `text`, or `input` and `output` (text-to-text), or `input_ids`.
 
-    A line is `{"text"}`, `{"input", "output"}` for text-to-text, or, already tokenised, `{"input_ids"}` or
-    `{"condition_input_ids", "input_ids"}`. All lines have the keys of the first.
+    Already tokenised pairs have `condition_input_ids` and `input_ids`. All lines have the keys of the first.
+    Files are encoded as for `TextFiles`.
 
     Args:
         path: file, folder (searched for .jsonl files) or glob pattern, or a list of them.
