@@ -1,4 +1,5 @@
 from .ema import EMA as EMA
+from .hub import HubUpload as HubUpload
 from .latest import LatestModelCheckpoint as LatestModelCheckpoint
 from .latest import WholeCheckpointIO as WholeCheckpointIO
 from .progress import TrainingProgress as TrainingProgress

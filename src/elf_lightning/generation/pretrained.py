@@ -259,10 +259,16 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return ModelCard(model_card(self.bundle))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        self.codec.text_tokenizer.save_pretrained(save_directory / TOKENIZER_NAME)
-        config = replace(self.bundle.config, codec=replace(self.codec, tokenizer=TOKENIZER_NAME))
-        bundle = replace(self.bundle, config=config, repetition_direction=self.repetition_direction)
-        save_hub(bundle, save_directory)
+        write_folder(replace(self.bundle, repetition_direction=self.repetition_direction), save_directory)
+
+
+def write_folder(bundle: ModelBundle, folder: str | Path) -> None:
+    """Write a model with its tokenizer as a Hub folder."""
+    if (codec := bundle.config.codec) is not None:
+        codec.text_tokenizer.save_pretrained(Path(folder, TOKENIZER_NAME))
+        config = replace(bundle.config, codec=replace(codec, tokenizer=TOKENIZER_NAME))
+        bundle = replace(bundle, config=config)
+    save_hub(bundle, Path(folder))
 
 
 def usable_device(name: torch.device | str | None = None) -> torch.device:
