@@ -15,4 +15,4 @@ source .venv/bin/activate
 # Lightning reads ranks and addresses from SLURM's own variables. Ten minutes before the time is over, all processes
 # get SIGUSR1: the run saves a checkpoint and has the job started again. A job that is started again, for whatever
 # reason, continues from the newest checkpoint of its run.
-srun elf fit --config elf_105m --data data/openwebtext_raw --trainer.num_nodes 2 --trainer.devices 8
+srun elf fit --config elf_105m --trainer.num_nodes 2 --trainer.devices 8
