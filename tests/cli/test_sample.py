@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -289,6 +290,16 @@ def test_trajectory_may_be_a_picture(sample: Sample, tmp_path: Path) -> None:
     picture = (tmp_path / "path.svg").read_text()
     assert picture.startswith("<svg")
     assert all(f">{word}</text>" in picture for word in text.split())
+
+
+def test_a_movie_has_a_picture_for_each_step(sample: Sample, tmp_path: Path) -> None:
+    text = sample("--num", "1", "--steps", "5", "--movie", str(tmp_path / "text.svg"))[0]
+    picture = ElementTree.parse(tmp_path / "text.svg").getroot()
+    groups = picture.findall("{*}g")
+    assert len(groups) == 5
+    assert groups[-1].get("class") == "last"
+    shown = " ".join("".join(line.itertext()).strip() for line in groups[-1].findall("{*}text")[1:])
+    assert "".join(shown.split()) == "".join(text.split())
 
 
 def test_long_trajectory_is_thinned_out(sample: Sample, tmp_path: Path) -> None:

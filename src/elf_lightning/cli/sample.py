@@ -29,7 +29,13 @@ from elf_lightning.cli.options import (
     writable,
 )
 from elf_lightning.errors import UserError
-from elf_lightning.reporting import TextPath, shown_steps, trajectory_page, trajectory_picture
+from elf_lightning.reporting import (
+    TextPath,
+    shown_steps,
+    trajectory_movie,
+    trajectory_page,
+    trajectory_picture,
+)
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import growing_file, write_whole
@@ -45,6 +51,7 @@ PROMPT = "text to answer (text-to-text models) or to continue (all others); may 
 INFILL = """text in which each _ is a token to fill in: "The ____ sat on the ____."; may be repeated"""
 TRAJECTORY = """an HTML page that shows how the texts emerge from noise; FILE.svg: a picture of the first
 text"""
+MOVIE = "a moving SVG picture of the first text as it emerges"
 BATCH_SIZE = "texts sampled at once; changes speed and memory, not the texts (default: 32)"
 COMPILE = """sample through torch.compile, which needs a C++ compiler on a CPU, Triton on a GPU; compiling
 delays the first batch by up to a minute, later batches are faster"""
@@ -66,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("outputs").add_argument
     add("--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens")
     add("--trajectory", type=writable, metavar="FILE", help=TRAJECTORY)
+    add("--movie", type=writable, metavar="FILE.svg", help=MOVIE)
     add("--screenshot", type=writable, metavar="FILE", help="an SVG picture of the terminal's output")
     machine = parser.add_argument_group("model and machine")
     machine.add_argument("--batch-size", type=positive, default=32, metavar="N", help=BATCH_SIZE)
@@ -85,9 +93,13 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments[1:])
     names = {field.name for field in fields(SamplingSettings)}
     settings = {name: value for name, value in vars(options).items() if name in names}
-    outputs = [path for path in (options.output, options.trajectory, options.screenshot) if path]
+    outputs = [
+        path for path in (options.output, options.trajectory, options.movie, options.screenshot) if path
+    ]
     if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UserError("--output, --trajectory and --screenshot overwrite each other; give different files")
+        raise UserError(
+            "--output, --trajectory, --movie and --screenshot overwrite each other; give different files"
+        )
     if options.prompt_file is not None:
         options.prompt = read_lines(options.prompt_file, "--prompt-file")
         if empty := [number for number, line in enumerate(options.prompt, start=1) if not line.strip()]:
@@ -125,6 +137,8 @@ def run(arguments: Sequence[str]) -> None:
         else:
             page = trajectory_page("From noise to text", details, times, paths)
         write_whole(options.trajectory, page)
+    if options.movie:
+        write_whole(options.movie, trajectory_movie(times, paths[0]))
     if options.screenshot:
         write_whole(options.screenshot, picture.export_svg(title="elf sample"))
     for path in outputs:
@@ -160,7 +174,7 @@ def _samples(
             texts = options.repetition_texts
             measuring = bar(f"measuring repetition in {texts} texts", texts)
             model.measure_repetition(texts, on_step=measuring, **shared)
-        kept = shown_steps(steps) if options.trajectory else ()
+        kept = shown_steps(steps) if options.trajectory or options.movie else ()
         sampling = {"infill": options.infill, "trajectory_steps": kept, "on_step": bar("sampling", count)}
         yield from model.samples(num, options.seed, **sampling, **shared)
 

@@ -17,5 +17,6 @@ from .trajectory import TextPath as TextPath
 from .trajectory import final_steps as final_steps
 from .trajectory import shown_steps as shown_steps
 from .trajectory import trajectory_moment as trajectory_moment
+from .trajectory import trajectory_movie as trajectory_movie
 from .trajectory import trajectory_page as trajectory_page
 from .trajectory import trajectory_picture as trajectory_picture

@@ -1,4 +1,4 @@
-"""Texts that emerge from noise: a page with a slider over time, and a picture of a few times.
+"""Texts that emerge from noise: a page with a slider over time, a picture of a few times, a moving one.
 
 Tokens are coloured by when they became final.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import ceil
+from operator import itemgetter
 from typing import Self
 
 from elf_lightning.reporting.page import render
@@ -117,6 +119,27 @@ def trajectory_picture(times: Sequence[float], path: TextPath, rows: int = 6, li
         shades = [SHADES * since // len(times) if since <= step else None for since in final]
         stages.append({"time": times[step], "tokens": list(_layout(path.pieces[step], shades, lines))})
     return render("trajectory.svg", stages=stages, columns=COLUMNS)
+
+
+def trajectory_movie(times: Sequence[float], path: TextPath, lines: int = 7) -> str:
+    """A moving SVG picture, in light and dark mode: the text at one time after the other, again and again.
+
+    Arguments as for `trajectory_picture`.
+    """
+    final, frames = final_steps(path.tokens), []
+    for step, time in enumerate(times):
+        shades = [SHADES * since // len(times) if since <= step else None for since in final]
+        rows = []
+        for line, tokens in groupby(_layout(path.pieces[step], shades, lines), key=itemgetter(0)):
+            words: list[tuple[int | None, str]] = []
+            end = 0
+            for _, column, word, shade in tokens:
+                words.append((shade, " " * (column - end) + word))
+                end = column + len(word)
+            runs = groupby(words, key=itemgetter(0))
+            rows.append((line, end, [(shade, "".join(word for _, word in run)) for shade, run in runs]))
+        frames.append({"time": time, "rows": rows})
+    return render("movie.svg", frames=frames, columns=COLUMNS, lines=lines)
 
 
 def _layout(
