@@ -21,8 +21,8 @@ def test_the_version_is_told_alike_everywhere() -> None:
     """The package's own is read from the source when it is built."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"elf_lightning-([\d.]+)-py3", readme)) == {__version__}
+    start = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"elf_lightning-([\d.]+)-py3", start)) == {__version__}
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from elf_lightning.network import NetworkConfig
+from elf_lightning.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 SNIPPETS: list[str] = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+LINES = README.read_text(encoding="utf-8").splitlines()
 
 
 def shown(snippet: str, changes: dict[str, str], **names: object) -> list[object]:
@@ -26,35 +28,35 @@ def shown(snippet: str, changes: dict[str, str], **names: object) -> list[object
     return printed
 
 
-@pytest.mark.skipif(find_spec("elf_books") is None, reason="comes with the repository, not with the package")
-def test_the_first_snippet_samples_continues_and_fills_in() -> None:
-    changes = {
-        "num=2, seed=0": "num=2, seed=0, steps=2",
-        'night"]': 'night"], steps=2',
-        "num=3": "num=3, steps=2",
-    }
-    first, second, continued, *filled = shown(SNIPPETS[0], changes)
-    assert first != second
-    assert str(continued).startswith("it was a dark and stormy night")
-    assert len(filled) == 3
-    assert all(str(text).startswith("the old man") and str(text).endswith("the sea.") for text in filled)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_second_snippet_goes_from_texts_to_a_text(
-    tiny_t5: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At a small size: everything else is as the reader sees it."""
+def test_the_snippet_goes_from_texts_to_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer steps: everything else is as the reader sees it."""
     monkeypatch.chdir(tmp_path)
-    Path("my_texts").mkdir()
-    for number in range(3):
-        Path("my_texts", f"{number}.txt").write_text("in the beginning god created heaven and earth\n" * 20)
-    small = {
-        "google-t5/t5-small": tiny_t5,
-        "max_length=128": "max_length=8",
-        "max_steps=10_000": "max_steps=2, accelerator='cpu'",
-        "for_data(data)": "for_data(data, network=SMALL)",
-    }
-    texts = shown(SNIPPETS[1], small, SMALL=NetworkConfig(hidden_size=16, depth=2, num_heads=2))
-    assert [type(text) for text in texts] == [str]
+    Path("docs").symlink_to(README.parent / "docs")
+    (snippet,) = SNIPPETS
+    texts = shown(snippet, {"max_steps=200": "max_steps=2, accelerator='cpu'", "num=2": "num=2, steps=2"})
+    assert [type(text) for text in texts] == [str, str]
     assert list(Path("runs/mine").rglob("*.ckpt"))
+
+
+@pytest.mark.skipif(find_spec("elf_books") is None, reason="comes with the repository, not with the package")
+def test_the_first_command_fills_in(capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = [line.partition(" #")[0] for line in LINES if line.startswith("elf sample")]
+    assert main([*shlex.split(words)[1:], "--checkpoint", "elf_books", "--steps", "2"]) == 0
+    texts = capsys.readouterr().out.splitlines()
+    assert len(texts) == 3
+    assert all(text.startswith("the old man") and text.endswith("the sea.") for text in texts)
+
+
+def test_the_second_command_is_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = [line.partition(" #")[0] for line in LINES if line.startswith("elf fit")]
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(words)[1:], "--print_config"])
+    assert ended.value.code == 0
+    assert "path: my_texts" in capsys.readouterr().out
+
+
+def test_the_readme_fits_on_a_screen_and_its_links_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert links and not [link for link in links if not (README.parent / link).exists()]

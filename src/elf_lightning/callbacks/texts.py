@@ -1,4 +1,4 @@
-"""Texts of a run: generated every few steps to be read or scored, and those of `lightning predict`."""
+"""Texts of a run: generated every few steps to be read or scored, and those of `elf predict`."""
 
 from __future__ import annotations
 
