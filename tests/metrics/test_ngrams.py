@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, pairwise
 
 import pytest
 import torch
 
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import CrossSampleOverlap, DistinctN, Repetition
-from elf_lightning.metrics.ngrams import ngrams
 
 
 def value(metric: DistinctN | CrossSampleOverlap | Repetition, texts: list[str]) -> float:
@@ -23,8 +22,8 @@ def zipf_texts(count: int, words: int) -> list[str]:
 
 
 def test_ngrams_of_words() -> None:
-    assert ngrams(["a", "b", "c"], 2) == [("a", "b"), ("b", "c")]
-    assert ngrams(["a", "b", "c"], 4) == []
+    assert DistinctN(2).ngrams("a b c") == [("a", "b"), ("b", "c")]
+    assert DistinctN(4).ngrams("a b c") == []
 
 
 def test_repetition_is_the_mean_fraction_of_repeated_ngrams() -> None:
@@ -60,7 +59,7 @@ def test_one_text_64_times_scores_worst(real: list[str]) -> None:
 
 def test_a_hundred_thousand_ngrams_are_counted_exactly() -> None:
     texts = zipf_texts(count=500, words=300)
-    rows = [ngrams(text.split(), 2) for text in texts]
+    rows = [list(pairwise(text.split())) for text in texts]
     everything = list(chain.from_iterable(rows))
     samples_with: dict[tuple[str, ...], int] = {}
     for ngram in chain.from_iterable(set(row) for row in rows):

@@ -14,10 +14,8 @@ from elf_lightning.errors import UserError
 class DecodeAccuracy(Metric):
     """Fraction of the loss mask's positions whose token is predicted correctly, over all ranks.
 
-    Args:
-        unknown_id: id that stands for tokens outside a restricted vocabulary, if there is one. Predicting it
-            counts as wrong, since the text is lost.
-        **kwargs: as for `torchmetrics.Metric`.
+    Predicting `unknown_id`, which stands for tokens outside a restricted vocabulary, counts as wrong, since
+    the text is lost. Other arguments are torchmetrics'.
     """
 
     full_state_update = False

@@ -16,17 +16,7 @@ _rouge = partial(_bleu, percent=True)
 
 
 class Bleu(CorpusMetric):
-    """Corpus BLEU of 0 to 100, sacrebleu's `corpus_bleu`.
-
-    Args:
-        lowercase: ignore case.
-        effective_order: leave out n-gram orders that the hypotheses are too short for.
-        tokenize: sacrebleu's tokenizer, such as `13a`, `intl` or `zh`.
-        **kwargs: as for `torchmetrics.Metric`.
-
-    Raises:
-        UserError: if sacrebleu is not installed.
-    """
+    """Corpus BLEU of 0 to 100, sacrebleu's `corpus_bleu`; arguments as of its `BLEU` and torchmetrics'."""
 
     numbers = (_bleu("bleu_default", "BLEU, cased", "The same with sacrebleu's default settings."),)
     paired = True
@@ -52,20 +42,15 @@ class Bleu(CorpusMetric):
 class LowercaseBleu(Bleu):
     """BLEU with the settings of ELF (arXiv 2605.10938) and its field; arguments as for `Bleu`."""
 
-    numbers = (
-        _bleu("bleu", "BLEU", "N-grams shared with the reference, lower-cased. High is good.", headline=True),
-    )
+    meaning = "N-grams shared with the reference, lower-cased. High is good."
+    numbers = (_bleu("bleu", "BLEU", meaning, headline=True),)
 
     def __init__(self, lowercase: bool = True, effective_order: bool = True, **kwargs: Any) -> None:
         super().__init__(lowercase, effective_order, **kwargs)
 
 
 class Rouge(SampleMean):
-    """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, in any script, mean over samples.
-
-    Raises:
-        UserError: if rouge_score is not installed.
-    """
+    """ROUGE-1, -2 and -L of 0 to 1: rouge_score's F1 with its stemmer, in any script, mean over samples."""
 
     numbers = (
         _rouge("rouge1", "ROUGE-1", "Words shared with the reference, F1 in percent.", headline=True),
@@ -89,10 +74,8 @@ class Rouge(SampleMean):
 def bleu_tokenizer(references: Sequence[str]) -> str:
     """sacrebleu's `13a`; where most letters are of a script without spaces, `zh` for Chinese, else `char`."""
     regex = import_optional("regex", "sacrebleu")
-    letters, unspaced, chinese = (
-        sum(len(regex.findall(letter, text)) for text in references)
-        for letter in (r"\p{L}", UNSPACED, r"\p{Han}")
-    )
+    kinds, text = (r"\p{L}", UNSPACED, r"\p{Han}"), "\n".join(references)
+    letters, unspaced, chinese = (len(regex.findall(kind, text)) for kind in kinds)
     if 2 * unspaced <= letters:
         return "13a"
     return "zh" if chinese == unspaced else "char"
@@ -108,15 +91,13 @@ class AnyScript:
     def __init__(self) -> None:
         tokenizers = import_optional("rouge_score.tokenizers", "rouge_score")
         self.latin = tokenizers.DefaultTokenizer(use_stemmer=True)
-        # Comes with rouge_score. `re` knows no scripts.
-        regex = import_optional("regex", "rouge_score")
+        regex = import_optional("regex", "rouge_score")  # comes with it; `re` knows no scripts
         letter = rf"(?!{UNSPACED})[[\p{{L}}--\p{{Latin}}--\p{{Common}}]||[\p{{Nd}}--[0-9]]]"
         self.word = regex.compile(rf"({UNSPACED}\p{{M}}*|(?:{letter}\p{{M}}*)+)", regex.VERSION1)
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens in order, in lower case."""
-        parts = enumerate(self.word.split(text.lower()))
-        tokens = (
-            [normalize("NFC", part)] if place % 2 else self.latin.tokenize(part) for place, part in parts
-        )
-        return [token for some in tokens for token in some]
+        tokens: list[str] = []
+        for place, part in enumerate(self.word.split(text.lower())):
+            tokens += [normalize("NFC", part)] if place % 2 else self.latin.tokenize(part)
+        return tokens

@@ -15,22 +15,8 @@ _percent = partial(MetricNumber, percent=True)
 _low = partial(_percent, higher_is_better=False)
 
 
-def ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    """All runs of `n` words, in order; empty for fewer than `n` words."""
-    return list(zip(*(words[start:] for start in range(n)), strict=False))
-
-
 class NGramMetric(TextMetric):
-    """What the metrics of n-grams share.
-
-    Args:
-        n: words in an n-gram; the metric's `default_n` if left out.
-        split: cuts a text into words, by default at white space.
-        **kwargs: as for `torchmetrics.Metric`.
-
-    Raises:
-        UserError: unless `n` is positive.
-    """
+    """What the metrics of n-grams share: `n` words each, by default `default_n`, as `split` cuts a text."""
 
     default_n: ClassVar[int] = 4
 
@@ -44,8 +30,9 @@ class NGramMetric(TextMetric):
             raise UserError(f"n-grams of n={n} words do not exist; choose n=1 or more")
 
     def ngrams(self, text: str) -> list[tuple[str, ...]]:
-        """All n-grams of a text, in order."""
-        return ngrams(self.split(text), self.n)
+        """All n-grams of a text, in order; none if it has fewer than n words."""
+        words = self.split(text)
+        return list(zip(*(words[start:] for start in range(self.n)), strict=False))
 
 
 class Repetition(NGramMetric, SampleMean):

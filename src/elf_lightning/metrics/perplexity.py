@@ -16,8 +16,6 @@ from elf_lightning.metrics.scoring_model import ScoringModel, ScoringTokenizer
 from elf_lightning.metrics.text_metric import MetricNumber, SampleMean, TextMetric, import_optional
 
 _scored = partial(MetricNumber, needs_scoring_model=True, headline=True)
-
-
 LIKELIHOOD_NUMBERS = (
     MetricNumber(
         "nats_per_token",
@@ -38,17 +36,10 @@ class GenerativePerplexity(TextMetric):
 
     Never read it without `UnigramEntropy` and `Repetition`: a scoring model finds repetition likely. Empty
     samples have no tokens and do not count. Numbers under different scoring models are not comparable.
-
-    Args:
-        scoring_model: a scoring model, or a name or folder to load it from. It is moved to the metric's
-            device when it is used, and stays there until moved away with `metric.scoring_model.to(...)`.
-        **kwargs: as for `torchmetrics.Metric`.
+    The scoring model, or the one with this name or folder, moves to the metric's device and stays there.
 
     Attributes:
         per_sample: (N,) float64, of the last update's texts on this rank; NaN for an empty text.
-
-    Raises:
-        UserError: if the scoring model cannot be loaded.
     """
 
     meaning = (
@@ -99,16 +90,9 @@ class GenerativePerplexity(TextMetric):
 class UnigramEntropy(SampleMean):
     """Entropy of a sample's tokens in nats, mean over samples, as in arXiv 2605.10938.
 
-    The tokens are the scoring model's. An empty sample has entropy 0. Real OpenWebText at 1,024
-    tokens has about 5.44. A low generative perplexity at a lower entropy is repetition; random words have a
-    higher entropy than real text.
-
-    Args:
-        scoring_model: a scoring model, its tokenizer, or a name or folder to load the tokenizer from.
-        **kwargs: as for `torchmetrics.Metric`.
-
-    Raises:
-        UserError: if the scoring model's tokenizer cannot be loaded.
+    The tokens are those of a scoring model, its tokenizer, or the tokenizer with this name or folder. An
+    empty sample has entropy 0; real OpenWebText at 1,024 tokens has about 5.44. A low generative perplexity
+    at a lower entropy is repetition; random words have a higher entropy than real text.
     """
 
     meaning = "How varied a text's tokens are, in nats. Close to real text is good; lower means repetition."
@@ -133,17 +117,9 @@ def mauve_score(
 ) -> float:
     """MAUVE (arXiv 2102.01454) between samples and real texts, 0 to 1, higher is closer.
 
-    It is not a sum over ranks: gather the texts and call it on one rank. The published numbers use
-    gpt2-large and thousands of texts on each side.
-
-    Args:
-        texts: samples.
-        references: real texts, about as many; they need not be paired.
-        scoring_model: its last hidden states represent the texts.
-        seed: of the clustering.
-
-    Raises:
-        UserError: if `mauve-text` is not installed, or one side has no text that is not empty.
+    The last hidden states of the scoring model represent the texts, about as many on each side, and not
+    paired; `seed` is of their clustering. It is not a sum over ranks: gather the texts and call it on one
+    rank. The published numbers use gpt2-large and thousands of texts on each side.
     """
     mauve = import_optional("mauve", "mauve-text")
     sides = [[text for text in side if text.strip()] for side in (texts, references)]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,6 @@ class ScoringModelSettings:
         dtype: of the weights.
         context_length: tokens of a text that are scored.
         batch_size: texts scored at once.
-
-    Raises:
-        UserError: for an unknown dtype or a size that is too small.
     """
 
     name: str = "gpt2-large"
@@ -67,21 +64,13 @@ class ScoringModelSettings:
 
 @dataclass(frozen=True)
 class ScoringTokenizer:
-    """A scoring model's tokenizer, with the special tokens that the scores include.
-
-    Attributes:
-        tokenizer: the scoring model's tokenizer.
-        name: shown in reports.
-        context_length: maximum number of tokens, BOS and EOS included; longer texts are truncated.
-        bos_id: put before every text and not predicted itself; None for no BOS.
-        eos_id: put after every text that is shorter than the context, and predicted; None for no EOS.
-    """
+    """A scoring model's tokenizer, with the special tokens that the scores include."""
 
     tokenizer: PreTrainedTokenizerBase
-    name: str
-    context_length: int = 1024
-    bos_id: int | None = None
-    eos_id: int | None = None
+    name: str  # shown in reports
+    context_length: int = 1024  # maximum number of tokens, BOS and EOS included; longer texts are truncated
+    bos_id: int | None = None  # put before every text and not predicted itself; None for no BOS
+    eos_id: int | None = None  # put after texts shorter than the context, and predicted; None for no EOS
 
     @classmethod
     def load(cls, name_or_folder: str, context_length: int = 1024) -> Self:
@@ -134,16 +123,8 @@ class ScoringModel:
 
     Not a module: it is not trained, averaged or saved with its owner, and copies of a metric share it.
 
-    Args:
-        tokenizer: of the model.
-        model: a Hugging Face causal language model.
-        batch_size: texts scored at once.
-
     Attributes:
         on_scored: called with the number of texts of each batch once it is scored, for progress bars.
-
-    Raises:
-        UserError: if the tokenizer's context is longer than the model's.
     """
 
     def __init__(self, tokenizer: ScoringTokenizer, model: PreTrainedModel, batch_size: int = 8) -> None:
@@ -153,18 +134,14 @@ class ScoringModel:
                 f"the scoring model {tokenizer.name} reads at most {limit} tokens; "
                 f"lower context_length={tokenizer.context_length} to that"
             )
-        self.tokenizer = tokenizer
-        self.name = tokenizer.name
+        self.tokenizer, self.name, self.batch_size = tokenizer, tokenizer.name, batch_size
         self.model = model.requires_grad_(False).train(False)
-        self.batch_size = batch_size
         self.on_scored: Callable[[int], object] = lambda count: None
 
     @classmethod
-    def load(
-        cls, name: str, dtype: DType = "float32", context_length: int = 1024, batch_size: int = 8
-    ) -> ScoringModel:
-        """Load with the arguments of `ScoringModelSettings`, and its errors."""
-        return ScoringModelSettings(name, dtype, context_length, batch_size).load()
+    def load(cls, name: str, **settings: Any) -> ScoringModel:
+        """Load the scoring model of `ScoringModelSettings` with these arguments."""
+        return ScoringModelSettings(name, **settings).load()
 
     def to(self, device: torch.device | str) -> Self:
         """The scoring model, moved to `device`."""
@@ -249,9 +226,8 @@ def load_errors_explained(name: str) -> Iterator[None]:
 def scoring_model_path(name: str) -> str:
     """What `from_pretrained` takes: `name` itself, or the folder of the embedded scoring model.
 
-    The package's GGUF file is converted on first use, in the precision it unpacks to (about 15 seconds and
-    540 MB), below the Hugging Face home; the package's code is never imported. Processes may convert at the
-    same time.
+    The package's GGUF file is converted on first use (about 15 seconds and 540 MB), below the Hugging Face
+    home; the package's code is never imported. Processes may convert at the same time.
     """
     if name != EMBEDDED_SCORING_MODEL:
         return name

@@ -13,11 +13,7 @@ import torch
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.metrics.bleu_rouge import Bleu, LowercaseBleu, Rouge
 from elf_lightning.metrics.ngrams import CrossSampleOverlap, DistinctN, Repetition
-from elf_lightning.metrics.perplexity import (
-    LIKELIHOOD_NUMBERS,
-    GenerativePerplexity,
-    UnigramEntropy,
-)
+from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS, GenerativePerplexity, UnigramEntropy
 from elf_lightning.metrics.scoring_model import ScoringModel
 from elf_lightning.metrics.text_metric import MetricNumber, TextMetric
 
@@ -27,9 +23,8 @@ Extra = Sequence[str | TextMetric]
 
 def metric_numbers() -> dict[str, MetricNumber]:
     """All numbers that a metric declares, and those of the likelihood, by name."""
-    metrics = dict.fromkeys(TextMetric.registered.values())
-    numbers = [number for metric in metrics for number in metric.numbers]
-    return {number.name: number for number in (*numbers, *LIKELIHOOD_NUMBERS)}
+    declared = [number for metric in TextMetric.registered.values() for number in metric.numbers]
+    return {number.name: number for number in (*declared, *LIKELIHOOD_NUMBERS)}
 
 
 def metric_class(name: str) -> type[TextMetric]:
@@ -51,21 +46,11 @@ def metric_class(name: str) -> type[TextMetric]:
 
 @dataclass(frozen=True)
 class MetricSuite:
-    """Several metrics of the same texts.
+    """Several metrics of the same texts."""
 
-    Attributes:
-        metrics: in the order of the table.
-        scoring_model: name of the scoring model, if any; reports show it beside the numbers.
-        notes: what else a reader must know to compare the numbers, by title.
-
-    Raises:
-        UserError: when built, if a package is missing, or an extra metric is unknown, does not suit the task,
-            or gives a number of another one.
-    """
-
-    metrics: Sequence[TextMetric]
-    scoring_model: str | None
-    notes: Mapping[str, str]
+    metrics: Sequence[TextMetric]  # in the order of the table
+    scoring_model: str | None  # name of the scoring model, if any; reports show it beside the numbers
+    notes: Mapping[str, str]  # what else a reader must know to compare the numbers, by title
 
     @classmethod
     def unconditional(
@@ -91,7 +76,7 @@ class MetricSuite:
     def _of(
         cls, own: list[TextMetric], extra: Extra, device: torch.device | str, scorer: ScoringModel | None
     ) -> Self:
-        metrics = [*own, *(_built(metric, scorer) for metric in extra)]
+        metrics = [*own, *(_suitable(metric, scorer) for metric in extra)]
         counts = Counter(number.name for metric in metrics for number in metric.numbers)
         name, count = counts.most_common(1)[0]
         if count > 1:
@@ -102,11 +87,7 @@ class MetricSuite:
     def __call__(self, *columns: Sequence[str]) -> dict[str, float]:
         """All numbers of the texts of all ranks, each of which gives its part; all get the same numbers.
 
-        Args:
-            columns: the texts and, for text-to-text, their references.
-
-        Raises:
-            UserError: if there are no texts, all are empty, or they cannot be scored.
+        `columns` are the texts and, for text-to-text, their references. No text at all is a `UserError`.
         """
         values: dict[str, float] = {}
         for metric in self.metrics:
@@ -118,17 +99,17 @@ class MetricSuite:
         return values
 
 
-def _built(metric: str | TextMetric, scorer: ScoringModel | None) -> TextMetric:
+def _suitable(metric: str | TextMetric, scorer: ScoringModel | None) -> TextMetric:
     """An extra metric, which must suit the task: references and a scoring model exclude each other."""
     if isinstance(metric, str):
-        found, name = metric_class(metric), metric
+        found = metric_class(metric)
         scored = any(number.needs_scoring_model for number in found.numbers)
         if scored and scorer is None:
-            raise UserError(f"metrics: {name!r} needs a scoring model, which text-to-text tasks do not load")
+            raise UserError(
+                f"metrics: {metric!r} needs a scoring model, which text-to-text tasks do not load"
+            )
         metric = found(scorer) if scored else found()  # type: ignore[call-arg]
     if metric.paired and scorer is not None:
-        name = metric.numbers[0].name
-        raise UserError(
-            f"metrics: {name!r} compares texts with references, which only text-to-text tasks have"
-        )
+        what = f"metrics: {metric.numbers[0].name!r} compares texts with references"
+        raise UserError(f"{what}, which only text-to-text tasks have")
     return metric
