@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -28,11 +28,8 @@ def few_steps_page(
 ) -> str:
     """One self-contained HTML page with a table, and a plot of each number by steps.
 
-    Args:
-        title: of the page.
-        details: what the numbers follow from, by name.
-        models: the scores of each model by its name: the teacher, earlier students, and the student.
-        real: the scores of real text, if any.
+    `models` has the scores of each model by its name: the teacher, earlier students, and the student.
+    `details` are what the numbers follow from, by name.
     """
     rows = [row for by_steps in models.values() for row in by_steps.values()]
     numbers = [number for number in measured_numbers(rows) if number.name in SHOWN]
@@ -52,7 +49,8 @@ def _plot(number: MetricNumber, models: Mapping[str, BySteps], real: Scores | No
     axes.set_yscale("log" if number.log else "linear")
     axes.margins(0.05, 0.1)
     for order, (name, by_steps) in enumerate(models.items()):
-        line = dict(_line(by_steps, number))
+        means = {steps: row[number.name].mean for steps, row in sorted(by_steps.items())}
+        line = {steps: mean for steps, mean in means.items() if math.isfinite(mean)}
         colour, student = COLOURS["model" if order else "train"], order == len(models) - 1
         opacity = 1 if student or not order else 0.3
         gid = f"line{order}"
@@ -63,9 +61,3 @@ def _plot(number: MetricNumber, models: Mapping[str, BySteps], real: Scores | No
         axes.axhline(value, color=COLOURS["real"], dashes=(4, 4), linewidth=1, gid="real")
         tooltips["real"] = f"real text: {value:.4g}"
     return svg(axes, f"{number.title} by sampling steps. {'; '.join(tooltips.values())}", tooltips)
-
-
-def _line(by_steps: BySteps, number: MetricNumber) -> Iterator[tuple[int, float]]:
-    for steps, row in sorted(by_steps.items()):
-        if math.isfinite(value := row[number.name].mean):
-            yield steps, value

@@ -1,7 +1,4 @@
-"""The plots of a report, which take the page's fonts and colours, in light and dark mode.
-
-Training curves, and Gen. PPL against entropy, since neither means anything alone.
-"""
+"""The plots of a report, which take the page's fonts and colours, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -79,21 +76,18 @@ def curve_panels(curves: Mapping[str, Curve], width: int) -> Iterator[tuple[str,
     known, logged = metric_numbers(), [name.removeprefix("val/") for name in curves]
     samples = {name: f"{known[name].title.removesuffix(' %')} of samples" for name in logged if name in known}
     for name, title in (LOSSES | samples).items():
-        columns = {"train": curves.get(f"train/{name}", ()), "validation": curves.get(f"val/{name}", ())}
-        lines = {kind: averaged([p for p in line if math.isfinite(p[1])]) for kind, line in columns.items()}
-        if lines := {kind: line for kind, line in lines.items() if line}:
-            yield title, {kind: line[-1][1] for kind, line in lines.items()}, _curves(title, lines, width)
-
-
-def _curves(title: str, lines: Mapping[str, Curve], width: int) -> Markup:
-    axes = new_axes(width, 190, "step")
-    axes.margins(0.02, 0.08)
-    for kind, line in lines.items():
-        colour = COLOURS["train" if kind == "train" else "model"]
-        axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.8, marker="o", markevery=[-1], gid=kind)
-    tooltips = {kind: f"{kind}: {line[-1][1]:.4g} at step {line[-1][0]}" for kind, line in lines.items()}
-    last = ", ".join(f"{kind} ends at {line[-1][1]:.4g}" for kind, line in lines.items())
-    return svg(axes, f"{title} by step: {last}", tooltips)
+        axes, last, tooltips = new_axes(width, 190, "step"), dict[str, float](), dict[str, str]()
+        axes.margins(0.02, 0.08)
+        for kind, column, colour in (("train", "train", "train"), ("validation", "val", "model")):
+            points = [point for point in curves.get(f"{column}/{name}", ()) if math.isfinite(point[1])]
+            if line := averaged(points):
+                style: dict[str, Any] = {"color": COLOURS[colour], "linewidth": 1.8, "gid": kind}
+                axes.plot(*zip(*line, strict=True), marker="o", markevery=[-1], **style)
+                step, last[kind] = line[-1]
+                tooltips[kind] = f"{kind}: {last[kind]:.4g} at step {step}"
+        if last:
+            ends = ", ".join(f"{kind} ends at {value:.4g}" for kind, value in last.items())
+            yield title, last, svg(axes, f"{title} by step: {ends}", tooltips)
 
 
 def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> Iterator[tuple[str, Markup]]:
@@ -103,10 +97,8 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     configurations, the Pareto-optimal ones are numbered in the order of `pareto_optimal`. The width, in
     pixels, is that of all plots together if it is enough for two, else of each.
     """
-    source = f"published, scoring model {PUBLISHED_SCORING_MODEL}"
-    published = [
-        _mark(f"{name}, {source}", point, name, STYLES["published"]) for name, point in PUBLISHED.items()
-    ]
+    source, style = f"published, scoring model {PUBLISHED_SCORING_MODEL}", STYLES["published"]
+    published = [_mark(f"{name}, {source}", point, name, style) for name, point in PUBLISHED.items()]
     rows = [row for row in rows if row.kind != "published"]  # its scoring model may be another one
     sampled = [row for row in rows if row.kind == "sampled"]
     optimal = pareto_optimal(sampled)
@@ -118,8 +110,8 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
             label, style = str(optimal.index(row) + 1) if len(sampled) > 1 else "this model", {"opacity": 1}
         elif row.kind == "sampled":
             label = ""
-        marks.append(_mark(row.name, _point(row), label, style))
-    front = sorted(map(_point, optimal))
+        marks.append(_mark(row.name, row.point, label, style))
+    front = sorted(row.point for row in optimal)
     if scoring_model.endswith(PUBLISHED_SCORING_MODEL):
         yield scoring_model, _frontier([*marks, *published], front, scoring_model, width)
         return
@@ -128,10 +120,6 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     yield scoring_model, _frontier(marks, front, scoring_model, first)
     theirs = f"{PUBLISHED_SCORING_MODEL} (published)"
     yield theirs, _frontier(published, [], theirs, second, 340 if beside else 200)
-
-
-def _point(row: Scores) -> tuple[float, float]:
-    return row.mean("gen_ppl"), row.mean("entropy")
 
 
 def _mark(name: str, point: tuple[float, float], label: str, style: Mapping[str, Any]) -> Mark:

@@ -18,13 +18,7 @@ WIDTHS = {"wide": 980, "narrow": 330}
 
 @dataclass(frozen=True)
 class Specimen:
-    """A generated text beside a real one.
-
-    Attributes:
-        generated: by the model.
-        real: from the validation data; in text-to-text tasks the reference.
-        source: the condition of both, in text-to-text tasks.
-    """
+    """A generated text beside a real one; in text-to-text tasks its reference, with the condition of both."""
 
     generated: str
     real: str
@@ -33,27 +27,16 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of the page.
+    """The content of the page."""
 
-    Attributes:
-        title: of the page.
-        details: what the numbers follow from, by name.
-        scoring_model: name of the scoring model, if any.
-        rows: the numbers, real text first.
-        notes: such as the signatures of BLEU, by name.
-        curves: columns of the training log.
-        specimens: texts to read.
-        trajectory: a page of its own (`trajectory_page`); empty for none.
-    """
-
-    title: str
-    details: Mapping[str, str]
-    scoring_model: str | None
-    rows: Sequence[Scores]
-    notes: Mapping[str, str] = field(default_factory=dict)
-    curves: Mapping[str, Curve] = field(default_factory=dict)
-    specimens: Sequence[Specimen] = ()
-    trajectory: str = ""
+    title: str  # of the page
+    details: Mapping[str, str]  # what the numbers follow from, by name
+    scoring_model: str | None  # name of the scoring model, if any
+    rows: Sequence[Scores]  # the numbers, real text first
+    notes: Mapping[str, str] = field(default_factory=dict)  # such as the signatures of BLEU, by name
+    curves: Mapping[str, Curve] = field(default_factory=dict)  # columns of the training log
+    specimens: Sequence[Specimen] = ()  # texts to read
+    trajectory: str = ""  # a page of its own (`trajectory_page`); empty for none
 
 
 def report_page(report: Report) -> str:

@@ -30,19 +30,14 @@ MORE_REPETITION = 0.01
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number measured on several sets of texts.
+    """A number measured on several sets of texts."""
 
-    Attributes:
-        mean: over the sets.
-        half_width: of the 95% confidence interval around it (Student's); None for a single set.
-    """
-
-    mean: float
-    half_width: float | None = None
+    mean: float  # over the sets
+    half_width: float | None = None  # of Student's 95% confidence interval; None for one set
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """The estimate from one or more values, each from a set of its own; NaN values are left out."""
+        """The estimate from the values of several sets, without those that are NaN."""
         known = [value for value in values if not math.isnan(value)]
         if len(known) < 2:
             return cls(known[0] if known else math.nan)
@@ -69,23 +64,14 @@ def _quantile(degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """All numbers of one kind of text: a row of the table.
+    """All numbers of one kind of text: a row of the table."""
 
-    Attributes:
-        name: of the row.
-        kind: where its texts come from.
-        num_samples: texts in each set.
-        num_sets: sets of texts, such as one for each seed.
-        metrics: the numbers by name.
-        num_empty: empty texts in all sets.
-    """
-
-    name: str
-    kind: Kind
-    num_samples: int
-    num_sets: int
-    metrics: Mapping[str, Estimate]
-    num_empty: int = 0
+    name: str  # of the row
+    kind: Kind  # where its texts come from
+    num_samples: int  # texts in each set
+    num_sets: int  # sets of texts, such as one for each seed
+    metrics: Mapping[str, Estimate]  # the numbers by name
+    num_empty: int = 0  # empty texts in all sets
 
     @classmethod
     def of(
@@ -102,6 +88,11 @@ class Scores:
     def mean(self, metric: str) -> float:
         """The mean of this number; NaN if it was not measured."""
         return self[metric].mean
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """Gen. PPL and entropy, of which neither means anything alone."""
+        return self.mean("gen_ppl"), self.mean("entropy")
 
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file, with null for NaN."""
@@ -132,22 +123,16 @@ def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
 
 def pareto_optimal(rows: Sequence[Scores]) -> list[Scores]:
     """The rows that no other row beats in both Gen. PPL (lower) and entropy (higher)."""
-    points = [(row.mean("gen_ppl"), -row.mean("entropy")) for row in rows]
-    return [
-        row
-        for row, own in zip(rows, points, strict=True)
-        if not any(one != own and one[0] <= own[0] and one[1] <= own[1] for one in points)
-    ]
+
+    def beats(one: Scores, other: Scores) -> bool:
+        (ppl, entropy), (other_ppl, other_entropy) = one.point, other.point
+        return one.point != other.point and ppl <= other_ppl and entropy >= other_entropy
+
+    return [row for row in rows if not any(beats(one, row) for one in rows)]
 
 
 def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mapping[str, str]) -> Group:
-    """All rows under a heading with the scoring model, and notes below.
-
-    Args:
-        rows: one for each kind of text.
-        scoring_model: name of the scoring model, if any.
-        notes: such as the signatures of BLEU, by name.
-    """
+    """All rows under a heading with the scoring model, if any, and notes below, such as BLEU's signature."""
     title = None if scoring_model is None else f"scoring model: {scoring_model}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("texts of")
@@ -165,12 +150,7 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
 
 @dataclass(frozen=True)
 class Finding:
-    """One conclusion from the numbers.
-
-    Attributes:
-        sentence: the finding in words.
-        good: whether it speaks for the model; None if undecided.
-    """
+    """One conclusion from the numbers, and whether it speaks for the model; None if undecided."""
 
     sentence: str
     good: bool | None

@@ -21,17 +21,11 @@ SHADES = 5
 
 @dataclass(frozen=True)
 class TextPath:
-    """One text on its way from noise to data, at K times and S positions.
+    """One text on its way from noise to data, at K times and S positions."""
 
-    Attributes:
-        name: its heading on the page.
-        tokens: (K, S) token ids.
-        pieces: (K, S) what each token adds to the text, with the space before it; empty for special tokens.
-    """
-
-    name: str
-    tokens: Sequence[Sequence[int]]
-    pieces: Sequence[Sequence[str]]
+    name: str  # its heading on the page
+    tokens: Sequence[Sequence[int]]  # (K, S) token ids
+    pieces: Sequence[Sequence[str]]  # (K, S) what each token adds to the text, space included
 
     @classmethod
     def of(
@@ -47,11 +41,7 @@ def shown_steps(steps: int) -> range:
 
 
 def final_steps(tokens: Sequence[Sequence[int]]) -> list[int]:
-    """For each of S positions, the first of K times from which its token is the final one.
-
-    Args:
-        tokens: (K, S) token ids, K at least 1.
-    """
+    """For each position of (K, S) token ids, the first of the K times from which its token is final."""
     backwards = range(len(tokens) - 1, 0, -1)
     return [
         next((step for step in backwards if column[step - 1] != column[-1]), 0)
@@ -64,36 +54,23 @@ def trajectory_page(
 ) -> str:
     """One self-contained HTML page, for phones and desktops, in light and dark mode.
 
-    Args:
-        title: of the page.
-        details: what the texts follow from, by name: shown above them.
-        times: (K,) from 0 (noise) to 1 (data).
-        paths: the texts, each at all these times.
+    `details` are what the texts follow from, by name. Each text is shown at all of the (K,) times, from 0
+    (noise) to 1 (data).
     """
-    data = {
-        "times": [round(time, 4) for time in times],
-        "texts": [
-            {"final": final_steps(path.tokens), "pieces": [_without_end(pieces) for pieces in path.pieces]}
-            for path in paths
-        ],
-    }
+
+    def trimmed(pieces: Sequence[str]) -> Sequence[str]:  # padding would make the page long
+        return pieces[: max((place for place, piece in enumerate(pieces, start=1) if piece), default=0)]
+
+    moving = [{"final": final_steps(path.tokens), "pieces": [*map(trimmed, path.pieces)]} for path in paths]
+    data = {"times": [round(time, 4) for time in times], "texts": moving}
     texts = [(path.name, "".join(path.pieces[-1]).strip()) for path in paths]
     return render("trajectory.html", title=title, details=details, texts=texts, data=data)
-
-
-def _without_end(pieces: Sequence[str]) -> Sequence[str]:
-    """The pieces up to the last one with text: the padding of a short text would make the page long."""
-    return pieces[: max((place for place, piece in enumerate(pieces, start=1) if piece), default=0)]
 
 
 def trajectory_moment(times: Sequence[float], path: TextPath, count: int, note: str = "") -> str:
     """An HTML fragment: a text on its way, coloured by since when each token is what it is now.
 
-    Args:
-        times: (K,) the times so far, from 0 (noise) on; at least one.
-        path: the text at these times; its last one is shown.
-        count: the number of times up to 1 (data), at least K.
-        note: shown beside the time.
+    Of `count` times up to 1 (data), `times` has the (K,) so far, and `path` the text at each.
     """
     changing = len(times) - 1 if len(times) < count else count
     tokens = [
@@ -107,11 +84,7 @@ def trajectory_moment(times: Sequence[float], path: TextPath, count: int, note: 
 def trajectory_picture(times: Sequence[float], path: TextPath, rows: int = 6, lines: int = 2) -> str:
     """An SVG picture with a background of its own, in light and dark mode.
 
-    Args:
-        times: (K,) from 0 (noise) to 1 (data).
-        path: the text at all these times.
-        rows: number of times shown, evenly spaced, including the last.
-        lines: of text for each time; the rest is left out.
+    It shows the first `lines` of the text at `rows` of the (K,) times, evenly spaced, including the last.
     """
     final, last = final_steps(path.tokens), len(times) - 1
     stages = []
