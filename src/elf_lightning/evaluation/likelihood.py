@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -20,9 +20,9 @@ from elf_lightning.errors import UserError
 from elf_lightning.evaluation.settings import LikelihoodSettings
 from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import TextGenerator
+from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.projections import full_precision
-from elf_lightning.ranks import gathered, rank_and_world_size
 from elf_lightning.sampling.field import KnownLatents
 
 Estimate = Callable[[Tensor, float], Tensor]
@@ -31,23 +31,14 @@ Estimate = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The bound over several texts; errors are standard errors.
+    """The bound over several texts, an upper bound in expectation."""
 
-    Attributes:
-        nats_per_token: all nats over all real tokens, an upper bound in expectation.
-        decoder_nats: the decoder's part of it, per token.
-        text_error_nats: per token, from the differences between texts; NaN for one text.
-        probe_error_nats: per token, from the differences between probes; NaN for one probe.
-        num_texts: texts.
-        num_tokens: real tokens, conditions and padding left out.
-    """
-
-    nats_per_token: float
-    decoder_nats: float
-    text_error_nats: float
-    probe_error_nats: float
+    nats_per_token: float  # all nats over all real tokens
+    decoder_nats: float  # the decoder's part of it
+    text_error_nats: float  # its standard error, from the differences between texts; NaN for one text
+    probe_error_nats: float  # the same from the differences between probes; NaN for one probe
     num_texts: int
-    num_tokens: int
+    num_tokens: int  # real tokens, conditions and padding left out
 
     @classmethod
     def of(cls, latent_nats: Tensor, decoder_nats: Tensor, num_tokens: Tensor) -> Self:
@@ -73,8 +64,8 @@ class Likelihood:
 
     def numbers(self) -> dict[str, float]:
         """The numbers of a table, by the names of `LIKELIHOOD_NUMBERS`."""
-        numbers = {name: value for name, value in asdict(self).items() if not name.startswith("num_")}
-        return {"nats_per_token": self.nats_per_token, "ppl_bound": self.perplexity, **numbers}
+        numbers = {"nats_per_token": self.nats_per_token, "ppl_bound": self.perplexity, **vars(self)}
+        return {number.name: numbers[number.name] for number in LIKELIHOOD_NUMBERS}
 
 
 def measure_likelihood(
@@ -83,12 +74,8 @@ def measure_likelihood(
     """The bound on the likelihood of texts under a model, the same on all its ranks.
 
     In pad mode `pad`, sequences are measured without their padding, given their lengths; in pad mode `eos`,
-    the padding belongs to the text.
-
-    Args:
-        generator: the model; `distributed` if each rank has a part of the texts.
-        texts: or, for text-to-text and for sequences that are not one text, examples in the tokenizer's ids.
-        settings: how to measure.
+    the padding belongs to the text. If the generator is `distributed`, each rank gives a part of the texts.
+    Examples in the tokenizer's ids are for text-to-text, and for sequences that are not one text.
 
     Raises:
         UserError: if there are no texts, or for guidance that the network cannot take.
@@ -99,7 +86,7 @@ def measure_likelihood(
             f"evaluation.likelihood.guidance is {settings.guidance}, but the network has no guidance tokens; "
             "set it to 1"
         )
-    rank, world_size = rank_and_world_size() if generator.distributed else (0, 1)
+    rank, world_size = generator.ranks
     size, training = settings.batch_size, network.training
     fill = codec.tokenizer_id(codec.eos_id if codec.pad_mode == "eos" else codec.pad_id)
     collate = Collate(codec.max_length, fill, codec.pad_mode, codec.max_condition_length)
@@ -125,7 +112,7 @@ def measure_likelihood(
             found += zip(latent.T.tolist(), decoder.tolist(), tokens.tolist(), strict=True)
     finally:
         network.train(training)
-    found = gathered(found) if generator.distributed else found
+    found = generator.gathered(found)
     if not found:
         raise UserError("evaluation.likelihood: there are no texts to measure; give at least one")
     columns = [torch.tensor(column, dtype=torch.float64) for column in zip(*found, strict=True)]
@@ -133,10 +120,7 @@ def measure_likelihood(
 
 
 def _nats(
-    generator: TextGenerator,
-    batch: LatentBatch,
-    settings: LikelihoodSettings,
-    random: torch.Generator,
+    generator: TextGenerator, batch: LatentBatch, settings: LikelihoodSettings, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Nats of the latents (P, B) and of the tokens given them (B,)."""
     network, path, t, x = generator.network, generator.config.path, settings.last_time, batch.latents
@@ -166,21 +150,13 @@ def _nats(
 
 @dataclass(frozen=True)
 class MemorylessEstimate:
-    """A network's `x_hat` as a function of latents and time alone, not of earlier steps.
-
-    Attributes:
-        network: estimates the clean latents.
-        condition: the clean prefix.
-        seen: (B, S) boolean, False at padding that the network does not see.
-        guidance: scale `w`.
-        self_cond: a second call, which takes the first one's estimate at the same latents and time.
-    """
+    """A network's `x_hat` as a function of latents and time alone, not of earlier steps."""
 
     network: ELFNetwork
-    condition: KnownLatents
-    seen: Tensor
-    guidance: float
-    self_cond: bool
+    condition: KnownLatents  # the clean prefix
+    seen: Tensor  # (B, S) boolean, False at padding that the network does not see
+    guidance: float  # scale `w`
+    self_cond: bool  # a second call takes the first one's estimate at the same latents and time
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """`x_hat` (B, S, C) of `z` (B, S, C)."""

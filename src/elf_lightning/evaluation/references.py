@@ -16,9 +16,7 @@ from elf_lightning.flow import seeded_generator
 class ReferenceTexts:
     """The validation examples of `data`, decoded by the model's tokenizer up to the EOS that ends them.
 
-    Generated texts pass through the tokenizer (an uncased one loses capitals) and end at the first EOS too,
-    so the references are what a perfect model could produce; except that tokens outside a restricted
-    vocabulary are kept.
+    So they are what a perfect model could produce, but for tokens outside a restricted vocabulary.
     """
 
     data: ELFDataModule

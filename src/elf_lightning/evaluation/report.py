@@ -26,7 +26,7 @@ def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
         details=_details(evaluation),
         scoring_model=suite.scoring_model,
         rows=scores,
-        notes=evaluation.notes,
+        notes={**suite.notes, **evaluation.likelihood_notes},
         curves=read_curves(evaluation.folder),
         specimens=_specimens(evaluation, best),
         trajectory=_trajectory(evaluation, best),
@@ -34,7 +34,6 @@ def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
 
 
 def _details(evaluation: Evaluation) -> Mapping[str, str]:
-    """What determines the scores, by name."""
     config, seeds = evaluation.generator.config, ", ".join(map(str, evaluation.settings.seeds))
     parameters = sum(weight.numel() for weight in evaluation.generator.network.parameters())
     details = {
@@ -60,9 +59,8 @@ def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
 
 def _trajectory(evaluation: Evaluation, name: str) -> str:
     configuration, generator = evaluation.configurations[name], evaluation.generator
-    prompt, infill = generator.batch(
-        evaluation.requests(range(min(NUM_TRAJECTORIES, evaluation.num_samples)))
-    )
+    requests = evaluation.requests(range(min(NUM_TRAJECTORIES, evaluation.num_samples)))
+    prompt, infill = generator.batch(requests)
     steps, seed = shown_steps(configuration.num_steps), evaluation.settings.seeds[0]
     samples = generator.sample_batch(prompt, seed, infill, configuration, trajectory_steps=steps)
     texts = generator.codec.token_texts

@@ -32,21 +32,18 @@ class PublishedScores:
     num_samples: int = 1000
 
     def scores(self, measured: Mapping[str, MetricNumber]) -> Scores:
-        """The row, for a model of which these numbers are measured.
-
-        Raises:
-            UserError: for any other number.
-        """
+        """The row, for a model of which these numbers are measured; a `UserError` for any other number."""
         from elf_lightning.reporting import Estimate, Scores
 
-        metrics = {}
-        for name, value in self.metrics.items():
-            if name not in measured:
-                raise UserError(
-                    f"evaluation.published.metrics: {name!r} is not measured here; choose from "
-                    f"{', '.join(measured)}"
-                )
-            metrics[name] = Estimate(value / 100 if measured[name].percent else value)
+        if unknown := [name for name in self.metrics if name not in measured]:
+            raise UserError(
+                f"evaluation.published.metrics: {unknown[0]!r} is not measured here; choose from "
+                f"{', '.join(measured)}"
+            )
+        metrics = {
+            name: Estimate(value / 100 if measured[name].percent else value)
+            for name, value in self.metrics.items()
+        }
         return Scores(f"published: {self.source}", "published", self.num_samples, 1, metrics)
 
 
@@ -69,9 +66,6 @@ class LikelihoodSettings:
         guidance: self-conditioning guidance scale `w`; 1 is the model without guidance.
         seed: of noise and probes.
         batch_size: texts measured at once.
-
-    Raises:
-        UserError: for a value out of its range.
     """
 
     num_texts: int = 8
@@ -130,9 +124,6 @@ class EvaluationSettings:
         cut_answers: score the first `max_length - max_condition_length` tokens of an answer, as published
             text-to-text scores do.
         published: a published result to compare with.
-
-    Raises:
-        UserError: for numbers that are too small, repeated seeds, or a sweep over an unknown setting.
     """
 
     settings: list[SamplingSettings] = field(default_factory=list)

@@ -17,7 +17,7 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 from elf_lightning.generation.requests import Request
 from elf_lightning.network import ELFNetwork
-from elf_lightning.ranks import gathered, rank_and_world_size
+from elf_lightning.ranks import T, gathered, rank_and_world_size
 from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings, Step
 from elf_lightning.sampling.repetition import direction_between, trajectory_means
 from elf_lightning.sampling.settings import MEASURING_SEED
@@ -25,40 +25,24 @@ from elf_lightning.sampling.settings import MEASURING_SEED
 
 @dataclass(frozen=True)
 class Stage:
-    """A text at one step of sampling.
+    """A text at one step of sampling, with its (S,) tokens and (S, C) latents."""
 
-    Attributes:
-        time: from 0 (noise) to 1 (data).
-        text: decoded from the network's estimate; at time 1, the generated text.
-        tokens: (S,) network ids, including padding.
-        latents: (S, C) noised latents `z`.
-        estimate: (S, C) the network's estimate of the clean latents, `x_hat`.
-    """
-
-    time: float
-    text: str
-    tokens: list[int]
-    latents: Tensor
-    estimate: Tensor
+    time: float  # from 0 (noise) to 1 (data)
+    text: str  # decoded from the network's estimate; at time 1, the generated text
+    tokens: list[int]  # network ids, including padding
+    latents: Tensor  # noised, `z`
+    estimate: Tensor  # the network's estimate of the clean latents, `x_hat`
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text.
+    """A generated text."""
 
-    Attributes:
-        index: of the request.
-        seed: of the random draws.
-        text: the decoded text, up to EOS.
-        tokens: network ids, without padding.
-        stages: the text at the requested steps.
-    """
-
-    index: int
-    seed: int
-    text: str
-    tokens: list[int]
-    stages: tuple[Stage, ...] = ()
+    index: int  # of the request
+    seed: int  # of the random draws
+    text: str  # up to EOS
+    tokens: list[int]  # network ids, without padding
+    stages: tuple[Stage, ...] = ()  # the text at the requested steps
 
     @property
     def stage_tokens(self) -> list[list[int]]:
@@ -74,31 +58,21 @@ class Sample:
 class TextGenerator:
     """Turns requests into texts; a text depends on seed and request, and not on batch size or rank.
 
-    Attributes:
-        network: the denoiser and decoder, possibly still in training.
-        config: its configuration.
-        precision: creates a context for calls of the network.
-        compile: compile the solver's steps with `torch.compile`.
-        repetition_direction: (C,) for repetition control, if already measured.
-        distributed: divide the work among the ranks of the default process group; all ranks make the same
-            calls and get all texts.
+    If it is `distributed`, the ranks of the default process group share the work: all make the same calls and
+    get all texts.
     """
 
-    network: ELFNetwork
+    network: ELFNetwork  # the denoiser and decoder, possibly still in training
     config: ELFConfig
-    precision: Callable[[], AbstractContextManager[Any]]
-    compile: bool = False
-    repetition_direction: Tensor | None = None
+    precision: Callable[[], AbstractContextManager[Any]]  # creates a context for calls of the network
+    compile: bool = False  # compile the solver's steps with `torch.compile`
+    repetition_direction: Tensor | None = None  # (C,) for repetition control, if already measured
     distributed: bool = False
     _measured: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def codec(self) -> TextCodec:
-        """The model's codec.
-
-        Raises:
-            UserError: if the checkpoint has none, or one that does not fit the network.
-        """
+        """The model's codec; a `UserError` if it has none, or one that does not fit the network."""
         codec = self.config.codec
         if codec is None:
             raise UserError(
@@ -113,16 +87,21 @@ class TextGenerator:
         return codec
 
     @property
+    def ranks(self) -> tuple[int, int]:
+        """This rank's number and the number of ranks that share the work."""
+        return rank_and_world_size() if self.distributed else (0, 1)
+
+    def gathered(self, items: list[T]) -> list[T]:
+        """The items of all ranks that share the work, in rank order."""
+        return gathered(items) if self.distributed else items
+
+    @property
     def device(self) -> torch.device:
         """The device of the network."""
         return self.network.rotary.device
 
     def sampler(self, settings: SamplingSettings | None = None) -> Sampler:
-        """A sampler with these settings, by default the model's own.
-
-        Raises:
-            UserError: for repetition control without a measured direction.
-        """
+        """A sampler with these settings, by default the model's own."""
         settings = settings or self.config.default_sampling
         return Sampler(
             network=self.network,
@@ -153,9 +132,6 @@ class TextGenerator:
             batch_size: texts sampled at once per rank.
             trajectory_steps: indices of steps after which to keep the intermediate text.
             on_step: called after each step on this rank, for progress bars.
-
-        Raises:
-            UserError: for unusable settings.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
@@ -164,7 +140,7 @@ class TextGenerator:
             if part:
                 prompt, infill = self.batch(part)
                 samples = self.sample_batch(prompt, seed, infill, settings, trajectory_steps, on_step)
-            yield sorted(gathered(samples), key=attrgetter("index")) if self.distributed else samples
+            yield sorted(self.gathered(samples), key=attrgetter("index"))
 
     def sample_batch(
         self,
@@ -198,14 +174,8 @@ class TextGenerator:
         network_ids = self.codec.vocabulary.to_network(fixed.input_ids)
         return prompt, Infill(fixed.condition_mask, network_ids, fixed.latents)
 
-    # Repetition
-
     def check(self, settings: SamplingSettings | None = None) -> None:
-        """Check that these settings can be used during training.
-
-        Raises:
-            UserError: for repetition control, whose direction changes with the weights.
-        """
+        """Refuse repetition control during training, when its direction changes with the weights."""
         if strength := (settings or self.config.default_sampling).repetition_control:
             raise UserError(
                 f"sampling.repetition_control is {strength}, but the direction of repetition changes during "
@@ -228,10 +198,8 @@ class TextGenerator:
     ) -> Tensor:
         """Measure the direction of repetition (C,) of texts sampled with these settings; kept for `sampler`.
 
-        The arguments are as in `generate`; the repetition control of the settings is ignored.
-
-        Raises:
-            UserError: for too few texts, or texts that do not differ in repetition.
+        The arguments are as in `generate`; the repetition control of the settings is ignored. Too few texts,
+        or texts that do not differ in repetition, are a `UserError`.
         """
         settings = replace(settings or self.config.default_sampling, repetition_control=0.0)
         sampler = self.sampler(settings)
@@ -242,7 +210,7 @@ class TextGenerator:
                     means, repetition = trajectory_means(sampler, self.batch(part)[0], seed, on_step)
                 indices = [request.index for request in part]
                 measured += zip(indices, means.float().cpu(), repetition.tolist(), strict=True)
-        measured = sorted(gathered(measured) if self.distributed else measured, key=itemgetter(0))
+        measured = sorted(self.gathered(measured), key=itemgetter(0))
         _, all_means, repetitions = zip(*measured, strict=True)
         direction = direction_between(torch.stack(all_means), torch.tensor(repetitions))
         self._measured[str(settings)] = direction
@@ -253,11 +221,9 @@ class TextGenerator:
             return self.repetition_direction
         return self._measured.get(str(replace(settings, repetition_control=0.0)))
 
-    # Batches
-
     def _batches(self, requests: Sequence[Request], batch_size: int) -> Iterator[Sequence[Request]]:
         """This rank's part of each batch; the number of batches is the same on all ranks."""
-        rank, world_size = rank_and_world_size() if self.distributed else (0, 1)
+        rank, world_size = self.ranks
         size = batch_size * world_size
         for start in range(0, len(requests), size):
             yield requests[start : start + size][rank::world_size]

@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """One text to generate, in the tokenizer's ids.
+    """One text to generate, in the tokenizer's ids."""
 
-    Attributes:
-        index: determines the random draws, together with the seed.
-        condition: the clean prefix of a text-to-text model.
-        fixed: given tokens of the text, by position.
-    """
-
-    index: int
-    condition: Sequence[int] = ()
-    fixed: Mapping[int, int] = field(default_factory=dict)
+    index: int  # determines the random draws, together with the seed
+    condition: Sequence[int] = ()  # the clean prefix of a text-to-text model
+    fixed: Mapping[int, int] = field(default_factory=dict)  # given tokens of the text, by position
 
 
 def requests_from_user(
@@ -37,17 +31,7 @@ def requests_from_user(
     prompts: str | Sequence[str] | None = None,
     infill: str | Sequence[str] | None = None,
 ) -> list[Request]:
-    """Requests in the order of prompts or templates, `num` for each.
-
-    Args:
-        codec: of the model.
-        num: number of texts, or of texts per prompt or template.
-        prompts: texts to answer (text-to-text models) or to continue (all others).
-        infill: templates in which each `_` is a token to fill in.
-
-    Raises:
-        UserError: for both prompts and templates, or any that this model cannot use.
-    """
+    """Requests in the order of prompts or templates, `num` for each; arguments as of `ELF.generate`."""
     if isinstance(num, str):  # the prompt that callers of other libraries would give
         raise UserError(
             f"num is {num!r:.40}; it is the number of texts: for a prompt, give prompts=[{num!r:.40}]"
@@ -72,11 +56,12 @@ def requests_from_user(
 
 
 def requests_from_data(data: ELFDataModule | None, indices: Sequence[int]) -> list[Request]:
-    """Requests with these indices; in text-to-text tasks, with the validation conditions at these indices."""
+    """Requests with these indices; in text-to-text tasks, for the validation conditions that they have."""
     if data is None or data.max_condition_length is None:
         return [Request(index) for index in indices]
-    examples = data.preparation.examples("validation").read(indices)
-    conditions = (example.condition_input_ids for example in examples)
+    examples = data.preparation.examples("validation")
+    indices = [index for index in indices if index < len(examples)]
+    conditions = (example.condition_input_ids for example in examples.read(indices))
     return [
         Request(index, [] if ids is None else ids[: data.max_condition_length].tolist())
         for index, ids in zip(indices, conditions, strict=True)
@@ -103,14 +88,11 @@ def _from_template(codec: TextCodec, text: str) -> Request:
     A blank has a fixed number of tokens, which need not be whole words. The given tokens are embedded
     without the words that fill the blanks, which a contextual encoder would use.
     """
+    needs = "infill needs a model"
     if codec.max_condition_length is not None:
-        raise UserError(
-            "infill needs a model of unconditional text, but this one is text-to-text; give prompts"
-        )
+        raise UserError(f"{needs} of unconditional text, but this one is text-to-text; give prompts")
     if codec.bos_eos:
-        raise UserError(
-            "infill needs a model whose texts end with EOS, but this one's fill the sequence; give prompts"
-        )
+        raise UserError(f"{needs} whose texts end with EOS, but this one's fill the sequence; give prompts")
     fixed: dict[int, int] = {}
     length = 0
     for part in re.split(r"(_+)", text):
@@ -135,11 +117,8 @@ def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
         return
     network_ids = codec.vocabulary.to_network(torch.tensor(ids, dtype=torch.int64)).tolist()
     if unknown := [one for one, known in zip(ids, network_ids, strict=True) if known == codec.unknown_id]:
-        tokens = codec.text_tokenizer.convert_ids_to_tokens(unknown)
-        raise UserError(
-            f"{_short(text)}: the model's vocabulary does not contain {', '.join(map(repr, tokens))}; "
-            "rephrase it"
-        )
+        tokens = ", ".join(map(repr, codec.text_tokenizer.convert_ids_to_tokens(unknown)))
+        raise UserError(f"{_short(text)}: the model's vocabulary does not contain {tokens}; rephrase it")
 
 
 def _short(text: str, limit: int = 40) -> str:

@@ -379,8 +379,6 @@ class TrainingModule(GuardedModule):
     def text_requests(self, num: int) -> list[Request]:
         """Requests for `num` texts; in text-to-text tasks, for at most `num` validation conditions."""
         data = self.text_data if isinstance(self.text_data, ELFDataModule) else None
-        if data and data.max_condition_length is not None:
-            num = min(num, len(data.preparation.examples("validation")))
         return requests_from_data(data, range(num))
 
     def on_predict_start(self) -> None:
