@@ -51,10 +51,9 @@ class TextData(Protocol):
 
 
 class TrainingModule(GuardedModule):
-    """Network, optimizer, validation, checkpoints, text generation (`predict`) and evaluation (`test`).
+    """Everything but `training_step`: optimizer, validation, checkpoints, `predict` and `test`.
 
-    Subclasses define `training_step`. Batches contain latents: the DataModule runs the encoder, on the
-    device, in `on_after_batch_transfer`.
+    Batches contain latents: the DataModule runs the encoder, on the device, in `on_after_batch_transfer`.
 
     Args:
         latent_size: C; the command line sets all arguments up to `unknown_id` from the DataModule.
@@ -81,9 +80,6 @@ class TrainingModule(GuardedModule):
 
     Attributes:
         loaded: configuration of the checkpoint that the weights were loaded from, if they were.
-
-    Raises:
-        UserError: for unusable settings or an unusable checkpoint.
     """
 
     def __init__(
@@ -109,14 +105,9 @@ class TrainingModule(GuardedModule):
         self.seed = seed or 0
         initial = seeded_generator("initial values", self.seed)
         self.network = ELFNetwork(network, latent_size, vocab_size, max_length, initial)
-        self.objective = objective
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.sampling = sampling
-        self.evaluation = evaluation
-        self.eos_id = eos_id
-        self.pad_id = pad_id
-        self.unknown_id = unknown_id
+        self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
+        self.sampling, self.evaluation = sampling, evaluation
+        self.eos_id, self.pad_id, self.unknown_id = eos_id, pad_id, unknown_id
         means = ("loss", "denoise_loss", "decode_loss", "decode_accuracy")
         self.validation_metrics = MetricCollection(
             {**{name: MeanMetric() for name in means}, "clean_decode_accuracy": DecodeAccuracy(unknown_id)},
@@ -131,10 +122,7 @@ class TrainingModule(GuardedModule):
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
-        """A module with the sizes of `data`; `settings` are the other arguments of this class.
-
-        With `init_from`, the data are normalised as in the training of these weights.
-        """
+        """A module with the sizes of `data`, which takes the latent statistics of any `init_from`."""
         module = cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
         if (codec := module.initial_codec) is not None:
             data.normalise_as(codec)
@@ -146,10 +134,7 @@ class TrainingModule(GuardedModule):
     ) -> Self:
         """A module with the averaged weights of a checkpoint in any format that `load_model` reads.
 
-        Args:
-            checkpoint_path: a file, a run's folder, a Hub folder or a Hub id.
-            map_location: device to move the module to.
-            settings: arguments of this class that override the checkpoint's.
+        `settings` are arguments of this class that override the checkpoint's.
 
         Raises:
             UserError: if the checkpoint cannot be read, does not name its tokenizer, or does not fit the
@@ -215,12 +200,7 @@ class TrainingModule(GuardedModule):
         return [self.network]
 
     def setup(self, stage: str) -> None:
-        """Check that the Trainer can train this module, compile it, and give initial weights the vocabulary.
-
-        Raises:
-            UserError: if `compile` is set and there is no compiler, with a LearningRateFinder, or if the
-                vocabularies of the initial weights and the data do not belong together.
-        """
+        """Check that the Trainer can train this module; compile it; give initial weights the vocabulary."""
         if self._initial is not None:
             self._initial.fit_vocabulary(self.codec)
             self._initial = None  # later, the weights are trained
@@ -237,11 +217,7 @@ class TrainingModule(GuardedModule):
             )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimizer and its schedule, which advances every step.
-
-        Raises:
-            UserError: without a DataModule, or for a schedule longer than the run.
-        """
+        """The optimizer and its schedule, which advances every step."""
         trainer = self.trainer
         self._configured_rate = self._peak_learning_rate()
         optimizer = self.optimizer.build(self.network, self._configured_rate)
@@ -333,9 +309,6 @@ class TrainingModule(GuardedModule):
         """Refuse a checkpoint of another network, or of data whose ids or latents have another meaning.
 
         A run that goes on with other micro-batches counts in them from here on.
-
-        Raises:
-            UserError: if the checkpoint does not fit this module and its DataModule.
         """
         super().on_load_checkpoint(checkpoint)
         data, trainer = self.text_data, self._trainer
@@ -343,10 +316,9 @@ class TrainingModule(GuardedModule):
             state = checkpoint.get(type(data).__qualname__, {})
             if (position := data.rescaled(state)) is not None:
                 state |= asdict(position)
+                loop, step = checkpoint["loops"]["fit_loop"], checkpoint["global_step"]
                 batches = data.batches_per_epoch(trainer.world_size, trainer.limit_train_batches)
-                set_loop_counters(
-                    checkpoint["loops"]["fit_loop"], position, batches, checkpoint["global_step"]
-                )
+                set_loop_counters(loop, position, batches, step)
         if "elf" not in checkpoint:
             raise UserError(
                 "the checkpoint has no entry 'elf', so it was not written by elf_lightning; give one that was"
@@ -363,11 +335,7 @@ class TrainingModule(GuardedModule):
     # Texts
 
     def text_generator(self) -> TextGenerator:
-        """A generator with the current weights; all ranks share the work.
-
-        Raises:
-            UserError: without a codec, from a DataModule or a checkpoint.
-        """
+        """A generator with the current weights; all ranks share the work."""
         if self.codec is None:
             raise UserError(
                 f"{type(self).__name__} cannot generate texts without the tokenizer of its data; pass an "

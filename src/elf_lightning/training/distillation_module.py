@@ -8,7 +8,7 @@ from typing import Any
 
 from elf_lightning.checkpoints import load_model
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError
+from elf_lightning.errors import errors_about
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import ProgressiveDistillation
@@ -31,9 +31,6 @@ class DistillationModule(ELFModule):
         step_size: span of a student's step; 1/N for a student of N steps.
         teacher_steps: the teacher's steps in that span.
         settings: the arguments of `TrainingModule`.
-
-    Raises:
-        UserError: for an unusable teacher or unusable settings.
     """
 
     objective: ProgressiveDistillation
@@ -43,14 +40,12 @@ class DistillationModule(ELFModule):
     ) -> None:
         super().__init__(*args, **settings)
         self.teacher = teacher
-        try:
+        with errors_about(f"model.teacher {teacher}"):
             bundle = load_model(teacher)
             config = bundle.config
             if config.codec is not None:  # the student has the tokens of its data, and a teacher needs none
                 config = replace(config, vocab_size=self.network.vocab_size, codec=None)
             config.check_network(self.network)
-        except UserError as error:
-            raise UserError(f"model.teacher {teacher}: {error}") from error
         network = bundle.network().requires_grad_(False)
         self.objective = ProgressiveDistillation(
             **vars(self.objective), teacher=network, step_size=step_size, teacher_steps=teacher_steps
@@ -70,24 +65,18 @@ class DistillationModule(ELFModule):
         return [self.network, self.objective.teacher]
 
     def setup(self, stage: str) -> None:
-        """Check that the data's latents have the teacher's meaning, and move it to the device.
-
-        Raises:
-            UserError: if they have another, or as `TrainingModule.setup`.
-        """
+        """Check that the data's latents have the teacher's meaning, and move it to the device."""
         super().setup(stage)
         self.objective.teacher.to(self.trainer.strategy.root_device)
         if self.text_data is None or self._teacher_codec is None:
             return
         theirs, ours = self._teacher_codec, self.text_data.codec
-        try:
+        with errors_about(f"model.teacher {self.teacher}"):
             same_name = PurePath(theirs.tokenizer).name == PurePath(ours.tokenizer).name
             # Under another name, it may be the copy in a Hub folder.
             if same_name or theirs.text_tokenizer.get_vocab() == ours.text_tokenizer.get_vocab():
                 theirs = replace(theirs, **{name: getattr(ours, name) for name in STUDENTS_OWN})
             theirs.check_compatible(ours)
-        except UserError as error:
-            raise UserError(f"model.teacher {self.teacher}: {error}") from error
 
     def training_flops(self, batch_size: int, length: int) -> float:
         """FLOPs of a micro-batch, the teacher's forward passes included."""

@@ -30,13 +30,9 @@ class GuardedModule(LightningModule):
 
     Under fp16, only losses are guarded: the precision plugin's gradient scaler handles overflows.
 
-    Args:
-        non_finite: `stop` ends training after a bad step. `skip` skips bad steps on all ranks: weights,
-            optimizer state and average stay unchanged, while the schedule and `global_step` advance. It
-            synchronises with the device in every step, and gives up after 100 consecutive bad steps.
-
-    Raises:
-        UserError: for another value of `non_finite`.
+    `non_finite="stop"` ends training after a bad step. `skip` skips bad steps on all ranks: weights,
+    optimizer state and average stay unchanged, while the schedule and `global_step` advance. It
+    synchronises with the device in every step, and gives up after 100 consecutive bad steps.
     """
 
     def __init__(self, non_finite: NonFinite = "stop") -> None:
@@ -102,11 +98,7 @@ class GuardedModule(LightningModule):
         self.log("train/skipped_steps", torch.tensor(float(self.skipped_steps)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Check for bad steps every `log_every_n_steps` steps.
-
-        Raises:
-            UserError: if there was one and `non_finite` is `stop`.
-        """
+        """Check for bad steps every `log_every_n_steps` steps."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self._check()
@@ -177,5 +169,4 @@ def _parameters(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
 
 
 def _norm(optimizer: Optimizer | LightningOptimizer) -> Tensor:
-    """The global norm of all gradients, ()."""
     return get_total_norm([p.grad for p in _parameters(optimizer) if p.grad is not None])

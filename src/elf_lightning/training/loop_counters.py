@@ -14,9 +14,8 @@ def set_loop_counters(
 
     What Lightning saves depends on the hook that saves. If a run stops within an epoch (`max_time`), the
     counters say that the epoch is over; between two accumulated micro-batches, a resumed run would miss the
-    gradient of the first; after the last batch of an epoch, it would not start the next. Here the counters
-    always have the same form, from which Lightning resumes with the batch at `position`. An interrupted
-    validation is not repeated.
+    gradient of the first; after the last batch of an epoch, it would not start the next. From these, it
+    always resumes with the batch at `position`. An interrupted validation is not repeated.
     """
     epoch, batch = position.epoch, position.batch
     started = epoch + 1 if batch else epoch

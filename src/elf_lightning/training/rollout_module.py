@@ -20,9 +20,6 @@ class RolloutDistillationModule(DistillationModule):
         teacher_steps: the teacher's steps from noise to data.
         student_steps: the student's steps.
         settings: the arguments of `TrainingModule`.
-
-    Raises:
-        UserError: for an unusable teacher or unusable settings.
     """
 
     objective: RolloutDistillation

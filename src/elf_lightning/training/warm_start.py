@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from elf_lightning.checkpoints import load_model
 from elf_lightning.checkpoints.config import check_weights
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, errors_about
 from elf_lightning.network import ELFNetwork
 
 TOLERANCE = 0.05
@@ -21,27 +21,18 @@ class InitialWeights:
     """The averaged weights of a checkpoint, loaded into a network whose length and vocabulary may differ.
 
     The rows of the token head wait for `fit_vocabulary`, since only the data say which tokens they stand for.
-
-    Args:
-        network: gets the weights.
-        name_or_path: a checkpoint in any format that `load_model` reads.
-        setting: where the user gave it, for messages.
-
-    Raises:
-        UserError: if the checkpoint does not exist or contains another network.
+    Messages name the `setting` where the user gave the checkpoint.
     """
 
     def __init__(self, network: ELFNetwork, name_or_path: str, setting: str = "model.init_from") -> None:
         self.network = network
         self.setting = f"{setting} {name_or_path}"
-        try:
+        with errors_about(self.setting):
             bundle = load_model(name_or_path)
             own = network.state_dict()
             rows = {name: bundle.weights[name] for name in TOKEN_ROWS}
             # Without a codec nothing is known about the tokens: there have to be equally many.
             check_weights(bundle.weights, own | rows if bundle.config.codec else own)
-        except UserError as error:
-            raise UserError(f"{self.setting}: {error}") from error
         self.config, self.rows = bundle.config, rows
         same_size = bundle.config.vocab_size == network.vocab_size
         network.load_state_dict(
@@ -52,13 +43,8 @@ class InitialWeights:
         """Take the token head's rows by tokenizer id, and say what was taken and what is new.
 
         Tokens that the checkpoint does not know start as its unknown token. Latents with another
-        normalisation are a warning: training adapts, from a worse start.
-
-        Args:
-            data: the codec of the data; None if they have none, so that the tokens cannot be compared.
-
-        Raises:
-            UserError: if the vocabularies cannot be compared, or belong to different tokenizers.
+        normalisation are a warning: training adapts, from a worse start. Without a codec of the data, only
+        a vocabulary of the same size can be taken.
         """
         taken = ["weights taken"]
         own = self.config.codec
@@ -82,7 +68,8 @@ class InitialWeights:
                 f"{self.setting}: the weights have {self.config.vocab_size} tokens (here {size}), and the "
                 "data do not name theirs; train on an ELFDataModule, or with a vocabulary of the same size"
             )
-        if not _same_tokenizer(own, data):
+        same_name = own.tokenizer == data.tokenizer
+        if not (same_name or own.text_tokenizer.get_vocab() == data.text_tokenizer.get_vocab()):
             raise UserError(
                 f"{self.setting}: the weights were trained with the tokenizer '{own.tokenizer}' (here "
                 f"'{data.tokenizer}'); choose an encoder with the same tokenizer"
@@ -94,12 +81,6 @@ class InitialWeights:
         chosen = torch.tensor([rows.get(token, unknown) for token in tokens])
         self.network.load_state_dict({name: self.rows[name][chosen] for name in TOKEN_ROWS}, strict=False)
         return f"of {size:,} tokens, {known:,} are known to it and {size - known:,} new"
-
-
-def _same_tokenizer(one: TextCodec, other: TextCodec) -> bool:
-    """Whether they have the same tokens, under whatever name."""
-    same_name = one.tokenizer == other.tokenizer
-    return same_name or one.text_tokenizer.get_vocab() == other.text_tokenizer.get_vocab()
 
 
 def _same_normalisation(one: TextCodec, other: TextCodec) -> bool:
