@@ -1,10 +1,9 @@
-"""Peak memory of the losses and gradients of a training step: estimated, and as measured.
+"""Peak memory of the losses and gradients of a training step.
 
     python -m benchmarks.memory --size elf-b --batch-size 2 --json memory.json
     python -m benchmarks.memory --size elf-b --batch-size 16 --device cuda --precision bf16
 
-Gradients grow while activations are freed, so that the sum of all parts lies above the peak where a batch is
-small. `whole step` adds the weights, their average and the state of the optimizer.
+`whole step` adds the weights, their average and the state of the optimizer.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from benchmarks.measure import Budget, Function, new_table, run
 from benchmarks.sizes import SIZES, Size
 from benchmarks.training import Training
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.memory import activation_bytes, head_bytes
 from elf_lightning.objectives import StepKey
 from elf_lightning.optim import split_parameters
 
@@ -52,38 +50,31 @@ def kept_bytes(network: ELFNetwork) -> int:
     return 4 * (3 * matrices + 4 * others)
 
 
-def compare(size: Size, device: torch.device, mixed: bool) -> tuple[int, dict[str, int]]:
-    """Measured bytes of losses and gradients, and the estimated ones by purpose.
+def step_bytes(size: Size, device: torch.device, mixed: bool) -> int:
+    """Measured bytes of losses and gradients.
 
     A fifth of the sequences decode and two fifths self-condition, if possible at least one of each.
     """
     training = Training(size.network(device), size.objective, mixed=mixed)
-    batch, network = RandomBatches(size, device)(size.batch_size), training.network
+    batch = RandomBatches(size, device)(size.batch_size)
     decode = max(1, round(0.2 * size.batch_size))
     self_cond = min(size.batch_size - decode, max(1, round(0.4 * size.batch_size)))
     draws = size.objective.draw(batch.latents.shape, StepKey(0, 0, 0), device)
-    measured = peak_bytes(lambda: training.backward(batch, draws.with_counts(decode, self_cond)), device)
-    return measured, {
-        "activations": activation_bytes(network, *batch.input_ids.shape, 2 if mixed else 4),
-        "heads": head_bytes(network, *batch.input_ids.shape, decode),
-        "gradients": sum(4 * p.numel() for p in network.parameters()),
-    }
+    return peak_bytes(lambda: training.backward(batch, draws.with_counts(decode, self_cond)), device)
 
 
 def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[str, Any]]:
     """With and without gradient checkpointing."""
     size = replace(SIZES[options.size], batch_size=options.batch_size)
     title = f"Memory of losses and gradients, {options.size}, {options.batch_size} sequences, MB"
-    headings = ("activations", "heads", "gradients", "estimated", "measured", "whole step")
-    table, record, kept = new_table(title, "", *headings), dict[str, Any](), kept_bytes(size.network("meta"))
+    table, record = new_table(title, "", "measured", "whole step"), dict[str, Any]()
+    kept = kept_bytes(size.network("meta"))
     for checkpointing in (False, True):
         name = f"{'with' if checkpointing else 'without'} gradient checkpointing"
         changed = replace(size, config=replace(size.config, gradient_checkpointing=checkpointing))
-        measured, parts = compare(changed, torch.device(options.device), options.precision == "bf16")
-        total = sum(parts.values())
-        record[name] = {"measured": measured, **parts, "kept": kept}
-        cells = (*parts.values(), total, measured, total + kept)
-        table.add_row(name, *(f"{number / 1e6:,.0f}" for number in cells))
+        measured = step_bytes(changed, torch.device(options.device), options.precision == "bf16")
+        record[name] = {"measured": measured, "kept": kept}
+        table.add_row(name, *(f"{number / 1e6:,.0f}" for number in (measured, measured + kept)))
     return [table], {"bytes": record}
 
 

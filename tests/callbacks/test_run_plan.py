@@ -180,13 +180,11 @@ def test_memory_counts_what_is_there(data: ELFDataModule) -> None:
     plain = plan_run(muon, data, trainer_of(max_steps=1)).memory
     averaged = plan_run(muon, data, trainer_of(EMA(), max_steps=1)).memory
     on_host = plan_run(muon, data, trainer_of(EMA(device="cpu"), max_steps=1)).memory
-    mixed = plan_run(muon, data, trainer_of(max_steps=1, precision="bf16-mixed")).memory
     assert (plain["weights"], plain["gradients"], averaged["average"]) == (weights,) * 3
     assert "average" not in plain
     assert on_host == plain
     assert plan_run(adam, data, trainer_of(max_steps=1)).memory["optimizer"] == 2 * weights
     assert weights < plain["optimizer"] < 1.3 * weights
-    assert mixed["activations"] < plain["activations"]
 
 
 def test_memory_counts_a_teacher(data: ELFDataModule) -> None:
@@ -195,15 +193,6 @@ def test_memory_counts_a_teacher(data: ELFDataModule) -> None:
     taught = plan_run(student, data, trainer_of(max_steps=1)).memory
     assert taught == alone | {"teacher": alone["weights"]}
     assert "teacher" not in alone
-
-
-def test_checkpointing_is_counted_before_it_is_chosen(data: ELFDataModule) -> None:
-    deep = replace(SHAPE, depth=8)
-    chosen = Planned(data, network=replace(deep, gradient_checkpointing=True))
-    plan = plan_run(Planned(data, deep), data, trainer_of(max_steps=1))
-    checkpointed = plan_run(chosen, data, trainer_of(max_steps=1))
-    assert plan.checkpointed_memory == sum(checkpointed.memory.values()) == checkpointed.checkpointed_memory
-    assert plan.checkpointed_memory < sum(plan.memory.values())
 
 
 def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> None:
@@ -223,24 +212,21 @@ def test_the_optimizer_holds_as_much_as_the_plan_says(data: ELFDataModule) -> No
         assert plan_run(module, data, trainer).memory["optimizer"] == held
 
 
-@pytest.mark.parametrize(
-    ("checkpointed", "remedy"),
-    [
-        (10_000_000_000, "a smaller data.batch_size, or model.network.gradient_checkpointing (about 10GB)"),
-        (79_000_000_000, "a smaller data.batch_size"),
-    ],
-)
-def test_a_device_that_is_too_small_is_reported(checkpointed: int, remedy: str) -> None:
+def test_a_device_that_is_too_small_is_reported() -> None:
     plan = RunPlan(
         105_000_000, 8_000_000, 1024, 64, 8, 1, 15_625, 78_125, 7812, 0.002, 0.001, "constant", 5e14,
-        {"weights": 400_000_000, "activations": 80_000_000_000}, checkpointed, 80_000_000_000,
+        {"weights": 40_000_000_000, "optimizer": 40_000_000_000}, 80_000_000_000,
     )  # fmt: skip
     texts = [text for _, text in plan.lines()]
     assert "8,000,000 sequences of 1,024 tokens, 8.19G tokens per epoch" in texts
     assert "512 sequences per step: 64 x 8 device(s) x 1 micro-batch(es)" in texts
     assert "15,625 per epoch, 78,125 in total: 5 epoch(s)" in texts
     assert "0.002 (0.001 at 256 sequences) after 7,812 steps of warm-up, then constant" in texts
-    assert texts[-1] == f"which is more than the 80GB of the device: set {remedy}"
+    assert "80GB per device, and activations, which grow with data.batch_size:" in texts
+    remedy = "choose a smaller model.network, or EMA with device cpu"
+    assert texts[-1] == f"which is more than the 80GB it has: {remedy}"
+    roomy = replace(plan, device_memory=85_000_000_000)
+    assert roomy.lines() == plan.lines()[:-1]
 
 
 def test_the_summary_comes_before_the_first_step(

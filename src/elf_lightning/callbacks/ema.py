@@ -48,29 +48,18 @@ class EMA(Callback):
     - Without, `d = decay` throughout, and the initial weights are the first average, as published
       (arXiv 2605.10938 trains with decay 0.9999).
 
-    Checkpoints have the form of those of Lightning's `WeightAveraging`: `state_dict` averaged,
-    `current_model_state` raw, and `averaging_state`. Unlike that callback:
-
-    - The average is copied over the module's weights, and the raw weights are kept aside until they are
-      copied back. Nothing is exchanged in place, so that after an exception or Ctrl-C at any point, every
-      checkpoint holds both sets of weights correctly.
-    - All validation hooks of the module and of all callbacks see the average: this callback runs first, and
-      restores the raw weights when training continues.
-    - Before the first step, the module's own weights are the average.
-    - When `fit` ends, in whatever way, the module holds the average; the raw weights are kept for
-      checkpoints. `test(ckpt_path=...)` and the like use the averaged weights that they load.
-    - Checkpoints saved with `save_weights_only` hold averaged weights as well.
-
-    Each `fit` without `ckpt_path` starts a new average from the weights of the module.
+    Checkpoints have the form of those of Lightning's `WeightAveraging`: `state_dict` averaged (also with
+    `save_weights_only`), `current_model_state` raw, and `averaging_state`. Unlike that callback, it exchanges
+    nothing in place: raw weights are kept aside while the module holds the average, so that after an
+    exception or Ctrl-C at any point, every checkpoint holds both sets of weights correctly. It runs first, so
+    that all validation hooks see the average, and all training hooks raw weights. When `fit` ends, in
+    whatever way, the module holds the average. Each `fit` without `ckpt_path` starts a new one.
 
     Args:
         decay: in [0, 1); 0 means no averaging.
         device: device of the averaged copy, by default the module's; `"cpu"` saves device memory at the price
             of a copy to the host in every step.
         warmup: whether the decay starts small and grows to its value, as above.
-
-    Raises:
-        UserError: a decay outside [0, 1), or an unknown device.
     """
 
     def __init__(self, decay: float = 0.9999, device: str | None = None, warmup: bool = True) -> None:
@@ -80,11 +69,8 @@ class EMA(Callback):
             torch.device(device or "cpu")
         except RuntimeError as error:
             raise UserError(f"EMA device={device!r}: unknown device; leave it out or give 'cpu'") from error
-        self.decay = decay
-        self.device = device
-        self.warmup = warmup
-        self.n_averaged = 0
-        """Optimizer steps in the average. A number on the host: reading it never waits for the device."""
+        self.decay, self.device, self.warmup = decay, device, warmup
+        self.n_averaged = 0  # optimizer steps in the average
         self._average: Weights | None = None
         self._raw: Weights | None = None  # not None exactly while the module holds the average
         self._latest_step = 0
@@ -103,8 +89,6 @@ class EMA(Callback):
     def averaged_state(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """A state dict of the module with its parameters replaced by averages."""
         return _replaced(state_dict, self._average if self.n_averaged else None)
-
-    # Hooks, in the order in which Lightning calls them
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Moves itself to the front, and wraps the writing of checkpoints; `fit` starts a new average."""

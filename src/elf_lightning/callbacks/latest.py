@@ -19,7 +19,7 @@ from elf_lightning.checkpoints.locate import (
     newest_checkpoint,
 )
 from elf_lightning.checkpoints.torch_file import check_torch_file, save_torch_file
-from elf_lightning.errors import Stopped, UserError
+from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.whole_file import remove_unfinished
 
 
@@ -38,11 +38,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self.linked: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint`.
-
-        Raises:
-            UserError: if it cannot be written, with the last one that was.
-        """
+        """Write `checkpoint`; if that fails, a `UserError` names the last good one."""
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -55,16 +51,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
             raise UserError(f"checkpoint {error}; {last_good(path.parent)}") from error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint.
-
-        Raises:
-            UserError: if the file is damaged.
-        """
+        """Load a checkpoint; a damaged file is a `UserError`."""
         if Path(path).is_file():
-            try:
+            with errors_about(f"checkpoint '{path}'"):
                 check_torch_file(Path(path))
-            except UserError as error:
-                raise UserError(f"checkpoint '{path}': {error}") from error
         return super().load_checkpoint(path, *args, **kwargs)
 
 

@@ -22,11 +22,8 @@ _SPACE = "\N{NO-BREAK SPACE}"
 def short_metrics(metrics: Mapping[str, Tensor], section: str) -> dict[str, str]:
     """Metrics under short names, as text; reads their values from the device.
 
-    The variants that Lightning adds for steps and epochs (`…_step`, `…_epoch`) are left out.
-
-    Args:
-        metrics: by name.
-        section: `val` for the metrics whose names start with val, `train` for all others.
+    The section `val` has the metrics whose names start with val, `train` all others. The variants that
+    Lightning adds for steps and epochs (`…_step`, `…_epoch`) are left out.
     """
     texts = {}
     for full_name, value in metrics.items():

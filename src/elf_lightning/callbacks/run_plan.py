@@ -13,9 +13,6 @@ from elf_lightning.callbacks.ema import EMA
 from elf_lightning.callbacks.metric_text import lines, magnitude
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
-from elf_lightning.network import ELFNetwork
-from elf_lightning.network.memory import activation_bytes, head_bytes
-from elf_lightning.objectives import Objective
 from elf_lightning.optim import scaled_learning_rate, split_parameters
 from elf_lightning.terminal import say
 
@@ -40,8 +37,7 @@ class RunPlan:
     base_learning_rate: float  # at 256 sequences
     decay: str  # of the learning rate after warm-up
     step_flops: float  # FLOPs of an optimizer step on all devices
-    memory: dict[str, int]  # bytes per device at a step's peak; without frozen encoder and fragmentation
-    checkpointed_memory: int  # total bytes of the same with gradient checkpointing
+    memory: dict[str, int]  # bytes per device, besides the activations and the frozen encoder
     device_memory: int | None  # bytes that the device has; None for a CPU
 
     @property
@@ -51,7 +47,7 @@ class RunPlan:
 
     def lines(self) -> list[tuple[str, str]]:
         """The plan in words: the name and the text of each line."""
-        peak, tokens = sum(self.memory.values()), magnitude(self.sequences * self.length)
+        kept, tokens = sum(self.memory.values()), magnitude(self.sequences * self.length)
         factors = f"{self.batch_size} x {self.devices} device(s) x {self.accumulation} micro-batch(es)"
         rate = f"{self.learning_rate:.4g} ({self.base_learning_rate:.4g} at 256 sequences)"
         epochs = f"{self.total_steps:,} in total: {self.total_steps / self.steps_per_epoch:.3g} epoch(s)"
@@ -64,15 +60,12 @@ class RunPlan:
             ("steps", f"{self.steps_per_epoch:,} per epoch, {until}"),
             ("rate", f"{rate} after {self.warmup_steps:,} steps of warm-up, then {self.decay}"),
             ("compute", f"{magnitude(self.step_flops)} FLOPs per step"),
-            ("memory", f"about {magnitude(peak)}B per device"),
+            ("memory", f"{magnitude(kept)}B per device, and activations, which grow with data.batch_size:"),
             *(("", line) for line in lines(parts, WIDTH)),
         ]
-        if self.device_memory is not None and peak > USABLE * self.device_memory:
-            remedy = f"the {magnitude(self.device_memory)}B of the device: set a smaller data.batch_size"
-            if self.checkpointed_memory <= USABLE * self.device_memory:
-                needed = f"about {magnitude(self.checkpointed_memory)}B"
-                remedy += f", or model.network.gradient_checkpointing ({needed})"
-            result.append(("", f"which is more than {remedy}"))
+        if self.device_memory is not None and kept > USABLE * self.device_memory:
+            remedy = "choose a smaller model.network, or EMA with device cpu"
+            result.append(("", f"which is more than the {magnitude(self.device_memory)}B it has: {remedy}"))
         return result
 
     def show(self) -> None:
@@ -85,13 +78,8 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     """The plan of `trainer.fit(module, datamodule=data)`. Prepares the data if necessary; embeds nothing.
 
     The module trains its `network` by the settings `optimizer` and `schedule`, at a cost of
-    `training_flops(batch_size, length)` per micro-batch. The memory of activations is estimated for an
-    `ELFNetwork`; its `objective`, if it has one, tells how many sequences decode. Without any of these, or an
-    `ELFDataModule`, there is no plan.
-
-    Raises:
-        UserError: if the source cannot be read, or for batch sizes, limits, validation or a schedule that
-            the run cannot have.
+    `training_flops(batch_size, length)` per micro-batch. Without any of these, or an `ELFDataModule`, there
+    is no plan. Settings that the run cannot have are a `UserError`.
     """
     needed = ("network", "optimizer", "schedule", "training_flops")
     if not (isinstance(data, ELFDataModule) and all(hasattr(module, name) for name in needed)):
@@ -104,12 +92,9 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
         raise UserError(
             f"trainer.limit_train_batches {limit} leaves no batch of an epoch; give a larger value"
         )
-    # There is none if validation goes by time.
-    every, per_epoch = (
-        getattr(trainer, "val_check_interval", None),
-        trainer.check_val_every_n_epoch is not None,
-    )
-    if isinstance(every, int) and per_epoch and trainer.limit_val_batches != 0 and every > batches:
+    every = getattr(trainer, "val_check_interval", None)  # there is none if validation goes by time
+    per_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if isinstance(every, int) and per_epoch and every > batches:
         raise UserError(
             f"trainer.val_check_interval {every} is more than the {batches} batches of an epoch; set it to "
             f"at most {batches}, or trainer.check_val_every_n_epoch to null to count across epochs"
@@ -119,6 +104,7 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
     total_steps = min(by_steps, by_epochs)
     base_rate, device = module.optimizer.base_learning_rate, trainer.strategy.root_device
+    trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
     return RunPlan(
         parameters=sum(p.numel() for p in module.network.parameters()),
         sequences=sequences,
@@ -128,45 +114,32 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
         accumulation=accumulation,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
-        warmup_steps=module.schedule.resolve_warmup(
-            steps_per_epoch,
-            total_steps,
-            bool(trainer.fast_dev_run),  # type: ignore[attr-defined]
-        ),
+        warmup_steps=module.schedule.resolve_warmup(steps_per_epoch, total_steps, trial),
         learning_rate=scaled_learning_rate(base_rate, data.batch_size * devices * accumulation),
         base_learning_rate=base_rate,
         decay=module.schedule.decay,
         step_flops=module.training_flops(data.batch_size, data.max_length) * devices * accumulation,
-        memory=_memory(module, data, trainer),
-        checkpointed_memory=sum(_memory(module, data, trainer, checkpointing=True).values()),
+        memory=_memory(module, trainer),
         device_memory=torch.cuda.get_device_properties(device).total_memory
         if device.type == "cuda"
         else None,
     )
 
 
-def _memory(
-    module: Any, data: ELFDataModule, trainer: Trainer, checkpointing: bool | None = None
-) -> dict[str, int]:
-    network, batch_size, length = module.network, data.batch_size, data.max_length
-    matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(network))
+def _memory(module: Any, trainer: Trainer) -> dict[str, int]:
+    """Bytes on each device by purpose; all numbers are float32."""
+    matrices, others = (sum(p.numel() for p in part.values()) for part in split_parameters(module.network))
     weights = sum(p.numel() for p in module.parameters())
-    objective = getattr(module, "objective", None)
-    teacher = getattr(objective, "teacher", None)  # frozen, and no part of the module
+    teacher = getattr(getattr(module, "objective", None), "teacher", None)  # no part of the module
     averaged = any(isinstance(one, EMA) and one.device is None for one in trainer.callbacks)  # type: ignore[attr-defined]
-    sizes = {
-        "weights": 4 * weights,
-        "teacher": 0 if teacher is None else 4 * sum(p.numel() for p in teacher.parameters()),
-        "gradients": 4 * (matrices + others),
-        "optimizer": 4 * (module.optimizer.matrix_averages * matrices + 2 * others),
-        "average": 4 * weights * averaged,
+    numbers = {
+        "weights": weights,
+        "teacher": 0 if teacher is None else sum(p.numel() for p in teacher.parameters()),
+        "gradients": matrices + others,
+        "optimizer": module.optimizer.matrix_averages * matrices + 2 * others,
+        "average": weights * averaged,
     }
-    if isinstance(network, ELFNetwork):
-        decode = objective.mean_counts(batch_size)[0] if isinstance(objective, Objective) else batch_size
-        compute_bytes = 2 if "16" in str(trainer.precision) else 4
-        sizes["activations"] = activation_bytes(network, batch_size, length, compute_bytes, checkpointing)
-        sizes["heads"] = head_bytes(network, batch_size, length, decode)
-    return {name: size for name, size in sizes.items() if size}
+    return {name: 4 * count for name, count in numbers.items() if count}
 
 
 class RunSummary(Callback):

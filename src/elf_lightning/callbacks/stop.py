@@ -31,7 +31,7 @@ class StopOnSignal(Callback):
     """Ends training before its next batch after SIGTERM, SIGUSR1 or Ctrl-C, on all ranks at once.
 
     It raises `Stopped`, whereupon `LatestModelCheckpoint` saves the state. Other commands of the Trainer save
-    nothing, and end at once. Lightning's own handlers lose all since the last checkpoint; they are replaced.
+    nothing, and end at once. Lightning's own handlers, which lose that state, are replaced.
     """
 
     def __init__(self) -> None:

@@ -41,9 +41,6 @@ class PeriodicTexts(Callback):
         seed: of the noise, the same each time, so that texts can be compared.
         settings: sampling configuration; the module's own by default.
         batch_size: texts sampled at a time per device.
-
-    Raises:
-        UserError: unless exactly one period is given, and all numbers are at least 1.
     """
 
     def __init__(
@@ -97,12 +94,10 @@ class PeriodicTexts(Callback):
             self._generate(trainer, pl_module)
 
     def _generate(self, trainer: Trainer, pl_module: Any) -> None:
-        with ExitStack() as stack:
-            stack.enter_context(isolate_rng())
-            stack.enter_context(torch.no_grad())
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, EMA):
-                    stack.enter_context(callback.average_weights(pl_module))
+        averages = [one for one in trainer.callbacks if isinstance(one, EMA)]  # type: ignore[attr-defined]
+        with isolate_rng(), torch.no_grad(), ExitStack() as stack:
+            for ema in averages:
+                stack.enter_context(ema.average_weights(pl_module))
             requests = pl_module.text_requests(self.num_samples)
             batches = self._generator.generate(requests, self.seed, self.settings, self.batch_size)
             self.use([text for batch in batches for text in batch], trainer, pl_module)
@@ -117,7 +112,7 @@ class SampleLogger(PeriodicTexts):
     Args:
         num_samples: number of texts.
         show: print the table.
-        settings: as in `PeriodicTexts`, with its errors.
+        settings: as in `PeriodicTexts`.
     """
 
     def __init__(self, num_samples: int = 4, show: bool = True, **settings: Any) -> None:
@@ -161,10 +156,6 @@ class GenerativePerplexityCallback(PeriodicTexts):
         offload: keep the scoring model in host memory between uses.
         prefix: of the metrics' names; several of these callbacks need different ones.
         settings: as in `PeriodicTexts`.
-
-    Raises:
-        UserError: as `PeriodicTexts`; when training starts, if the scoring model cannot be loaded, or another
-            callback logs the same metrics.
     """
 
     def __init__(
@@ -176,9 +167,7 @@ class GenerativePerplexityCallback(PeriodicTexts):
         **settings: Any,
     ) -> None:
         super().__init__(num_samples=num_samples, **settings)
-        self.prefix = prefix
-        self.scoring_model = scoring_model
-        self.offload = offload
+        self.prefix, self.scoring_model, self.offload = prefix, scoring_model, offload
         self._scoring_model: ScoringModel | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -196,9 +185,8 @@ class GenerativePerplexityCallback(PeriodicTexts):
     def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
         """Scores the texts, split among the ranks, and logs the metrics of all of them."""
         if not any(text.text.strip() for text in texts):
-            rank_zero_warn(
-                f"all {len(texts)} samples at step {trainer.global_step} are empty; they are not scored"
-            )
+            where = f"all {len(texts)} samples at step {trainer.global_step}"
+            rank_zero_warn(f"{where} are empty; they are not scored")
             return
         numbers = self._suite([text.text for text in texts[trainer.global_rank :: trainer.world_size]])
         if self.offload and self._scoring_model is not None:
