@@ -22,11 +22,7 @@ DEFAULT_COMPILERS = {"darwin": "clang++", "win32": "cl"}
 
 
 def require_compiler(setting: str, device: torch.device) -> None:
-    """Refuse a `setting`, as the user writes it, without the compiler that `torch.compile` needs on `device`.
-
-    Raises:
-        UserError: without a C++ compiler on a CPU, or without Triton and a C compiler on a GPU.
-    """
+    """Refuse a `setting`, as the user writes it, without the compiler that it needs on `device`."""
     if device.type == "cuda":
         if find_spec("triton") is None:
             raise UserError(f"{setting} needs Triton on a GPU: `pip install triton`, or leave {setting} out")

@@ -30,12 +30,9 @@ class Terminal(Console):
     """A rich console that prints texts as `printable` gives them, and takes nothing in them for markup.
 
     If the reader of stdout has closed the pipe, as `| head` does, the process ends with status 141.
-
-    Attributes:
-        ends_with_pipe: set it to False to go on without printing.
     """
 
-    ends_with_pipe = True
+    ends_with_pipe = True  # False goes on without printing
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, markup=False, emoji=False)

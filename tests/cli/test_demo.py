@@ -134,8 +134,8 @@ def test_a_space_says_where_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_changed_settings_override_the_model(model: ELF) -> None:
     own = demo._own(model)
-    assert own == (4, 3.0, 1.5, 0.0)
-    assert demo._changed(model, own) == {}
+    assert own == {"steps": 4, "guidance": 3.0, "gamma": 1.5, "repetition_control": 0.0}
+    assert demo._changed(model, [*own.values()]) == {}
     assert demo._changed(model, (8.0, 2, 1.5, 0)) == {"steps": 8, "guidance": 2.0}
 
 

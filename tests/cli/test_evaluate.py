@@ -78,18 +78,19 @@ def test_the_newest_checkpoint_is_evaluated_with_its_own_configuration(
     ]
 
 
-def test_runs_with_a_configuration_take_precedence(
-    train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+def test_the_newest_checkpoint_needs_no_configuration(
+    train: Callable[[str], None], tiny_scoring_model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("mine")
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
-    # A newer checkpoint without configuration, as from a notebook.
+    # A newer one without configuration, as from a notebook.
     Path("runs/notebook").mkdir()
     shutil.copy(saved, "runs/notebook/model.ckpt")
     capsys.readouterr()
-    assert main(["eval"]) == 0
-    assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
-    assert Path("runs/mine/report.html").is_file()
+    small = json.dumps({"name": tiny_scoring_model, "context_length": 32})
+    assert main(["eval", *ALONE, "--model.evaluation.scoring_model", small]) == 0
+    assert "evaluating runs/notebook/model.ckpt" in capsys.readouterr().err
+    assert Path("runs/eval-model.ckpt/report.html").is_file()
 
     # Given explicitly, it is evaluated with the given configuration.
     words = ["eval", "--checkpoint", "runs/notebook", "--config=config.yaml"]
@@ -105,12 +106,11 @@ def test_a_checkpoint_in_runs_itself_has_no_configuration(
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
     shutil.copy(saved, "runs/newer.ckpt")
     capsys.readouterr()
-    assert main(["eval"]) == 0
-    assert "evaluating runs/mine/checkpoints/" in capsys.readouterr().err
-
-    shutil.rmtree("runs/mine")
     assert main(["eval", *ALONE, "--model.evaluation.scoring_model.name", "nobody/nothing"]) == 2
-    assert "the scoring model 'nobody/nothing' cannot be loaded" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "evaluating runs/newer.ckpt" in err
+    assert "the scoring model 'nobody/nothing' cannot be loaded" in err
+    assert not Path("runs/mine/report.html").exists()
 
 
 def test_without_any_checkpoint_the_message_names_the_command_to_train(

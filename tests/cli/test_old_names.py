@@ -32,7 +32,8 @@ def test_an_old_key_is_accepted_as_an_option(old: str, new: str, capsys: Any) ->
 @pytest.mark.parametrize(("old", "new"), CLASSES.items())
 def test_an_old_class_is_accepted(old: str, new: str) -> None:
     for settings in ({"optimizer": old}, {"model": {"class_path": old, "init_args": {}}}):
-        renamed, found = renamed_settings(settings)
+        found: list[str] = []
+        renamed = renamed_settings(settings, found)
         assert renamed == json.loads(json.dumps(settings).replace(f'"{old}"', f'"{new}"'))
         assert found == [f"{old} is now {new}"]
     assert resolved_arguments([f"--model.optimizer={old}"]) == [f"--model.optimizer={new}"]

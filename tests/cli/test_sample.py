@@ -247,17 +247,6 @@ def test_special_tokens_in_a_prompt_are_ordinary_text(sample: Sample, complaint:
     assert text.split()[-2] == "light"
 
 
-def test_picture_of_the_terminal(sample: Sample, tmp_path: Path) -> None:
-    picture = tmp_path / "screen.svg"
-    (text,) = sample("--num", "1", "--seed", "4", "--screenshot", str(picture))
-    drawn = picture.read_text().replace("&#160;", " ")
-    assert drawn.startswith("<svg")
-    assert "$ elf sample --checkpoint" in drawn
-    assert text in drawn
-    assert "10 training steps" in drawn
-    assert "sampling ━" not in drawn, "no progress bar"
-
-
 def test_text_to_text_answers(sample: Sample, save_run: Callable[..., str]) -> None:
     checkpoint = save_run("text_to_text", max_condition_length=4)
     assert len(sample("--prompt", "god said", checkpoint=checkpoint)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from glob import escape, glob
 from inspect import signature
@@ -81,12 +81,6 @@ def last_good(folder: str | Path | None) -> str:
         if folder is not None:
             return f"the last good checkpoint is {newest_checkpoint(folder)}"
     return "no checkpoint was saved before it"
-
-
-def newest_run(folders: Collection[Path]) -> Path:
-    """The folder in which a checkpoint was written last."""
-    files = [path for folder in folders for path in checkpoint_files(folder)]
-    return max(folders, key=lambda folder: _written(folder, files))
 
 
 def checkpoint_files(folder: Path, pattern: str = "*.ckpt") -> list[Path]:

@@ -81,9 +81,18 @@ def resolved_file(option: str, value: str) -> str:
         raise UserError(f"{option} {value} is not UTF-8; save it as UTF-8") from error
     except (yaml.YAMLError, OSError):
         return value  # the parser reports the error
-    settings, found = renamed_settings(content)
+    found: list[str] = []
+    settings = renamed_settings(content, found)
     _warn_of_old_names(found, value)
     return json.dumps(settings) if found else value
+
+
+def loaded(config: str) -> dict[str, Any]:
+    """The settings of a `--config`: a file, the name of a shipped one, or YAML."""
+    source = resolved_file("--config", config)
+    text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
+    settings: dict[str, Any] = renamed_settings(yaml.safe_load(text) or {}, [])
+    return settings
 
 
 def _shipped_file(option: str, name: str) -> Path:
@@ -95,37 +104,35 @@ def _shipped_file(option: str, name: str) -> Path:
     return known[name]
 
 
-def renamed_settings(settings: Any) -> tuple[Any, list[str]]:
-    """Settings, as read from YAML, under their new names, and the renamings: `old is now new`."""
-    found: list[str] = []
+def _new(name: str, names: Mapping[str, str], found: list[str]) -> str:
+    """The new name; adds a renaming to those `found`."""
+    if name in names:
+        found.append(f"{name} is now {names[name]}")
+    return names.get(name, name)
 
-    def new(names: Mapping[str, str], old: str) -> str:
-        if old in names:
-            found.append(f"{old} is now {names[old]}")
-        return names.get(old, old)
 
-    def renamed(value: Any, key: str = "") -> Any:
-        if isinstance(value, list):
-            return [renamed(item) for item in value]
-        if isinstance(value, dict):
-            return {new(KEYS, key): renamed(item, key) for key, item in value.items()}
-        return new(CLASSES, value) if key in ("class_path", "optimizer") and isinstance(value, str) else value
-
-    return renamed(settings), found
+def renamed_settings(settings: Any, found: list[str], key: str = "") -> Any:
+    """Settings, as read from YAML, under their new names; adds the renamings to those `found`."""
+    if isinstance(settings, list):
+        return [renamed_settings(item, found) for item in settings]
+    if isinstance(settings, dict):
+        return {_new(key, KEYS, found): renamed_settings(one, found, key) for key, one in settings.items()}
+    is_class = key in ("class_path", "optimizer") and isinstance(settings, str)
+    return _new(settings, CLASSES, found) if is_class else settings
 
 
 def renamed_words(words: Sequence[str]) -> list[str]:
     """Arguments under their new names, such as `--model.evaluation.judge.name=gpt2`, with one warning."""
-    renamed, found, names = [], [], KEYS | OPTIONS
+    renamed, found, names = [], list[str](), KEYS | OPTIONS
     for word in words:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        parts = option.split(".") if option else []
-        found += [f"{part} is now {names[part]}" for part in parts if part in names]
+        option = ".".join(_new(part, names, found) for part in option.split("."))
         if value.startswith(("{", "[")):  # settings in YAML or JSON
             with suppress(yaml.YAMLError):
-                settings, inside = renamed_settings(yaml.safe_load(value))
+                inside: list[str] = []
+                settings = renamed_settings(yaml.safe_load(value), inside)
                 value, found = json.dumps(settings) if inside else value, found + inside
-        renamed.append(".".join(names.get(part, part) for part in parts) + equals + value)
+        renamed.append(option + equals + value)
     _warn_of_old_names(found, "options")
     return renamed
 

@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from elf_lightning.sampling import Step
 
 LOOPBACK, PORT = "127.0.0.1", 7860
-MAX_STEPS = 128
-NAMES = ("steps", "guidance", "gamma", "repetition_control")
+SLIDERS = {
+    "steps": ("Steps", 1, 128, 1),
+    "guidance": ("Guidance w", 0, 8, 0.1),
+    "gamma": ("Noise added back (gamma)", 0, 4, 0.1),
+    "repetition_control": ("Repetition control", 0, 5, 0.1),
+}
+"""Sampling setting -> label, minimum, maximum and step of its slider."""
 HINT = "Each _ is a token to fill in. Empty: a text of the model's own."
 STYLE = "footer { display: none !important } .gradio-container { max-width: 72rem !important }"
 EXAMPLES = ("it was a dark and stormy night", "the old man _ _ _ _ _ the sea.")
@@ -85,14 +90,7 @@ def serve(page: Blocks, host: str, port: int, **options: Any) -> None:
 def settle(model: ELF, text: str = "", seed: int = 0, **settings: Any) -> Iterator[str]:
     """The text after each step of sampling, as HTML; closing the iterator ends sampling after its step.
 
-    Args:
-        model: samples one text.
-        text: a prompt, a template if it has blanks (`_`), or nothing.
-        seed: of all random draws.
-        settings: of sampling, to override the model's own.
-
-    Raises:
-        UserError: for unusable settings, prompts or templates.
+    `text` is a prompt, a template if it has blanks (`_`), or nothing; `settings` override the model's own.
     """
     from elf_lightning.reporting import TextPath, shown_steps, trajectory_moment
 
@@ -164,7 +162,7 @@ def _add_tab(model: ELF, sides: Sequence[int]) -> None:
     def play(text: str, seed: int | None, *values: float) -> Iterator[dict[Any, str]]:
         yield dict.fromkeys(outputs, "")
         for side, output in enumerate(outputs):
-            settings = _changed(model, values[side * len(NAMES) : (side + 1) * len(NAMES)])
+            settings = _changed(model, values[side * len(SLIDERS) : (side + 1) * len(SLIDERS)])
             try:
                 for moment in settle(model, text, seed or 0, **settings):
                     yield {output: moment}
@@ -178,41 +176,29 @@ def _add_tab(model: ELF, sides: Sequence[int]) -> None:
 
 
 def _sliders(model: ELF, steps: int) -> list[Slider]:
-    """A slider for each of `NAMES`; those without effect on this model are hidden."""
+    """The sliders; those without effect on this model are hidden."""
     from gradio import Slider
 
-    _, guidance, gamma, control = _own(model)
+    own, hidden = _own(model) | {"steps": steps}, set()
+    if model.settings.solver != "sde":
+        hidden.add("gamma")
+    if model.repetition_direction is None:
+        hidden.add("repetition_control")
     return [
-        Slider(1, max(MAX_STEPS, steps), steps, step=1, label="Steps"),
-        Slider(0, max(8, guidance), guidance, step=0.1, label="Guidance w"),
-        Slider(
-            0,
-            max(4, gamma),
-            gamma,
-            step=0.1,
-            label="Noise added back (gamma)",
-            visible=model.settings.solver == "sde",
-        ),
-        Slider(
-            0,
-            max(5, control),
-            control,
-            step=0.1,
-            label="Repetition control",
-            visible=model.repetition_direction is not None,
-        ),
+        Slider(low, max(high, own[name]), own[name], step=step, label=label, visible=name not in hidden)
+        for name, (label, low, high, step) in SLIDERS.items()
     ]
 
 
-def _own(model: ELF) -> tuple[Any, ...]:
-    """The model's own values of `NAMES`."""
-    return (model.settings.num_steps, *(getattr(model.settings, name) for name in NAMES[1:]))
+def _own(model: ELF) -> dict[str, Any]:
+    """The model's own values of the sliders."""
+    return {name: getattr(model.settings, name) for name in SLIDERS} | {"steps": model.settings.num_steps}
 
 
 def _changed(model: ELF, values: Sequence[float]) -> dict[str, Any]:
     """The settings that differ from the model's own, which may have more to them: `times`, for one."""
-    own = zip(NAMES, values, _own(model), strict=True)
-    return {name: type(default)(value) for name, value, default in own if value != default}
+    own = zip(_own(model).items(), values, strict=True)
+    return {name: type(default)(value) for (name, default), value in own if value != default}
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from elf_lightning.checkpoints import ELFConfig, load_model
 from elf_lightning.cli import trainer
-from elf_lightning.cli.config import resolved_arguments
+from elf_lightning.cli.config import loaded
 from elf_lightning.cli.options import OneLineParser, named_run, positive
 from elf_lightning.errors import Stopped, UserError
 from elf_lightning.evaluation.results_file import ResultsFile
@@ -73,32 +72,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", "-c", action="append", required=True, help="as for `elf fit`")
     parser.add_argument("--teacher", required=True, help="checkpoint of the original model, in any format")
-    parser.add_argument(
-        "--rounds",
-        type=_rounds,
-        default="16,8,4,2,1",
-        metavar="N,N,…",
-        help="steps of the student in each round (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--start-round", type=positive, default=1, metavar="N", help="leave out earlier rounds (default: 1)"
-    )
-    parser.add_argument("--name", help="name of the run (default: the configuration's)")
+    add, rounds = parser.add_argument, "steps of the student in each round (default: %(default)s)"
+    add("--rounds", type=_rounds, default="16,8,4,2,1", metavar="N,N,…", help=rounds)
+    start = "leave out earlier rounds (default: 1)"
+    add("--start-round", type=positive, default=1, metavar="N", help=start)
+    add("--name", help="name of the run (default: the configuration's)")
     return parser
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["distill", "--config", "quickstart", "--teacher", "runs/quickstart"]`.
-
-    Raises:
-        UserError: for options or a teacher that cannot be used, or a missing or different earlier round.
-    """
+    """Run `["distill", "--config", "quickstart", "--teacher", "runs/quickstart"]`."""
     options, others = _parser().parse_known_args(arguments[1:])
     rounds, start = options.rounds, options.start_round
     if start > len(rounds):
         raise UserError(f"--start-round is {start}, but the last of --rounds is round {len(rounds)}")
     configs = [word for config in options.config for word in ("--config", config)]
-    root = named_run(options.name or _name(configs))
+    names = (settings["name"] for settings in map(loaded, reversed(options.config)) if "name" in settings)
+    root = named_run(options.name or next(names, "elf"))
     config = load_model(options.teacher).config
     scored = [_given(sampling(config, steps)) for steps in SCORED_STEPS]
 
@@ -147,15 +137,6 @@ def sampling(config: ELFConfig, steps: int) -> SamplingSettings:
 
 def _given(settings: SamplingSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if value is not None}
-
-
-def _name(configs: Sequence[str]) -> str:
-    """The name of the run in the last configuration that has one."""
-    name = "elf"
-    for source in resolved_arguments(configs)[1::2]:
-        text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
-        name = (yaml.safe_load(text) or {}).get("name", name)
-    return name
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:

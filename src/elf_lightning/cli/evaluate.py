@@ -10,19 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from elf_lightning.checkpoints.locate import (
-    RUNS,
-    checkpoint_files,
-    find_checkpoint,
-    newest_checkpoint,
-    newest_run,
-    run_folder,
-    shipped_model,
+from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, run_folder
+from elf_lightning.cli.config import CONFIG_OPTIONS, loaded, resolved_arguments
+from elf_lightning.cli.options import (
+    CHECKPOINT,
+    OneLineParser,
+    add_machine,
+    add_reading,
+    loading,
+    newest_or_shipped,
 )
-from elf_lightning.cli.config import CONFIG_OPTIONS, renamed_settings, resolved_arguments, resolved_file
-from elf_lightning.cli.options import OneLineParser, add_machine, add_reading, loading
 from elf_lightning.terminal import printable
 
 if TYPE_CHECKING:
@@ -40,9 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared with the text of "
         "`--config` or `--data.source`, if given.",
     )
-    default = "the newest checkpoint under runs/ that has a configuration, otherwise elf_books"
-    source = "a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id, or a package"
-    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=f"{source} (default: {default})")
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument("--output", metavar="FOLDER", help="folder for the results, if not as above")
     parser.add_argument(
         "--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved"
@@ -57,11 +52,14 @@ def run(arguments: Sequence[str]) -> None:
     options, others = _parser().parse_known_args(arguments[1:])
     if options.likelihood:
         others = ["--model.evaluation.likelihood", "{}", *others]
-    checkpoint = _newest() if options.checkpoint is None else find_checkpoint(options.checkpoint)
+    given = options.checkpoint
+    checkpoint = newest_or_shipped() if given is None else find_checkpoint(given)
     folder = run_folder(checkpoint)
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
-    own = _configurations(folder)[-1:]
+    # In runs/ itself, those below belong to other runs.
+    found = [] if folder == RUNS else folder.rglob("config.yaml")
+    own = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-1:]
     alone = checkpoint.suffix != ".ckpt" or not (own or configured)
     if options.encoder is not None:
         others += ["--encoder" if alone else "--data.encoder.init_args.name_or_path", options.encoder]
@@ -74,21 +72,6 @@ def run(arguments: Sequence[str]) -> None:
     words = [word for path in own for word in ("--config", str(path))] + others
     place = ("--trainer.default_root_dir", options.output or str(folder), "--trainer.logger", "false")
     trainer.run(["test", *words, "--ckpt_path", str(checkpoint), *place])
-
-
-def _newest() -> Path:
-    """The newest checkpoint under runs/, with a configuration if there is one; else the shipped model."""
-    folders = {*map(run_folder, checkpoint_files(RUNS))}
-    if not folders:
-        return shipped_model()
-    return newest_checkpoint(newest_run([*filter(_configurations, folders)] or folders))
-
-
-def _configurations(folder: Path) -> list[Path]:
-    """The configurations that a run saved in its folder, the newest last."""
-    if folder == RUNS:  # those below belong to other runs than a checkpoint in runs/ itself
-        return []
-    return sorted(folder.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) -> None:
@@ -148,10 +131,7 @@ def _data_of(codec: TextCodec) -> dict[str, Any]:
 def _sections(configs: Sequence[str]) -> dict[str, Any]:
     """The merged sections for evaluation and data of all configurations."""
     given: dict[str, Any] = {}
-    for config in configs:
-        source = resolved_file("--config", config)
-        text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
-        settings, _ = renamed_settings(yaml.safe_load(text) or {})
+    for settings in map(loaded, configs):
         model = settings.get("model", {})
         if evaluation := model.get("evaluation") or model.get("init_args", {}).get("evaluation"):
             given.setdefault("model", {}).setdefault("evaluation", {}).update(evaluation)

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, 
 import docstring_parser
 from rich.console import Console
 
-from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_checkpoint, shipped_model
+from elf_lightning.checkpoints.locate import (
+    RUNS,
+    checkpoint_files,
+    find_checkpoint,
+    newest_checkpoint,
+    shipped_model,
+)
 from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import printable
@@ -82,17 +88,17 @@ def load(options: argparse.Namespace, doing: str, aside: Console) -> ELF:
         # The encoder's progress bar would interrupt ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.checkpoint is None:
-            options.checkpoint = _newest_or_shipped()
+            options.checkpoint = newest_or_shipped()
             print(printable(f"{doing} {options.checkpoint}"), file=sys.stderr)
         else:
             options.checkpoint = find_checkpoint(options.checkpoint)
         return ELF.from_pretrained(options.checkpoint, **loading(options))
 
 
-def _newest_or_shipped() -> Path:
-    with suppress(UserError):
-        return newest_checkpoint(RUNS)
-    return shipped_model()
+def newest_or_shipped() -> Path:
+    """The newest checkpoint under runs/; without any, the model that is shipped."""
+    files = checkpoint_files(RUNS) or checkpoint_files(RUNS, "checkpoint_*")
+    return newest_checkpoint(RUNS) if files else shipped_model()
 
 
 def add_reading(parser: argparse._ActionsContainer) -> None:
@@ -122,20 +128,9 @@ def add_machine(parser: argparse._ActionsContainer) -> None:
 
 
 def named_run(name: str) -> Path:
-    """The folder of the run with this name.
-
-    Raises:
-        UserError: for a name that leads out of `runs/`, or is no folder's.
-    """
-    parts = Path(name).parts
-    if (
-        not parts
-        or parts[0] == "/"
-        or ".." in parts
-        or "::" in name
-        or "://" in name
-        or not name.isprintable()
-    ):
+    """The folder of the run with this name, which must not lead out of `runs/`."""
+    parts, remote = Path(name).parts, "::" in name or "://" in name
+    if not parts or parts[0] == "/" or ".." in parts or remote or not name.isprintable():
         raise UserError(f"--name {name!r}: give the name of a folder below {RUNS}/, such as mine")
     return RUNS / name
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from io import StringIO
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from elf_lightning.generation import ELF, Sample
 
 DEFAULT_NUM = 8  # number of texts without `--num`, prompts or templates
-PICTURE_WIDTH = 100  # width of `--screenshot`, in characters
 
 NUM = f"number of texts (default: {DEFAULT_NUM}), or of texts per prompt or template (default: 1)"
 PROMPT = "text to answer (text-to-text models) or to continue (all others); may be repeated"
@@ -74,17 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=writable, metavar="FILE", help="JSON lines: index, seed, text, tokens")
     add("--trajectory", type=writable, metavar="FILE", help=TRAJECTORY)
     add("--movie", type=writable, metavar="FILE.svg", help=MOVIE)
-    add("--screenshot", type=writable, metavar="FILE", help="an SVG picture of the terminal's output")
     machine = parser.add_argument_group("model and machine")
     machine.add_argument("--batch-size", type=positive, default=32, metavar="N", help=BATCH_SIZE)
     add_machine(machine)
     machine.add_argument("--compile", action="store_true", help=COMPILE)
     add_reading(machine)
     add_settings(parser, SamplingSettings, "sampling (default: the checkpoint's own)")
-    default = DEFAULT_TRAJECTORIES
-    parser.add_argument(
-        "--repetition-texts", type=positive, default=default, metavar="N", help=REPETITION_TEXTS
-    )
+    texts: dict[str, Any] = {"type": positive, "default": DEFAULT_TRAJECTORIES, "metavar": "N"}
+    parser.add_argument("--repetition-texts", **texts, help=REPETITION_TEXTS)
     return parser
 
 
@@ -93,13 +87,9 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments[1:])
     names = {field.name for field in fields(SamplingSettings)}
     settings = {name: value for name, value in vars(options).items() if name in names}
-    outputs = [
-        path for path in (options.output, options.trajectory, options.movie, options.screenshot) if path
-    ]
+    outputs = [path for path in (options.output, options.trajectory, options.movie) if path]
     if len({path.resolve() for path in outputs}) < len(outputs):
-        raise UserError(
-            "--output, --trajectory, --movie and --screenshot overwrite each other; give different files"
-        )
+        raise UserError("--output, --trajectory and --movie overwrite each other; give different files")
     if options.prompt_file is not None:
         options.prompt = read_lines(options.prompt_file, "--prompt-file")
         if empty := [number for number, line in enumerate(options.prompt, start=1) if not line.strip()]:
@@ -110,23 +100,18 @@ def run(arguments: Sequence[str]) -> None:
     screen = Terminal()
     screen.ends_with_pipe = not outputs
     aside = screen if screen.is_terminal else Terminal(stderr=True)
-    picture = Terminal(record=True, file=StringIO(), force_terminal=True, width=PICTURE_WIDTH)
-    picture.print(Text(f"$ elf {shlex.join(arguments)}", "bold"))
     model = load(options, "sampling from", aside)
     details = _details(model, options, settings)
-    table = Table.grid(padding=(0, 2))
-    for name, value in details.items():
-        table.add_row(Text(name, "dim"), Text(value))
-    for console in (aside, picture):
-        if console.is_terminal:
-            console.print(table)
-    paths: list[TextPath] = []
-    times: list[float] = []
+    if aside.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        for name, value in details.items():
+            table.add_row(Text(name, "dim"), Text(value))
+        aside.print(table)
+    paths, times = list[TextPath](), list[float]()
     with growing_file(options.output) as write:
         for sample in _samples(model, options, num, settings, aside):
             name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
-            for console in (screen, picture):
-                _show(sample, name, console)
+            _show(sample, name, screen)
             write([sample.record()])
             if sample.stages:
                 times = [stage.time for stage in sample.stages]
@@ -139,8 +124,6 @@ def run(arguments: Sequence[str]) -> None:
         write_whole(options.trajectory, page)
     if options.movie:
         write_whole(options.movie, trajectory_movie(times, paths[0]))
-    if options.screenshot:
-        write_whole(options.screenshot, picture.export_svg(title="elf sample"))
     for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
 
@@ -182,7 +165,7 @@ def _samples(
 def _show(sample: Sample, name: str, screen: Console) -> None:
     """Print a panel in a terminal, and only the text to a pipe or file."""
     if not screen.is_terminal:
-        screen.print(sample.text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        screen.print(sample.text, highlight=False, soft_wrap=True)
         return
     panel = Panel(Text(sample.text), title=Text(name), title_align="left", subtitle_align="right")
     panel.subtitle = Text(f"{len(sample.tokens)} tokens", "dim")

@@ -39,7 +39,7 @@ from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import named_run
 from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
-from elf_lightning.errors import Stopped, UserError
+from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import say
 from elf_lightning.training import ELFModule, TrainingModule
@@ -296,10 +296,8 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
             file = file.with_name(LAST)
     if file.is_dir():
         raise UserError(f"--ckpt_path {path} contains only weights; use --model.init_from {path}")
-    try:
+    with errors_about(f"--ckpt_path {file}"):
         content = read_torch_file(file)
-    except UserError as error:
-        raise UserError(f"--ckpt_path {file}: {error}") from error
     if not content.keys() >= {"elf", "state_dict"}:
         remedy = f"to load weights in another format, use --model.init_from {file}"
         raise UserError(f"--ckpt_path {file} was not written by a run of elf_lightning; {remedy}")
@@ -318,14 +316,10 @@ def _is_sound(file: Path) -> bool:
 
 @contextmanager
 def arithmetic_of_a_command() -> Iterator[None]:
-    """Flush denormal numbers to zero in this thread and in the threads it starts.
+    """Flush denormal numbers to zero in this thread and in those it starts; afterwards restore this one's.
 
-    Activations behind nearly closed gates become denormal in training, and CPUs handle denormals so slowly
-    that the steps of a small network take a few percent longer. Torch starts its threads with its first
-    large operation, so this must be entered before.
-
-    On exit, the calling thread's settings are restored, including the precision of matrix products.
-    Existing threads are not affected; threads started inside keep flushing.
+    Activations behind nearly closed gates become denormal in training, which costs a small network a few
+    percent of its speed on a CPU. Torch starts its threads with its first large operation: enter this before.
     """
     were_flushed = bool(torch.tensor(torch.finfo(torch.float32).smallest_normal).mul(0.5) == 0)
     matmul_precision = torch.get_float32_matmul_precision()
