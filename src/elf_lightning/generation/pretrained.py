@@ -57,9 +57,6 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             compiler on a CPU and Triton on a GPU.
         precision: one of `PRECISIONS`; by default `bf16-mixed` on GPUs with bfloat16 arithmetic, otherwise
             `32-true`.
-
-    Raises:
-        UserError: if device, precision or compiler is not available.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -201,11 +198,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return requests_from_user(self.codec, num, prompts, infill)
 
     def changed_settings(self, **settings: Any) -> SamplingSettings:
-        """This model's settings, overridden by `settings`.
-
-        Raises:
-            UserError: for an unknown setting or an impossible value.
-        """
+        """This model's settings, overridden by `settings`."""
         names = [field.name for field in fields(SamplingSettings)]
         if unknown := sorted(settings.keys() - set(names)):
             raise UserError(f"sampling has no setting {', '.join(unknown)}; choose from {', '.join(names)}")
@@ -230,10 +223,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         """Measure the direction (C,) for `repetition_control`; `save_pretrained` saves it with the model.
 
         It is measured on `num` texts; text-to-text models use the prompts in turn. All other arguments are
-        as in `samples`.
-
-        Raises:
-            UserError: for too few texts, or texts that do not differ in repetition.
+        as in `samples`. Too few texts, or texts that do not differ in repetition, are a `UserError`.
         """
         given = self.requests(1, prompts)
         requests = [replace(given[index % len(given)], index=index) for index in range(num)]
@@ -243,11 +233,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return direction
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write a Hub folder; `options` are those of `huggingface_hub.ModelHubMixin.save_pretrained`.
-
-        Raises:
-            UserError: if the tokenizer cannot be read, or the folder cannot be written.
-        """
+        """Write a Hub folder; `options` are those of `huggingface_hub.ModelHubMixin.save_pretrained`."""
         _ = self.codec  # fails before anything is written
         pushed, name = options.pop("push_to_hub", False), options.pop("repo_id", None)
         with whole_folder(save_directory) as unfinished:
@@ -272,11 +258,7 @@ def write_folder(bundle: ModelBundle, folder: str | Path) -> None:
 
 
 def usable_device(name: torch.device | str | None = None) -> torch.device:
-    """The device called `name`; by default a GPU, if available.
-
-    Raises:
-        UserError: if it is not available.
-    """
+    """The device called `name`; by default a GPU, if available."""
     try:
         probe = torch.zeros((), device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
         probe.item()
@@ -288,11 +270,7 @@ def usable_device(name: torch.device | str | None = None) -> torch.device:
 
 
 def usable_precision(name: str | None, device: torch.device) -> str:
-    """The precision called `name`; by default bfloat16 on GPUs with bfloat16 arithmetic, otherwise float32.
-
-    Raises:
-        UserError: unless it is one of `PRECISIONS`.
-    """
+    """The precision called `name`; by default bf16-mixed on GPUs with bfloat16 arithmetic, else 32-true."""
     if name is None:
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= BFLOAT16
         return "bf16-mixed" if fast else "32-true"
