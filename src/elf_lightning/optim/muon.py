@@ -9,9 +9,9 @@ from math import sqrt
 from typing import Any
 
 import torch
-from muon import SingleDeviceMuonWithAuxAdam
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.optim import Optimizer
 
 from elf_lightning.errors import UserError
 from elf_lightning.optim.newton_schulz import NEWTON_SCHULZ_DTYPES, flops, orthogonalize
@@ -21,10 +21,7 @@ from elf_lightning.ranks import rank_and_world_size
 def split_parameters(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """The trainable parameters by name: the matrices (two axes), and all others.
 
-    Biases and norm weights have one axis, learned tokens (1, n, H) have three.
-
-    Raises:
-        UserError: if there is nothing to train.
+    Biases and norm weights have one axis, learned tokens (1, n, H) three. A `UserError` if nothing trains.
     """
     trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if not trainable:
@@ -34,16 +31,11 @@ def split_parameters(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[
 
 
 def muon_parameter_groups(network: nn.Module, transposed: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Parameter groups for `MuonWithNesterovAdam`, without empty ones.
+    """Parameter groups for `MuonWithNesterovAdam`, without empty ones; a `UserError` without parameters.
 
     Args:
         network: any module.
-        transposed: names of matrices stored (fan_in, fan_out). All others are (fan_out, fan_in), as in
-            `nn.Linear`.
-
-    Raises:
-        UserError: a name in `transposed` is not a trainable matrix of the network, or the network has nothing
-            to train.
+        transposed: names of matrices stored (fan_in, fan_out); others are as in `nn.Linear`.
     """
     matrices, others = split_parameters(network)
     if unknown := sorted(set(transposed) - set(matrices)):
@@ -60,8 +52,8 @@ _Bucket = tuple[dict[str, Any], list[Tensor]]
 """A group and its matrices of one shape, which are orthogonalised together."""
 
 
-class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  # the package has no types
-    """`optax.contrib.muon` in torch, on the group convention of the `muon-optimizer` package.
+class MuonWithNesterovAdam(Optimizer):
+    """`optax.contrib.muon` in torch, with the parameter groups of the `muon-optimizer` package.
 
     Matrices (`use_muon=True`), at the k-th step: `m = beta m + (1-beta) g`;
     `u = beta m / (1-beta^(k+1)) + (1-beta) g / (1-beta^k)`; the update is `u` with its singular values moved
@@ -72,14 +64,11 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         param_groups: as returned by `muon_parameter_groups`. Each has `params` and `use_muon`; optional are
             `lr`, `weight_decay` (0, decoupled), for matrices `momentum` (0.95) and `transposed` (False: the
             matrices are (fan_out, fan_in) as in `nn.Linear`), for the others `betas` (0.9, 0.999) and
-            `eps` (1e-8).
+            `eps` (1e-8). A `UserError` for `use_muon` with anything but matrices.
         lr: learning rate of groups without their own.
         newton_schulz_dtype: float32, or bfloat16 for speed on a GPU.
         sharded: split the orthogonalisation among the processes of the default process group. Gradients must
             be the same on all of them, as under DDP. Same weights, less time.
-
-    Raises:
-        UserError: a Muon group holds something other than matrices, or the dtype is not supported.
     """
 
     def __init__(
@@ -93,35 +82,25 @@ class MuonWithNesterovAdam(SingleDeviceMuonWithAuxAdam):  # type: ignore[misc]  
         if newton_schulz_dtype not in NEWTON_SCHULZ_DTYPES.values():
             choices = ", ".join(NEWTON_SCHULZ_DTYPES)
             raise UserError(f"newton_schulz_dtype={newton_schulz_dtype}: choose one of {choices}")
-        adam = {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8}
-        groups = [({"lr": lr} if group["use_muon"] else adam) | group for group in param_groups]
-        # The parent refuses unknown keys, so this one is added afterwards.
-        transposed = [group.pop("transposed", False) for group in groups]
-        super().__init__(groups)
-        for group, flag in zip(self.param_groups, transposed, strict=True):
-            group["transposed"] = flag
+        super().__init__(param_groups, {"lr": lr, "weight_decay": 0})
         self.newton_schulz_dtype = newton_schulz_dtype
         self.sharded = sharded
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group; its step count starts at 0.
-
-        Raises:
-            UserError: if a Muon group holds something other than matrices.
-        """
-        super().add_param_group(param_group)
+        """Adds a group; its step count starts at 0."""
+        muon, adam = {"momentum": 0.95}, {"betas": (0.9, 0.999), "eps": 1e-8}
+        # A Python number, saved with the group, so that reading it never waits for the device.
+        defaults = {"step": 0, "transposed": False, **(muon if param_group["use_muon"] else adam)}
+        super().add_param_group(defaults | param_group)
         group = self.param_groups[-1]
-        if group["use_muon"] and any(p.ndim != 2 for p in group["params"]):
-            shapes = [tuple(p.shape) for p in group["params"] if p.ndim != 2]
+        shapes = [tuple(p.shape) for p in group["params"] if p.ndim != 2]
+        if group["use_muon"] and shapes:
             raise UserError(
                 f"use_muon=True: Muon updates matrices, not shapes {shapes}; set use_muon=False for those"
             )
-        # A Python number, saved with the group, so that reading it never waits for the device.
-        group.setdefault("step", 0)
-        group.setdefault("transposed", False)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Updates every parameter once; returns the value of `closure`."""
         loss = None
         if closure is not None:
@@ -204,10 +183,7 @@ def _decay(group: dict[str, Any], params: list[Tensor]) -> None:
 
 
 def owners(costs: list[int], processes: int) -> list[int]:
-    """The process assigned to each cost: the largest first, each to the least loaded process so far.
-
-    A pure function of its arguments, so that all processes agree without communication.
-    """
+    """The process of each cost, equal on all: the largest first, each to the least loaded so far."""
     loads, result = [0] * processes, [0] * len(costs)
     for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
         result[index] = loads.index(min(loads))
@@ -216,11 +192,7 @@ def owners(costs: list[int], processes: int) -> list[int]:
 
 
 def _gather(own: Tensor, owners: list[int], rank: int) -> Tensor:
-    """All matrices, (len(owners), rows, columns), from each process's `own` (n, rows, columns).
-
-    One asynchronous broadcast per matrix: an all-gather in which processes may have different numbers of
-    matrices, or none.
-    """
+    """All matrices, (len(owners), rows, columns), each broadcast by its owner, which has it in `own`."""
     everything = own.new_empty(len(owners), *own.shape[1:])
     slots = everything.unbind()
     if len(own):

@@ -26,9 +26,6 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 
     Returns:
         (N, rows, columns) in `dtype`. A matrix of zeros stays zero.
-
-    Raises:
-        ValueError: `dtype` is not one of `NEWTON_SCHULZ_DTYPES`.
     """
     if dtype == torch.bfloat16:
         result: Tensor = zeropower_via_newtonschulz5(matrices, steps=ITERATIONS)

@@ -15,11 +15,7 @@ Decay = Literal["constant", "cosine"]
 
 
 def scaled_learning_rate(base_learning_rate: float, global_batch_size: int) -> float:
-    """`base_learning_rate * global_batch_size / 256`: 0.001 becomes 0.002 at 512 sequences.
-
-    Raises:
-        UserError: an empty global batch.
-    """
+    """`base_learning_rate * global_batch_size / 256`: 0.001 becomes 0.002 at 512 sequences."""
     if global_batch_size < 1:
         raise UserError(f"global_batch_size={global_batch_size}: give at least 1 sequence per step")
     return base_learning_rate * global_batch_size / 256
@@ -70,8 +66,7 @@ class Schedule:
         """The warm-up in optimizer steps, rounded down; in a trial run of a few steps, at most as long as it.
 
         Raises:
-            UserError: it is longer than the run of `total_steps`, or a cosine is asked for without a number
-                of steps.
+            UserError: it is longer than the run, or a cosine decay has no number of steps.
         """
         if self.decay == "cosine" and total_steps == inf:
             raise UserError(
@@ -91,16 +86,13 @@ class Schedule:
     def build(
         self, optimizer: Optimizer, total_steps: float, steps_per_epoch: int, trial: bool = False
     ) -> LambdaLR:
-        """The scheduler, to be stepped after every optimizer step.
+        """The scheduler, to be stepped after every optimizer step; errors and `trial` as in `resolve_warmup`.
 
         Args:
             optimizer: its groups' learning rates are the peak rates.
             total_steps: optimizer steps of the whole run; `inf` if only time ends it.
             steps_per_epoch: optimizer steps per epoch.
             trial: whether it is only a trial run, as `fast_dev_run` is.
-
-        Raises:
-            UserError: as `resolve_warmup`.
         """
         warmup = self.resolve_warmup(steps_per_epoch, total_steps, trial)
         return _ResumedLR(optimizer, lambda step: learning_rate_factor(step, warmup, total_steps, self.decay))

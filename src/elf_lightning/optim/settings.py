@@ -31,11 +31,8 @@ class OptimizerSettings(ABC):
         """The optimizer of all trainable parameters of `network`.
 
         Args:
-            network: any module; frozen parameters are skipped.
+            network: any module; a `UserError` if it has nothing to train.
             learning_rate: the peak rate, already scaled by the global batch (`scaled_learning_rate`).
-
-        Raises:
-            UserError: the network has nothing to train.
         """
 
 
@@ -71,14 +68,10 @@ class MuonSettings(OptimizerSettings):
             choices = ", ".join(NEWTON_SCHULZ_DTYPES)
             raise UserError(f"newton_schulz_dtype={self.newton_schulz_dtype!r}: choose one of {choices}")
 
-    def build(self, network: nn.Module, learning_rate: float) -> MuonWithNesterovAdam:
-        """See `OptimizerSettings.build`."""
-        groups = muon_parameter_groups(network)
-        for group in groups:
-            if group["use_muon"]:
-                group |= {"momentum": self.momentum, "weight_decay": self.weight_decay}
-            else:
-                group |= {"betas": self.betas, "eps": self.eps}
+    def build(self, network: nn.Module, learning_rate: float) -> MuonWithNesterovAdam:  # noqa: D102
+        muon = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        adam = {"betas": self.betas, "eps": self.eps}
+        groups = [group | (muon if group["use_muon"] else adam) for group in muon_parameter_groups(network)]
         dtype = NEWTON_SCHULZ_DTYPES[self.newton_schulz_dtype]
         optimizer = MuonWithNesterovAdam(
             groups, learning_rate, newton_schulz_dtype=dtype, sharded=self.sharded
@@ -106,8 +99,7 @@ class AdamWSettings(OptimizerSettings):
     def __post_init__(self) -> None:
         _check(self)
 
-    def build(self, network: nn.Module, learning_rate: float) -> AdamW:
-        """See `OptimizerSettings.build`."""
+    def build(self, network: nn.Module, learning_rate: float) -> AdamW:  # noqa: D102
         matrices, others = split_parameters(network)
         groups = [
             {"params": list(matrices.values()), "weight_decay": self.weight_decay},
@@ -134,11 +126,7 @@ def _check(settings: MuonSettings | AdamWSettings) -> None:
 
 
 def _keep_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """On resuming, parameter groups take their step count from the checkpoint, but not their settings.
-
-    Raises:
-        UserError: if it is the state of another optimizer.
-    """
+    """On resuming, parameter groups take their step count from the checkpoint, but not their settings."""
     saved, own = state_dict["param_groups"], optimizer.param_groups
     kinds = ([(len(one["params"]), one.keys() & KINDS) for one in groups] for groups in (saved, own))
     if next(kinds) != next(kinds):
