@@ -16,24 +16,18 @@ DIGESTS = "digests.json"
 
 def write_digests(folder: Path, *left_out: str) -> None:
     """Write size and digest of all files in `folder`, on the disk themselves, but those `left_out`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path.name not in (DIGESTS, *left_out):
-            flush(path)
-            digests[path.relative_to(folder).as_posix()] = {
-                "bytes": path.stat().st_size,
-                "sha256": _sha256(path),
-            }
+    for path in (path for path in files if path.name not in (DIGESTS, *left_out)):
+        flush(path)
+        entry = {"bytes": path.stat().st_size, "sha256": _sha256(path.resolve(), stamp(path))}
+        digests[path.relative_to(folder).as_posix()] = entry
     with whole_file(folder / DIGESTS) as file:
         file.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
 
 
 def check_digests(folder: Path) -> None:
-    """Compare all files with the digests in `folder`; without any, as in folders of older versions, nothing.
-
-    Raises:
-        UserError: naming the folder and the first file that is missing or has changed.
-    """
+    """Compare all files with the digests in `folder`; folders of older versions have none."""
     if not (folder / DIGESTS).is_file():
         return
     try:
@@ -42,15 +36,15 @@ def check_digests(folder: Path) -> None:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"folder '{folder}': {DIGESTS} is damaged") from error
     for name, (size, digest) in known.items():
-        path = folder / name
+        path, problem = folder / name, ""
         if not path.is_file():
-            raise UserError(f"folder '{folder}': {name} is missing")
-        if (found := path.stat().st_size) != size:
-            raise UserError(
-                f"folder '{folder}': {name} is damaged: it has {found:,} bytes instead of {size:,}"
-            )
-        if _sha256(path) != digest:
-            raise UserError(f"folder '{folder}': {name} is damaged: its content has changed")
+            problem = "is missing"
+        elif (found := path.stat().st_size) != size:
+            problem = f"is damaged: it has {found:,} bytes instead of {size:,}"
+        elif _sha256(path.resolve(), stamp(path)) != digest:
+            problem = "is damaged: its content has changed"
+        if problem:
+            raise UserError(f"folder '{folder}': {name} {problem}")
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -59,12 +53,8 @@ def stamp(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _sha256(path: Path) -> str:
-    return _sha256_at(path.resolve(), stamp(path))
-
-
 @cache
-def _sha256_at(path: Path, _: tuple[int, ...]) -> str:
-    """Memoised, since several parts of a command read the same folder."""
+def _sha256(path: Path, _: tuple[int, ...]) -> str:
+    """Memoised by `stamp`, since several parts of a command read the same folder."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,12 +30,8 @@ def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> It
     """A file to write, which becomes `path` if the context ends without an error.
 
     It lies beside `path`, is flushed to the disk and renamed; until then an older file stays. What is
-    no file, such as `/dev/stdout`, is written directly.
-
-    Args:
-        path: of the file; its folder is created.
-        needed: its size in bytes, if known, or a function that finds it.
-        follow: of a link, replace the file that it points to, not the link.
+    no file, such as `/dev/stdout`, is written directly. `needed` is its size in bytes, or finds it. With
+    `follow`, the file that a link points to is replaced, not the link.
 
     Raises:
         UserError: if it cannot be written, with the space needed and free.
@@ -50,19 +46,15 @@ def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> It
             yield file
             if target is not None:
                 _put_in_place(file, target)
-    except BaseException:
+    finally:
         if target is not None:
             with suppress(OSError):
                 file.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager
 def whole_folder(path: str | Path, needed: Size = None) -> Iterator[Path]:
-    """A folder to fill, which becomes `path`, or whose files go there if there are others already.
-
-    Arguments and errors are those of `whole_file`.
-    """
+    """A folder to fill, which becomes `path` or is merged into it; arguments and errors as `whole_file`."""
     path = Path(path)
     target = path.resolve()
     folder = target.with_name(target.name + UNFINISHED)
@@ -92,14 +84,7 @@ def write_whole(path: str | Path, text: str) -> None:
 
 
 class GrowingFile:
-    """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there.
-
-    Args:
-        path: of the finished file; its folder is created.
-
-    Raises:
-        UserError: by all methods, if it cannot be written.
-    """
+    """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -80,11 +80,7 @@ class ELFConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The configuration described by `values`.
-
-        Raises:
-            UserError: if an entry is missing, unknown or impossible, or names a solver that is not imported.
-        """
+        """The configuration in `values`; a `UserError` if an entry is missing, unknown or impossible."""
         try:
             network = dict(values["network"])
             sizes = {name: network.pop(name) for name in SIZES}
@@ -117,11 +113,7 @@ class ELFConfig:
             ) from error
 
     def check_network(self, network: ELFNetwork) -> None:
-        """Refuse a network whose sizes differ from this checkpoint's.
-
-        Raises:
-            UserError: naming all differences.
-        """
+        """Refuse a network whose sizes differ from this checkpoint's."""
         stored = asdict(self.network) | {"latent_size": self.latent_size, "vocab_size": self.vocab_size}
         here = asdict(network.config) | {name: getattr(network, name) for name in SIZES}
         names = sorted(name for name in stored.keys() - set(TRAINING_ONLY) if stored[name] != here[name])
@@ -161,11 +153,12 @@ class ModelBundle:
                 expected = self.config.build_network().state_dict()
         except (RuntimeError, TypeError, OverflowError) as error:
             raise UserError(f"the network is impossible ({first_line(error)}); {_OTHER}") from error
-        check_weights(self.weights, expected)
-        check_numbers(self.weights)
-        if (direction := self.repetition_direction) is not None:
-            check_weights({"direction": direction}, {"direction": torch.empty(self.config.latent_size)})
-            check_numbers({"repetition_direction": direction})
+        weights = dict(self.weights)
+        if self.repetition_direction is not None:
+            weights["repetition_direction"] = self.repetition_direction
+            expected["repetition_direction"] = torch.empty(self.config.latent_size)
+        check_weights(weights, expected)
+        check_numbers(weights)
 
     @property
     def num_parameters(self) -> int:
@@ -180,11 +173,7 @@ class ModelBundle:
 
 
 def check_numbers(weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not floating-point numbers, or not finite.
-
-    Raises:
-        UserError: naming the first.
-    """
+    """Refuse weights that are not floating-point numbers, or not finite."""
     for name, value in weights.items():
         if not value.is_floating_point():
             raise UserError(f"weights '{name}' are no floating-point numbers ({value.dtype}); {_OTHER}")
@@ -193,11 +182,7 @@ def check_numbers(weights: Mapping[str, Tensor]) -> None:
 
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes of weights with the expected ones.
-
-    Raises:
-        UserError: if there are missing, extra or differently shaped entries.
-    """
+    """Compare names and shapes of weights with the expected ones."""
     problems = {
         "missing": expected.keys() - weights.keys(),
         "extra": weights.keys() - expected.keys(),

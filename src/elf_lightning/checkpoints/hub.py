@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
-from elf_lightning.checkpoints.int8 import dequantize, quantize
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
 from elf_lightning.storage import DIGESTS, check_digests, write_digests
@@ -25,6 +26,9 @@ FORMAT_VERSION, INT8_VERSION = 2, 3
 READABLE_VERSIONS = (1, 2, 3)
 """Version 1 calls the entry `codec` `decoding`; version 3 is 2 with matrices in int8."""
 _DIRECTION = "repetition_direction"
+_SCALE = ".scale"
+LEVELS = 127
+"""Largest magnitude of an int8; -128 is unused, so that zero is in the middle."""
 
 
 def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
@@ -56,11 +60,7 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
 
 
 def read_hub(folder: Path) -> ModelBundle:
-    """Read the model in `folder`.
-
-    Raises:
-        UserError: for a damaged file, another kind of model, or a newer format.
-    """
+    """Read the model in `folder`."""
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -126,3 +126,30 @@ model = ELF.from_pretrained("path or id of this model")
 print(*model.generate(num=4, seed=0), sep="\\n\\n")
 ```
 """
+
+
+def quantize(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each matrix (out, in) as int8 with a float32 `NAME.scale` (out): largest magnitude of a row / 127."""
+    stored = dict(weights)
+    for name, matrix in ((name, value.float()) for name, value in weights.items() if value.dim() == 2):
+        scale = matrix.abs().amax(1) / LEVELS
+        stored[name] = (matrix / torch.where(scale > 0, scale, 1.0)[:, None]).round().to(torch.int8)
+        stored[name + _SCALE] = scale
+    return stored
+
+
+def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with float32 matrices: each int8 value times the scale of its row."""
+    weights = dict(stored)
+    for name in (name for name, value in stored.items() if value.dtype == torch.int8):
+        scale = weights.pop(name + _SCALE, None)
+        if scale is None or scale.shape != stored[name].shape[:1]:
+            raise UserError(
+                f"the scales of '{name}' are missing or do not fit it; copy model.safetensors again"
+            )
+        if not (scale.isfinite() & (scale >= 0)).all():
+            raise UserError(
+                f"the scales of '{name}' are not all finite and positive; copy model.safetensors again"
+            )
+        weights[name] = stored[name].float() * scale.float()[:, None]
+    return weights

@@ -114,7 +114,12 @@ def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBun
 def _read_file(path: Path, averaged: bool) -> ModelBundle:
     content, size = read_torch_file(path), path.stat().st_size
     if "elf" in content:
-        return _read_lightning(content, averaged, size)
+        raw = not averaged and "current_model_state" in content
+        state = _tensors(content, "current_model_state" if raw else "state_dict", size)
+        if not isinstance(content["elf"], Mapping):
+            raise UserError("its entry 'elf' is not the description of a model; use another file")
+        weights = {name.removeprefix(_PREFIX): state[name] for name in state if name.startswith(_PREFIX)}
+        return ModelBundle(ELFConfig.from_dict(content["elf"]), weights)
     if "params" in content or "ema_params1" in content:
         return _read_official(content, step_in_name(path), averaged, size)
     entries = ", ".join(sorted(map(str, content))[:8])
@@ -122,15 +127,6 @@ def _read_file(path: Path, averaged: bool) -> ModelBundle:
         "neither elf_lightning nor the official code wrote it: there is no 'elf', 'params' or "
         f"'ema_params1' among its entries ({entries}); use another file"
     )
-
-
-def _read_lightning(content: Mapping[str, Any], averaged: bool, size: int) -> ModelBundle:
-    raw = not averaged and "current_model_state" in content
-    state = _tensors(content, "current_model_state" if raw else "state_dict", size)
-    weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
-    if not isinstance(content["elf"], Mapping):
-        raise UserError("its entry 'elf' is not the description of a model; use another file")
-    return ModelBundle(ELFConfig.from_dict(content["elf"]), weights)
 
 
 def _read_official(content: Mapping[str, Any], step: int, averaged: bool, size: int) -> ModelBundle:

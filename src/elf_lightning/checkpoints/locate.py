@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from glob import escape, glob
 from inspect import signature
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,14 +38,14 @@ def is_hub_folder(path: Path) -> bool:
 def newest_checkpoint(folder: str | Path) -> Path:
     """The newest Lightning checkpoint in `folder` or below; without any, the newest official one.
 
-    Of several runs, it is in the one that was written last. There, it is the one with the highest step of the
-    last `fit`; copies change the time of a file, so that it only decides between equals. Damaged files are
-    passed over with a warning.
+    Of several runs, it is in the one that was written last: the one with the highest step of the last `fit`.
+    Copies change the time of a file, so that it only decides between equals. Damaged files are passed over
+    with a warning.
 
     Raises:
         UserError: if the folder does not exist, or contains no checkpoint that can be read.
     """
-    from elf_lightning.checkpoints.torch_file import check_torch_file
+    from elf_lightning.checkpoints.torch_file import read_torch_file
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -52,15 +53,9 @@ def newest_checkpoint(folder: str | Path) -> Path:
     files = checkpoint_files(folder) or checkpoint_files(folder, "checkpoint_*")
     damaged: list[str] = []
     for run in sorted({*map(run_folder, files)}, key=lambda run: _written(run, files), reverse=True):
-        readable: dict[Path, tuple[int | str, ...]] = {}
-        for path in (path for path in files if run_folder(path) == run):
+        for path in sorted((path for path in files if run_folder(path) == run), key=_newness, reverse=True):
             try:
-                readable[path] = (*fit_and_step(path), path.stat().st_mtime_ns, path.name)
-            except UserError as error:
-                damaged.append(f"'{path}': {error}")
-        for path in sorted(readable, key=readable.__getitem__, reverse=True):
-            try:
-                check_torch_file(path)
+                read_torch_file(path)
             except UserError as error:
                 damaged.append(f"'{path}': {error}")
                 continue
@@ -87,11 +82,11 @@ def checkpoint_files(folder: Path, pattern: str = "*.ckpt") -> list[Path]:
     """The files below `folder`, in linked folders too, but without links to a file beside them."""
     # `rglob` does not follow links.
     found = map(Path, glob(f"{escape(str(folder))}/**/{pattern}", recursive=True))  # noqa: PTH207
-    return [path for path in found if path.is_file() and not _links_beside(path)]
-
-
-def _links_beside(path: Path) -> bool:
-    return path.is_symlink() and path.resolve().parent == path.parent.resolve()
+    return [
+        path
+        for path in found
+        if path.is_file() and not (path.is_symlink() and path.resolve().parent == path.parent.resolve())
+    ]
 
 
 def _written(run: Path, files: Iterable[Path]) -> int:
@@ -99,13 +94,7 @@ def _written(run: Path, files: Iterable[Path]) -> int:
 
 
 def fit_and_step(path: Path) -> tuple[int, int]:
-    """What says how new a checkpoint is: which `fit` of its folder wrote it, and after how many steps.
-
-    The first is 0 for checkpoints of older versions.
-
-    Raises:
-        UserError: if the file cannot be read.
-    """
+    """Which `fit` of its folder wrote a checkpoint (0 in older versions), and after how many steps."""
     from elf_lightning.checkpoints.torch_file import read_torch_file
 
     content = read_torch_file(path, checked=False)
@@ -114,6 +103,14 @@ def fit_and_step(path: Path) -> tuple[int, int]:
     numbers = (content.get(FIT, 0), content.get("global_step", other))
     fit, step = (number if isinstance(number, int) else 0 for number in numbers)
     return fit, step or step_in_name(path)
+
+
+def _newness(path: Path) -> tuple[int | float | str, ...]:
+    """Sorts by age; one that cannot be read is the newest, to be tried first."""
+    try:
+        return (*fit_and_step(path), path.stat().st_mtime_ns, path.name)
+    except UserError:
+        return (inf,)
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -175,11 +172,7 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
 
 
 def shipped_model() -> Path:
-    """The model that commands use if no checkpoint is given and there are no runs.
-
-    Raises:
-        UserError: if it is not installed.
-    """
+    """The model that commands use if no checkpoint is given and there are no runs."""
     try:
         return find_checkpoint(SHIPPED_MODEL)
     except UserError as error:
@@ -190,11 +183,7 @@ def shipped_model() -> Path:
 
 
 def _installed(name: str) -> Path | None:
-    """The folder in an installed package; None if `name` cannot mean one.
-
-    Raises:
-        UserError: for `package:NAME/FOLDER` without such a package or folder.
-    """
+    """The folder in an installed package; None if `name` cannot mean one."""
     from elf_lightning.encoders.hugging_face import PACKAGE_PREFIX, resolve_folder
 
     if name.startswith(PACKAGE_PREFIX):

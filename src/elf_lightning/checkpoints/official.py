@@ -76,11 +76,7 @@ def _oriented(official: str, value: Tensor) -> Tensor:
 
 
 def infer_config(weights: Mapping[str, Tensor]) -> tuple[NetworkConfig, int, int]:
-    """Configuration, latent size C and vocabulary size V of the network with these weights, in our names.
-
-    Raises:
-        UserError: if they are not the weights of an ELF network.
-    """
+    """Configuration, latent size C and vocabulary size V of the network with these weights, in our names."""
     try:
         bottleneck_size, latent_size = weights["latent_in.down.weight"].shape
         hidden_size = weights["latent_in.up.weight"].shape[0]

@@ -20,11 +20,7 @@ _DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or
 
 
 def save_torch_file(content: dict[str, Any], path: Path) -> None:
-    """Write what `read_torch_file` reads, whole or not at all.
-
-    Raises:
-        UserError: if it cannot be written, with the space that it needs.
-    """
+    """Write what `read_torch_file` reads, whole or not at all."""
 
     def size() -> int:
         counted = _Size()
@@ -48,11 +44,8 @@ class _Size(io.RawIOBase):
 def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
     """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
 
-    Tensors are memory-mapped: clone those to keep.
-
-    Args:
-        path: the file.
-        checked: compare the whole file with its checksums; reading less than all of it needs no check.
+    Tensors are memory-mapped: clone those to keep. `checked` compares the whole file with its checksums, for
+    which there is no need where less than all of it is read.
 
     Raises:
         UserError: for a file that is empty, truncated, changed, not written by torch, or needs to run code.
@@ -83,13 +76,7 @@ def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
 
 
 def check_torch_file(path: Path) -> None:
-    """Compare a file with the checksums in it, which torch itself does not read.
-
-    Files of torch before 1.6 have none.
-
-    Raises:
-        UserError: if it is truncated or changed.
-    """
+    """Compare a file with its checksums, which torch does not read; before torch 1.6 it has none."""
     _check(path.resolve(), stamp(path))
 
 
