@@ -34,10 +34,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (B, S, C) of ids (B, S) under a boolean mask (B, 1, S, S).
-
-        The mask is (1, 1, S, S) if it is the same for all sequences.
-        """
+        """Hidden states (B, S, C) of ids (B, S) under a boolean mask (B or 1, 1, S, S)."""
 
     @abstractmethod
     def load_weights(self) -> None:
@@ -48,11 +45,7 @@ class Encoder(nn.Module, ABC):
         """Plain values that determine the latents, for cache keys and checkpoints."""
 
     def load(self) -> Self:
-        """Read and freeze the weights, once; returns the encoder.
-
-        Raises:
-            UserError: if they cannot be read.
-        """
+        """Read and freeze the weights, once; a `UserError` if that is not possible. Returns the encoder."""
         if not self._loaded:
             self.load_weights()
             self.requires_grad_(False)
@@ -80,12 +73,9 @@ class Encoder(nn.Module, ABC):
 
 
 def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:
-    """The encoder with this `identity()`; its weights are read on first use.
+    """The encoder with this `identity()`: `class`, its name, and its constructor arguments.
 
-    Only imported classes are found: a checkpoint must not import code.
-
-    Args:
-        identity: `class`, the name of an `Encoder`, and its constructor arguments.
+    Its weights are read on first use. Only imported classes are found: a checkpoint must not import code.
 
     Raises:
         UserError: if the class is unknown, or does not take these arguments.

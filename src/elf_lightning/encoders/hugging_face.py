@@ -89,11 +89,7 @@ def _reading(what: str, name_or_path: str) -> Iterator[dict[str, Any]]:
 
 
 def read_config(name_or_path: str) -> PretrainedConfig:
-    """The config of a model.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """The config of a model."""
     from transformers import AutoConfig
 
     with _reading("encoder", name_or_path) as arguments:
@@ -119,11 +115,7 @@ def position_limit(config: Any) -> int | None:
 def read_model(
     name_or_path: str, config: PretrainedConfig, attn_implementation: str | None
 ) -> PreTrainedModel:
-    """The model's encoder in float32, without the decoder of an encoder-decoder.
-
-    Raises:
-        UserError: if the weights cannot be read.
-    """
+    """The model's encoder in float32, without the decoder of an encoder-decoder."""
     from transformers import AutoModel, AutoModelForTextEncoding, GgufConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
@@ -150,15 +142,10 @@ def read_model(
 
 
 def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, without the warning about long texts, which are cut later.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
+    """The tokenizer, or a `UserError`; without the warning about long texts, which are cut later."""
     from transformers import AutoTokenizer
 
     with _reading("tokenizer", name_or_path) as arguments:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            **arguments, model_max_length=int(1e30)
-        )
+        arguments["model_max_length"] = int(1e30)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**arguments)
     return tokenizer

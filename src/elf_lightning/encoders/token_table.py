@@ -38,9 +38,7 @@ class TokenTableEncoder(Encoder):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.name_or_path = name_or_path
-        self.table = table
-        self.seed = seed
+        self.name_or_path, self.table, self.seed = name_or_path, table, seed
         self.max_length = None
         self._config = read_config(name_or_path)
         sizes = encoder_sizes(self._config)

@@ -62,10 +62,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states (B, N, H) -> (B, N, H), with a `rotary_table` of N positions.
-
-        `mask` (B, 1, 1, N) is True at positions that may be attended to; None for all.
-        """
+        """(B, N, H) -> (B, N, H); `mask` (B, 1, 1, N) is True where attention may go, None for all."""
         q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         q = rotate(self.q_norm(q.float()), rotary).type_as(v)
         k = rotate(self.k_norm(k.float()), rotary).type_as(v)

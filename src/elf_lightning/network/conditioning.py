@@ -68,9 +68,6 @@ class Prefix(nn.Module):
         self.mode = ModeTokens(config.num_mode_tokens, width)
 
     def forward(self, t: Tensor, guidance: Tensor, decode_gate: Tensor) -> Tensor:
-        """Times, guidance scales and gates, (B,) each -> prefix tokens (B, length, H).
-
-        A network without guidance tokens ignores `guidance`.
-        """
+        """Times, guidance scales (ignored without such tokens) and gates, (B,) -> tokens (B, length, H)."""
         scale = [] if self.guidance is None else [self.guidance(guidance)]
         return torch.cat([self.time(t), *scale, self.mode(decode_gate)], dim=1)

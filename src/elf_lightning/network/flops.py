@@ -42,7 +42,7 @@ _OTHER_PRODUCTS = {"laptop", "mig", "ti", "super"}
 def training_step_flops(
     network: ELFNetwork, rows: int, length: int, decode_rows: float, self_cond_rows: float
 ) -> float:
-    """Forward and backward pass of a micro-batch in which each sequence is computed as far as its mode needs.
+    """Forward and backward pass of a micro-batch of `rows` sequences, each computed as far as its mode needs.
 
     Every sequence goes through the backbone with gradient, and through the head of its mode.
     Self-conditioning sequences also go twice through backbone and latent head without gradient.
@@ -113,11 +113,7 @@ def _count(
 
 
 def bfloat16_peak(name: str) -> float | None:
-    """Dense bfloat16 FLOPs per second of the device with this name; None if it is not in the table.
-
-    Args:
-        name: as `torch.cuda.get_device_name` returns it, such as "NVIDIA H100 80GB HBM3".
-    """
+    """Dense bfloat16 FLOPs per second by `torch.cuda.get_device_name`; None if it is not in the table."""
     if _words(name) & _OTHER_PRODUCTS:
         return None
     matches = (product for product in BFLOAT16_PEAKS if _words(product) <= _words(name))
