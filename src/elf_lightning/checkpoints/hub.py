@@ -32,11 +32,7 @@ LEVELS = 127
 
 
 def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
-    """Write `bundle` into `folder`, which is created if necessary, and the digests of its files.
-
-    Raises:
-        UserError: if a file cannot be written.
-    """
+    """Write `bundle` and the digests of its files into `folder`, or raise a `UserError`."""
     folder = Path(folder)
     weights = {name: value.contiguous() for name, value in bundle.weights.items()}
     if bundle.dtype == "int8":
@@ -142,14 +138,12 @@ def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights with float32 matrices: each int8 value times the scale of its row."""
     weights = dict(stored)
     for name in (name for name, value in stored.items() if value.dtype == torch.int8):
-        scale = weights.pop(name + _SCALE, None)
+        scale, problem = weights.pop(name + _SCALE, None), ""
         if scale is None or scale.shape != stored[name].shape[:1]:
-            raise UserError(
-                f"the scales of '{name}' are missing or do not fit it; copy model.safetensors again"
-            )
-        if not (scale.isfinite() & (scale >= 0)).all():
-            raise UserError(
-                f"the scales of '{name}' are not all finite and positive; copy model.safetensors again"
-            )
+            problem = "are missing or do not fit it"
+        elif not (scale.isfinite() & (scale >= 0)).all():
+            problem = "are not all finite and positive"
+        if scale is None or problem:
+            raise UserError(f"the scales of '{name}' {problem}; copy {WEIGHTS_NAME} again")
         weights[name] = stored[name].float() * scale.float()[:, None]
     return weights

@@ -69,12 +69,9 @@ def load_model(
 
 
 def save_official(bundle: ModelBundle, path: str | Path) -> None:
-    """Write a checkpoint with the official names, shapes and orientation.
+    """Write a checkpoint with the official names, shapes and orientation, or raise a `UserError`.
 
     The official code samples from `ema_params1`, so the weights are stored there and under `params`.
-
-    Raises:
-        UserError: if it cannot be written.
     """
     weights = to_official(bundle.weights)
     save_torch_file({"params": weights, "ema_params1": weights, "step": bundle.config.step}, Path(path))

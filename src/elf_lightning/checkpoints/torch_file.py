@@ -50,11 +50,6 @@ def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
     Raises:
         UserError: for a file that is empty, truncated, changed, not written by torch, or needs to run code.
     """
-    if path.stat().st_size == 0:
-        raise UserError("the file is empty; use another file")
-    with path.open("rb") as file:
-        if not file.read(2).startswith((b"PK", b"\x80")):  # a ZIP archive or a pickle
-            raise UserError(_DAMAGED)
     if checked:
         check_torch_file(path)
     try:
@@ -83,10 +78,13 @@ def check_torch_file(path: Path) -> None:
 @cache
 def _check(path: Path, _: tuple[int, ...]) -> None:
     """Memoised: a command first looks for the newest sound file, and then reads it."""
+    with path.open("rb") as file:
+        start = file.read(1)
+    if not start:
+        raise UserError("the file is empty; use another file")
     if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            if file.read(2) in (b"", b"PK"):  # the end of a zip file is missing
-                raise UserError(_DAMAGED)
+        if start != b"\x80":  # a pickle, from before torch 1.6; a zip file without its end is none
+            raise UserError(_DAMAGED)
         return
     try:
         with zipfile.ZipFile(path) as archive:
