@@ -26,10 +26,7 @@ POSITIONS_AFTER_PAD = ("roberta", "camembert", "mpnet", "xmod")
 def resolve_folder(name_or_path: str) -> str:
     """The folder or GGUF file of `package:NAME/PATH`; any other name (folder, Hub id) unchanged.
 
-    The package is located without importing it, so its dependencies are not needed.
-
-    Raises:
-        UserError: if the package is not installed, has no such folder or file, or PATH leads out of it.
+    The package is located without importing it. A `UserError` if there is no such package, or PATH in it.
     """
     if not name_or_path.startswith(PACKAGE_PREFIX):
         return name_or_path

@@ -20,11 +20,8 @@ class RectifiedPath:
     """Straight line from noise (t=0) to data (t=1), arXiv 2605.10938 section 3.
 
     Attributes:
-        noise_scale: standard deviation of the noise at t=0.
-        t_eps: lower bound of `1 - t` in velocities, which keeps them finite near the data.
-
-    Raises:
-        UserError: for a noise scale that is not positive or a `t_eps` outside (0, 1).
+        noise_scale: standard deviation of the noise at t=0, above 0.
+        t_eps: lower bound of `1 - t` in velocities, in (0, 1), which keeps them finite near the data.
     """
 
     noise_scale: float = 2.0
@@ -53,9 +50,6 @@ class LogitNormal:
     Attributes:
         mean: mean of the normal; negative values favour noise.
         std: standard deviation of the normal, above 0.
-
-    Raises:
-        UserError: for another `std`.
     """
 
     mean: float = -1.5
@@ -82,10 +76,7 @@ class GuidanceScale:
 
     Attributes:
         minimum: smallest scale, above 0.
-        maximum: largest scale.
-
-    Raises:
-        UserError: unless `0 < minimum <= maximum`.
+        maximum: largest scale, not below it.
     """
 
     minimum: float = 0.5

@@ -9,7 +9,7 @@ from elf_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything about the network that does not follow from data and encoder.
+    """Everything about the network that does not follow from data and encoder; sizes are positive.
 
     Attributes:
         hidden_size: H, width of the transformer; a multiple of `2 * num_heads`.
@@ -22,11 +22,8 @@ class NetworkConfig:
             input.
         num_mode_tokens: prefix tokens that distinguish decoding from denoising.
         self_conditioning: whether an earlier `x_hat` is a second input.
-        dropout: in the middle half of the blocks, on attention output and feed-forward units.
+        dropout: in the middle half of the blocks, on attention output and feed-forward units; in [0, 1).
         gradient_checkpointing: recompute each block in the backward pass instead of keeping its activations.
-
-    Raises:
-        UserError: for a size that is not positive, an uneven head size, or dropout outside [0, 1).
     """
 
     hidden_size: int = 768
