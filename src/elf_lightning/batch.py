@@ -12,19 +12,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class _TensorRecord:
-    """A frozen record of tensors that is moved as a whole."""
+    """A frozen record of tensors of B sequences that is moved as a whole."""
+
+    def __len__(self) -> int:
+        return len(next(iter(vars(self).values())))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same record with `function` applied to every tensor."""
-        return replace(
-            self, **{name: function(one) for name, one in vars(self).items() if isinstance(one, Tensor)}
-        )
+        changed = {name: function(one) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return replace(self, **changed)
 
     def to(self, device: torch.device | str, non_blocking: bool | None = None) -> Self:
-        """The record on `device`; called by the transfer hooks of Lightning and torch.
-
-        Copies to a GPU are asynchronous by default, which Lightning asks for only with bare tensors.
-        """
+        """The record on `device`; copies to a GPU do not wait, which Lightning asks of bare tensors only."""
         if non_blocking is None:
             non_blocking = torch.device(device).type == "cuda"
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -54,17 +53,12 @@ class TokenBatch(_TensorRecord):
     label_drop: Tensor
     full: bool = field(default=False, kw_only=True)
 
-    def __len__(self) -> int:
-        return self.input_ids.shape[0]
-
 
 @dataclass(frozen=True)
 class LatentBatch(TokenBatch):
-    """A token batch with its clean, normalised latents `x`.
+    """A token batch with its clean, normalised latents `x`, (B, S, C) float32.
 
-    Attributes:
-        latents: (B, S, C) float32, `(encoder(ids) - latent_mean) / latent_std`. Condition positions of
-            label-dropped sequences are zeroed later, by the objective.
+    Condition positions of label-dropped sequences are zeroed later, by the objective.
     """
 
     latents: Tensor
@@ -84,28 +78,17 @@ class PromptBatch(_TensorRecord):
     input_ids: Tensor
     condition_mask: Tensor
 
-    def __len__(self) -> int:
-        return self.index.shape[0]
-
 
 @dataclass(frozen=True)
 class LatentPromptBatch(PromptBatch):
-    """A prompt batch with the latents of its condition.
-
-    Attributes:
-        latents: (B, S, C) float32, the condition's normalised latents, 0 at all other positions.
-    """
+    """A prompt batch with its condition's normalised latents, (B, S, C) float32, 0 at other positions."""
 
     latents: Tensor
 
 
 def make_loss_mask(attention_mask: Tensor, condition_mask: Tensor, pad_mode: Literal["pad", "eos"]) -> Tensor:
-    """The loss mask, boolean (B, S); never True at condition positions.
+    """The loss mask of these masks, boolean (B, S) all; never True at condition positions.
 
-    Args:
-        attention_mask: (B, S) boolean, False at padding.
-        condition_mask: (B, S) boolean, True at condition positions.
-        pad_mode: `pad` leaves out padding; `eos` (sequences padded with EOS) counts every position, so that
-            the model learns to end.
+    `pad` leaves out padding; `eos` (sequences padded with EOS) counts it, so that the model learns to end.
     """
     return ~condition_mask if pad_mode == "eos" else attention_mask & ~condition_mask

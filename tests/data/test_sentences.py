@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf_lightning.data.sentences import sentences
+from elf_lightning.data.tokenize import sentences
 
 
 @given(st.text(alphabet="aB .!?\"'\n。", max_size=60))

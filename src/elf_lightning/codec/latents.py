@@ -28,11 +28,7 @@ class LatentStatistics:
 
     @classmethod
     def given(cls, mean: float | list[float] | None, std: float | None) -> Self | None:
-        """The statistics from `data.latent_mean` and `data.latent_std`; None to measure them.
-
-        Raises:
-            UserError: if only one is given, or the standard deviation is not positive.
-        """
+        """The statistics from `data.latent_mean` and `data.latent_std`; None to measure them."""
         if (mean is None) != (std is None):
             raise UserError(
                 f"data.latent_mean {mean} and data.latent_std {std}: give both, or neither to measure them"
@@ -50,20 +46,9 @@ class LatentStatistics:
         between = (mean - mean.mean()).square().mean()
         return LatentStatistics(float(mean.mean()), float((self.std**2 + between) ** 0.5))
 
-    @classmethod
-    def measure(cls, hidden: Tensor) -> Self:
-        """The mean per channel, and the standard deviation around it over all channels, of (N, C)."""
-        mean = hidden.double().mean(0)
-        return cls(mean=mean.float().tolist(), std=float((hidden - mean).square().mean().sqrt()))
-
 
 class Embedder:
-    """A frozen encoder with normalised latents; it moves to the device of its batches.
-
-    Args:
-        encoder: computes hidden states.
-        latent_statistics: normalise them.
-    """
+    """A frozen encoder with normalised latents; it moves to the device of its batches."""
 
     def __init__(self, encoder: Encoder, latent_statistics: LatentStatistics) -> None:
         self.encoder = encoder
@@ -94,12 +79,6 @@ class Embedder:
             self._device = device
 
 
-def unconditional(batch: PromptBatch, latent_size: int) -> LatentPromptBatch:
-    """Prompts without a condition: zero latents, without an encoder."""
-    latents = torch.zeros(*batch.input_ids.shape, latent_size, device=batch.input_ids.device)
-    return LatentPromptBatch(**vars(batch), latents=latents)
-
-
 @torch.no_grad()
 def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
     """The encoder's output for a batch of tokenizer ids, (B, S, C)."""
@@ -110,7 +89,7 @@ def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
 
 
 def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
-    """The latent statistics of some batches, without padding."""
-    return LatentStatistics.measure(
-        torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
-    )
+    """The mean per channel, and the standard deviation around it over all channels, without padding."""
+    hidden = torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
+    mean = hidden.double().mean(0)
+    return LatentStatistics(mean.float().tolist(), float((hidden - mean).square().mean().sqrt()))

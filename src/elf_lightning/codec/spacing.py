@@ -25,20 +25,22 @@ BROKEN_PAIR = 1.5
 
 
 def space_before(words: Sequence[str]) -> list[bool]:
-    """Whether a space stands before each of the words of a text; never before the first.
+    """Whether a space stands before each of the words and marks of a text; never before the first.
 
     Straight quotes say not which way they open: they are taken in pairs, with the fewest that open before
     punctuation or close nothing.
-
-    Args:
-        words: the text's words and marks of punctuation, in order.
     """
-    opening = _opening_quotes(words)
+    opening = _opening_double(words) | _opening_single(words)
     glued_right = [_stands_at_next(words, place, opening) for place in range(len(words))]
     return [
         place > 0 and not glued_right[place - 1] and not _stands_at_last(words, place, opening)
         for place in range(len(words))
     ]
+
+
+def _neighbours(words: Sequence[str], place: int) -> tuple[str, str]:
+    """The words before and after a place; empty at the ends of the text."""
+    return words[place - 1] if place else "", words[place + 1] if place + 1 < len(words) else ""
 
 
 def _stands_at_last(words: Sequence[str], place: int, opening: dict[int, bool]) -> bool:
@@ -56,34 +58,31 @@ def _stands_at_last(words: Sequence[str], place: int, opening: dict[int, bool]) 
 
 
 def _stands_at_next(words: Sequence[str], place: int, opening: dict[int, bool]) -> bool:
-    word, following = words[place], words[place + 1] if place + 1 < len(words) else ""
+    word = words[place]
     if place in opening:
         return opening[place] or (word == "'" and _within_word(words, place))
     if word in CURRENCIES:
-        return following[:1].isdecimal()
+        return _neighbours(words, place)[1][:1].isdecimal()
     return word in RIGHT or word in BOTH
 
 
 def _within_word(words: Sequence[str], place: int) -> bool:
     """Whether an apostrophe has letters of its word on both sides."""
-    last = words[place - 1] if place else ""
-    following = words[place + 1] if place + 1 < len(words) else ""
+    last, following = _neighbours(words, place)
     return last[-1:].isalnum() and (following in ENDINGS or (last in PREFIXES and following[:1].isalpha()))
 
 
-def _opening_quotes(words: Sequence[str]) -> dict[int, bool]:
-    """Which of the straight quotes and apostrophes stand at the word after them, by their places."""
-    return _opening_double(words) | _opening_single(words)
-
-
 def _opening_double(words: Sequence[str]) -> dict[int, bool]:
-    """The cheapest way to read the double quotes: each role costs by its neighbours, a broken pair extra."""
+    """Which double quotes open, by place, in the cheapest reading: neighbours cost, a broken pair extra."""
     places = [place for place, word in enumerate(words) if word == '"']
     paths: dict[bool, tuple[float, list[bool]]] = {False: (0.0, []), True: (BROKEN_PAIR / 4, [])}
     for place in places:
+        last, following = _neighbours(words, place)
+        inside = 0.5 if last[-1:].isalnum() else 0.0
+        costs = {True: 0.0 if following and following not in LEFT else 2.0, False: 0.0 if last else 2.0}
         paths = {
             opens: min(
-                (cost + _quote_cost(words, place, opens) + BROKEN_PAIR * (before == opens), [*path, opens])
+                (cost + inside + costs[opens] + BROKEN_PAIR * (before == opens), [*path, opens])
                 for before, (cost, path) in paths.items()
             )
             for opens in (True, False)
@@ -91,23 +90,12 @@ def _opening_double(words: Sequence[str]) -> dict[int, bool]:
     return dict(zip(places, min(paths.values())[1], strict=True))
 
 
-def _quote_cost(words: Sequence[str], place: int, opens: bool) -> float:
-    last = words[place - 1] if place else ""
-    following = words[place + 1] if place + 1 < len(words) else ""
-    if opens:
-        touches = following != "" and following not in LEFT
-        return (0.0 if touches else 2.0) + (0.5 if last[-1:].isalnum() else 0.0)
-    return (0.0 if last else 2.0) + (0.5 if last[-1:].isalnum() else 0.0)
-
-
 def _opening_single(words: Sequence[str]) -> dict[int, bool]:
+    """Which apostrophes and single quotes stand at the word after them, by place."""
     roles: dict[int, bool] = {}
     quoting = False
-    for place, word in enumerate(words):
-        if word != "'":
-            continue
-        last = words[place - 1] if place else ""
-        following = words[place + 1] if place + 1 < len(words) else ""
+    for place in (place for place, word in enumerate(words) if word == "'"):
+        last, following = _neighbours(words, place)
         if _within_word(words, place):
             roles[place] = False
         elif following in ELISIONS:

@@ -71,11 +71,7 @@ class TextCodec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The codec described by `values`.
-
-        Raises:
-            UserError: if an entry is missing, unknown or impossible.
-        """
+        """The codec described by `values`; a `UserError` if an entry is missing or unknown."""
         required = [f.name for f in fields(cls) if f.default is MISSING]
         if missing := [name for name in required if name not in values]:
             raise UserError(
@@ -89,11 +85,7 @@ class TextCodec:
         return cls(**values)
 
     def check_sizes(self, latent_size: int, vocab_size: int) -> None:
-        """Refuse values that do not fit a network of C latent channels and V tokens.
-
-        Raises:
-            UserError: naming the first such entry.
-        """
+        """Refuse values that do not fit a network of C latent channels and V tokens."""
         ids = range(vocab_size)
         possible = {
             "tokenizer": isinstance(self.tokenizer, str),
@@ -118,25 +110,14 @@ class TextCodec:
             )
 
     def check_compatible(self, current: TextCodec) -> None:
-        """Refuse data whose ids or latents have another meaning than in this checkpoint.
-
-        Args:
-            current: the codec of the data.
-
-        Raises:
-            UserError: naming the setting that differs.
-        """
+        """Refuse the codec of data whose ids or latents have another meaning, naming the setting."""
         check_compatible(self.to_dict(), current.to_dict())
 
     # Text <-> ids
 
     @cached_property
     def text_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer.
-
-        Raises:
-            UserError: if it cannot be read, or has fewer tokens than the model was trained with.
-        """
+        """The tokenizer; a `UserError` if it cannot be read, or has fewer tokens than in training."""
         with _perhaps_moved():
             tokenizer = read_tokenizer(self.tokenizer)
         if self.kept_ids is not None and max(self.kept_ids) >= len(tokenizer):
@@ -175,8 +156,7 @@ class TextCodec:
     def decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence of network ids (N, S), without padding and EOS.
 
-        Word pieces (BERT) are set as in print, without the spaces that their decoder leaves around
-        punctuation marks. Other tokenizers keep a text's spaces.
+        Word pieces (BERT) are set as in print, without the spaces that their decoder leaves around marks.
         """
         sequences = ids.tolist() if isinstance(ids, Tensor) else ids
         if self._continuation is not None:
@@ -188,29 +168,18 @@ class TextCodec:
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each network id, with the space before it; empty for padding and EOS."""
-        if self._continuation is not None:
-            return self._word_pieces(ids, self._continuation)
-        texts: list[str] = []
-        before: int | None = None
-        for one in ids:
-            if one in (self.pad_id, self.eos_id):
-                texts.append("")
-            else:
-                before, last = self.tokenizer_id(one), before
-                texts.append(self._token_text(last, before))
-        return texts
-
-    def _word_pieces(self, ids: Sequence[int], continuation: str) -> list[str]:
         texts = [""] * len(ids)
+        places = [place for place, one in enumerate(ids) if one not in (self.pad_id, self.eos_id)]
+        tokens = [self.tokenizer_id(ids[place]) for place in places]
+        if self._continuation is None:
+            for place, before, token in zip(places, [None, *tokens], tokens, strict=False):
+                texts[place] = self._token_text(before, token)
+            return texts
         words: list[str] = []
         starts: list[int] = []
-        places = [place for place, one in enumerate(ids) if one not in (self.pad_id, self.eos_id)]
-        pieces = self.text_tokenizer.convert_ids_to_tokens(
-            [self.tokenizer_id(ids[place]) for place in places]
-        )
-        for place, piece in zip(places, pieces, strict=True):
-            texts[place] = piece.removeprefix(continuation)
-            if words and piece.startswith(continuation):
+        for place, piece in zip(places, self.text_tokenizer.convert_ids_to_tokens(tokens), strict=True):
+            texts[place] = piece.removeprefix(self._continuation)
+            if words and piece.startswith(self._continuation):
                 words[-1] += texts[place]
             else:
                 words.append(texts[place])
@@ -243,11 +212,7 @@ class TextCodec:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The frozen encoder with normalised latents.
-
-        Raises:
-            UserError: if the class of the encoder is unknown, or does not take the stored values.
-        """
+        """The frozen encoder with normalised latents; a `UserError` if the stored values do not give one."""
         with _perhaps_moved():
             encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))

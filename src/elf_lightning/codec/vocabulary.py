@@ -34,12 +34,8 @@ class SpecialIds:
     unknown: int | None
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, pad_mode: PadMode) -> Self:
-        """Read them from a tokenizer.
-
-        Raises:
-            UserError: if it has neither EOS nor SEP, or no pad token where `pad_mode` needs one.
-        """
+    def of(cls, tokenizer: PreTrainedTokenizerBase, pad_mode: PadMode, restricted: bool = False) -> Self:
+        """Read them from a tokenizer; a `UserError` if it lacks EOS and SEP, or a token that is needed."""
         name = tokenizer.name_or_path
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if eos is None:
@@ -50,31 +46,17 @@ class SpecialIds:
         pad = tokenizer.pad_token_id
         if pad is None and pad_mode == "pad":
             raise UserError(f"tokenizer '{name}' has no pad token; set data.pad_mode to eos")
+        if restricted and tokenizer.unk_token_id is None:
+            raise UserError(
+                f"data.restrict_vocabulary true: tokenizer '{name}' has no unknown token for the tokens "
+                "outside the vocabulary; set it to false"
+            )
         pad = eos if pad is None else pad
         return cls(eos, pad, eos if pad_mode == "eos" else pad, tokenizer.unk_token_id)
 
-    def require_unknown(self, tokenizer: str) -> int:
-        """The id of the unknown token, needed by a restricted vocabulary.
-
-        Args:
-            tokenizer: name of the tokenizer, for the error message.
-
-        Raises:
-            UserError: if the tokenizer has no unknown token.
-        """
-        if self.unknown is None:
-            raise UserError(
-                f"data.restrict_vocabulary true: tokenizer '{tokenizer}' has no unknown token for the "
-                "tokens outside the vocabulary; set it to false"
-            )
-        return self.unknown
-
 
 class Vocabulary:
-    """The full vocabulary: network ids are tokenizer ids.
-
-    Args:
-        size: number of ids.
+    """The full vocabulary of so many ids: network ids are tokenizer ids.
 
     Attributes:
         kept_ids: tokenizer id of each network id; None if they are the same.
@@ -92,7 +74,7 @@ class Vocabulary:
 
     def network_id(self, token: int) -> int:
         """The network id of a tokenizer id."""
-        return token
+        return int(self.to_network(torch.tensor(token)))
 
     def to_network(self, ids: Tensor) -> Tensor:
         """Network ids of tokenizer ids, any shape."""
@@ -100,12 +82,9 @@ class Vocabulary:
 
 
 class RestrictedVocabulary(Vocabulary):
-    """The tokens that occur in a corpus; all others map to `unknown_id`.
+    """The tokens that occur in a corpus, `kept` by tokenizer id, ascending; network id `i` is `kept[i]`.
 
-    Args:
-        kept: the vocabulary in tokenizer ids, ascending; network id `i` is `kept[i]`.
-        tokenizer_size: number of ids of the tokenizer.
-        unknown: tokenizer id of the unknown token, one of `kept`.
+    All others of the `tokenizer_size` ids map to `unknown`, the tokenizer id of one of `kept`.
     """
 
     def __init__(self, kept: Sequence[int], tokenizer_size: int, unknown: int) -> None:
@@ -115,11 +94,6 @@ class RestrictedVocabulary(Vocabulary):
         self._table = torch.full((tokenizer_size,), self.unknown_id)
         self._table[torch.tensor(self.kept_ids)] = torch.arange(len(self.kept_ids))
 
-    def network_id(self, token: int) -> int:
-        """The network id of a tokenizer id."""
-        return int(self._table[token])
-
-    def to_network(self, ids: Tensor) -> Tensor:
-        """Network ids of tokenizer ids, any shape."""
+    def to_network(self, ids: Tensor) -> Tensor:  # noqa: D102
         self._table = self._table.to(ids.device)
         return self._table[ids]

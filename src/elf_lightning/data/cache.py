@@ -28,9 +28,6 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
 
     One process at a time may fill it while the others wait. An incomplete folder is deleted: at once after
     an error, or by the next process if this one is killed. `rebuild` deletes a damaged one, too.
-
-    Raises:
-        UserError: if the cache folder is not writable or full, or `folder` is damaged.
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
@@ -68,11 +65,7 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Reports damage in a cache in one line; those of older versions have no digests.
-
-    Raises:
-        UserError: naming `folder`.
-    """
+    """Reports damage in a cache in one line; those of older versions have no digests."""
     try:
         yield
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -80,12 +73,10 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 def _is_sound(folder: Path, rebuild: bool) -> bool:
-    if not folder.exists():
-        return False
     try:
         check_digests(folder)
     except UserError as error:
         if rebuild:
             return False
         raise UserError(f"{error}{_REMEDY}") from error
-    return True
+    return folder.exists()

@@ -15,13 +15,13 @@ from elf_lightning.data.examples import Example, Ids
 
 @dataclass(frozen=True)
 class Collate:
-    """Puts condition, target and padding side by side.
+    """Puts condition, target and padding side by side, each cut to the room that there is.
 
     Args:
-        max_length: longest sequence; the target is cut to the room that the condition leaves.
+        max_length: longest sequence, S.
         fill_id: the id at padding: the pad id, or EOS in pad mode `eos`.
         pad_mode: decides the loss mask.
-        max_condition_length: the condition is cut to this many tokens; None for unconditional text.
+        max_condition_length: of a condition, in tokens; None for unconditional text.
         width_step: make a batch as wide as its longest sequence, rounded up to a multiple of this; None
             makes every batch `max_length` wide.
     """

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from torch.utils.data import DataLoader, Dataset, Sampler
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, TokenBatch
 from elf_lightning.codec import TextCodec
-from elf_lightning.codec.latents import Embedder, LatentStatistics, unconditional
+from elf_lightning.codec.latents import LatentStatistics
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import EmptyExamples, Example, Examples
+from elf_lightning.data.examples import Example, Examples
 from elf_lightning.data.keyed_examples import KeyedExamples, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.packing import BOS_EOS, Packing
@@ -103,11 +105,13 @@ class ELFDataModule(ResumableDataModule):
         rebuild_cache: bool = False,
     ) -> None:
         seed = seed or 0
-        _check_range(
-            max_length=(max_length, 1), bucket_step=(bucket_step, 1), batch_size=(batch_size, 1),
-            num_workers=(num_workers, 0), num_predict_samples=(num_predict_samples, 1),
-            num_proc=(num_proc, 1), seed=(seed, 0),
-        )  # fmt: skip
+        for name, number, minimum in (
+            ("max_length", max_length, 1), ("bucket_step", bucket_step, 1), ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0), ("num_predict_samples", num_predict_samples, 1),
+            ("num_proc", num_proc, 1), ("seed", seed, 0),
+        ):  # fmt: skip
+            if number is not None and number < minimum:
+                raise UserError(f"data.{name} {number} must be at least {minimum}")
         for name, value, choices in (("packing", packing, Packing), ("pad_mode", pad_mode, PadMode)):
             if value not in get_args(choices):
                 raise UserError(f"data.{name} '{value}': choose {', '.join(get_args(choices))}")
@@ -127,11 +131,18 @@ class ELFDataModule(ResumableDataModule):
                 f"data.bucket_step {bucket_step}: packed sequences all have the same length; leave it out, "
                 "or choose another data.packing"
             )
-        if source.streamed_examples is not None:
-            _check_streaming(
-                restrict_vocabulary=restrict_vocabulary, cache_latents=cache_latents, bucket_step=bucket_step
-            )
-        super().__init__(batch_size, global_batch_size)
+        streamed = source.streamed_examples is not None
+        for name, needed in (
+            ("restrict_vocabulary", restrict_vocabulary),
+            ("cache_latents", cache_latents),
+            ("bucket_step", bucket_step),
+        ):
+            if streamed and needed:
+                raise UserError(
+                    f"data.{name} needs the whole training set, which is never there in a stream; leave it "
+                    "out, or leave out source.streamed_examples"
+                )
+        super().__init__(batch_size, global_batch_size, bucket_step is not None or streamed)
         self.source = source
         self.encoder = encoder
         self.max_length = max_length
@@ -145,9 +156,7 @@ class ELFDataModule(ResumableDataModule):
         self.cache_latents = cache_latents
         self.num_predict_samples = num_predict_samples
         self.tokenizer = read_tokenizer(encoder.name_or_path)
-        self.special = SpecialIds.of(self.tokenizer, pad_mode)
-        if restrict_vocabulary:
-            self.special.require_unknown(encoder.name_or_path)
+        self.special = SpecialIds.of(self.tokenizer, pad_mode, restrict_vocabulary)
         tokenize = Tokenize(
             self.tokenizer, self.special.eos, packing, max_length, max_condition_length, condition_eos
         )
@@ -161,11 +170,11 @@ class ELFDataModule(ResumableDataModule):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The token ids that the network knows; a restricted vocabulary is read from disk or built."""
-        if not self.restrict_vocabulary:
+        special = self.special
+        if not self.restrict_vocabulary or special.unknown is None:
             return Vocabulary(len(self.tokenizer))
-        unknown = self.special.require_unknown(self.encoder.name_or_path)
-        kept = self.preparation.kept_ids({self.special.eos, self.special.pad, unknown})
-        return RestrictedVocabulary(kept, len(self.tokenizer), unknown)
+        kept = self.preparation.kept_ids({special.eos, special.pad, special.unknown})
+        return RestrictedVocabulary(kept, len(self.tokenizer), special.unknown)
 
     @property
     def vocab_size(self) -> int:
@@ -206,26 +215,14 @@ class ELFDataModule(ResumableDataModule):
         return len(self.preparation.examples("train"))
 
     def batches_per_epoch(self, world_size: int, limit: float | None = 1.0) -> int:
-        """Micro-batches of an epoch on each device; `limit` is that of the Trainer, a number or a fraction.
-
-        Raises:
-            UserError: if there is none.
-        """
+        """Micro-batches of an epoch on each device; `limit` is the Trainer's, a number or a fraction."""
         batches = whole_batches(self.num_train_examples, self.batch_size, world_size)
         limit = 1.0 if limit is None else limit
         return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
-    @property
-    def order_depends_on_batches(self) -> bool:
-        """Whether the order of examples is another one with another number of them per batch."""
-        return self.bucket_step is not None or self.source.streamed_examples is not None
-
     @cached_property
     def codec(self) -> TextCodec:
-        """What turns text into ids and latents, and ids into text; every checkpoint keeps it.
-
-        Measures the latent statistics first, if they are neither given nor on disk.
-        """
+        """Text <-> ids <-> latents, as checkpoints keep it; measures latent statistics if needed."""
         return TextCodec(
             tokenizer=self.encoder.name_or_path,
             encoder=self.encoder.identity(),
@@ -260,13 +257,7 @@ class ELFDataModule(ResumableDataModule):
             return self.store.latent_statistics(self._device())
 
     def normalise_as(self, checkpoint: TextCodec) -> None:
-        """Use a checkpoint's latent statistics, as training from its weights needs.
-
-        Given ones stay, and so do those of another encoder, whose latents are others.
-
-        Args:
-            checkpoint: the codec of the checkpoint.
-        """
+        """Use a checkpoint's latent statistics, unless they are given, or of another encoder's latents."""
         if self.store.given is None and self.encoder.identity() == checkpoint.encoder:
             statistics = LatentStatistics(checkpoint.latent_mean, checkpoint.latent_std)
             self.store = replace(self.store, given=statistics)
@@ -278,16 +269,12 @@ class ELFDataModule(ResumableDataModule):
     # Loaders
 
     def train_dataloader(self) -> DataLoader[Example]:
-        """Shuffled training examples, from where a loaded checkpoint stopped.
-
-        Raises:
-            UserError: if the corpus is smaller than one batch, or the checkpoint counts other batches.
-        """
+        """Shuffled training examples, from where a loaded checkpoint stopped."""
         if self.batch_size != self._given_batch_size:  # by BatchSizeFinder
             self._fit_batch_size(self.num_train_examples)
         self._check_position()
         rank, world_size = self._rank()
-        examples: KeyedExamples | StreamedExamples
+        examples: Examples
         lengths = None
         if self.source.streamed_examples is not None:
             examples = StreamedExamples(
@@ -300,14 +287,14 @@ class ELFDataModule(ResumableDataModule):
             lengths = prepared.lengths() if self.bucket_step else None
         sampler = EpochSampler(
             len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,
-            self.position.batch, isinstance(examples, KeyedExamples), lengths,
+            self.position.batch, self.source.streamed_examples is None, lengths,
         )  # fmt: skip
         collate = replace(self.collate, width_step=self.bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
 
     def val_dataloader(self) -> DataLoader[Example]:
         """Validation examples in order; over several devices, the same number on each."""
-        examples = KeyedExamples(self.preparation.examples("validation"))
+        examples = self.preparation.examples("validation")
         sampler = ShardSampler(len(examples), *self._rank(), even=True)
         return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
@@ -317,20 +304,19 @@ class ELFDataModule(ResumableDataModule):
 
     def predict_dataloader(self) -> DataLoader[Example]:
         """Prompts: empty ones, or in text-to-text the first validation conditions."""
-        examples: Examples = EmptyExamples(self.num_predict_samples)
+        empty = np.empty(0, np.int64)
+        examples: Any = [Example(empty, index=index) for index in range(self.num_predict_samples)]
         if self.max_condition_length is not None:
             examples = self.preparation.examples("validation")
         sampler = ShardSampler(min(self.num_predict_samples, len(examples)), *self._rank(), even=False)
-        return self._loader(KeyedExamples(examples), sampler, self.collate.prompts)
+        return self._loader(examples, sampler, self.collate.prompts)
 
     def _with_latents(self, collate: Collate, split: str) -> MakeBatch:
         if not self.cache_latents:
             return collate
         return partial(self.store.split(split, self._device()).collate, collate)
 
-    def _loader(
-        self, examples: Dataset[Example], sampler: Sampler[int], collate: MakeBatch
-    ) -> DataLoader[Example]:
+    def _loader(self, examples: Examples, sampler: Sampler[int], collate: MakeBatch) -> DataLoader[Example]:
         return DataLoader(
             examples,
             batch_size=self.batch_size,
@@ -346,23 +332,19 @@ class ELFDataModule(ResumableDataModule):
         self, batch: TokenBatch | PromptBatch, dataloader_idx: int
     ) -> LatentBatch | LatentPromptBatch:
         """Embed a batch on its device, under the run's precision, and give it the network's ids."""
+        embedded: LatentBatch | LatentPromptBatch
         with self._precision():
-            embedded = self._embedded(batch)
+            if isinstance(batch, LatentBatch):  # from the latents cache
+                embedded = batch
+            elif isinstance(batch, TokenBatch):
+                embedded = self.codec.embedder.tokens(batch)
+            elif self.max_condition_length is not None:
+                embedded = self.codec.embedder.prompts(batch)
+            else:
+                latents = torch.zeros(*batch.input_ids.shape, self.latent_size, device=batch.input_ids.device)
+                embedded = LatentPromptBatch(**vars(batch), latents=latents)
         ids = self.vocabulary.to_network(embedded.input_ids)
         return replace(embedded, input_ids=ids, latents=embedded.latents.float())
-
-    def _embedded(self, batch: TokenBatch | PromptBatch) -> LatentBatch | LatentPromptBatch:
-        if isinstance(batch, LatentBatch):  # from the latents cache
-            return batch
-        if isinstance(batch, TokenBatch):
-            return self._embedder.tokens(batch)
-        if self.max_condition_length is None:
-            return unconditional(batch, self.latent_size)
-        return self._embedder.prompts(batch)
-
-    @cached_property
-    def _embedder(self) -> Embedder:
-        return Embedder(self.encoder, self.latent_statistics)
 
 
 def _outlast_signals(_: int) -> None:
@@ -375,19 +357,3 @@ def _outlast_signals(_: int) -> None:
 def _end_later(signum: int, _: object) -> None:
     signal.signal(signum, signal.SIG_DFL)
     signal.alarm(WORKER_GRACE_SECONDS)
-
-
-def _check_range(**settings: tuple[int | None, int]) -> None:
-    """Refuse values below their minimum."""
-    for name, (value, minimum) in settings.items():
-        if value is not None and value < minimum:
-            raise UserError(f"data.{name} {value} must be at least {minimum}")
-
-
-def _check_streaming(**settings: object) -> None:
-    """Refuse settings that need the whole training set."""
-    for name in (name for name, value in settings.items() if value):
-        raise UserError(
-            f"data.{name} needs the whole training set, which is never there in a stream; leave it out, or "
-            "leave out source.streamed_examples"
-        )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch.utils.data
 
 from elf_lightning.data.packing import CUTS
 from elf_lightning.data.sources import CONDITION_IDS, IDS
@@ -23,11 +25,9 @@ CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])
 
 @dataclass(frozen=True)
 class Example:
-    """A target with, in text-to-text tasks, its condition.
+    """A target and, in text-to-text tasks, its condition: ids that are not yet padded.
 
     Attributes:
-        input_ids: the target's ids, not yet padded.
-        condition_input_ids: the condition's ids; None for unconditional text.
         index: the example's index in its split.
         label_drop: whether the condition is hidden from the target.
     """
@@ -38,26 +38,28 @@ class Example:
     label_drop: bool = False
 
 
-class Examples(Protocol):
-    """Examples by index."""
+class Examples(torch.utils.data.Dataset[Example], ABC):
+    """Examples by index, several at a time."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def read(self, indices: Sequence[int]) -> list[Example]:
         """The examples with these indices."""
-        ...
+
+    def __getitem__(self, index: int) -> Example:
+        return self.read([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        return self.read(indices)
 
 
-class PackedExamples:
+class PackedExamples(Examples):
     """Slices of the memory-mapped stream of all tokens; no token is copied to disk.
 
-    Args:
-        dataset: documents, paragraphs or sentences, one per table row.
-        max_length: tokens of an example, where `cuts` is not given.
-        eos_id: the tokenizer's id that ends a text.
-        cuts: file with the borders of each example, from `write_cuts`; None cuts every `max_length` tokens
-            and leaves the rest out.
-        bos: put `eos_id` before each example too.
+    A table row is a document, paragraph or sentence. `cuts` is a file of `write_cuts`; None cuts every
+    `max_length` tokens and leaves the rest out. `bos` puts `eos_id` before each example too.
     """
 
     def __init__(
@@ -73,16 +75,10 @@ class PackedExamples:
         """A worker process maps the files itself."""
         return PackedExamples, self._arguments
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all documents."""
-        return int(self._starts[-1])
-
     def __len__(self) -> int:
-        return self.num_tokens // self._length if self._cuts is None else len(self._cuts)
+        return int(self._starts[-1]) // self._length if self._cuts is None else len(self._cuts)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        """The examples with these indices."""
+    def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
         return [Example(self._read(index), index=index) for index in indices]
 
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -112,20 +108,13 @@ class PackedExamples:
 
 def write_cuts(dataset: Dataset, packing: str, max_length: int, path: Path) -> None:
     """Write where examples start and end, for `PackedExamples`."""
-
-    def lengths() -> Iterator[int]:
-        for chunk in dataset.data.column(IDS).chunks:
-            yield from chunk.value_lengths().to_pylist()
-
-    np.save(path, np.fromiter(CUTS[packing](lengths(), max_length), CUT_TYPE))
+    chunks = dataset.data.column(IDS).chunks
+    lengths = (length for chunk in chunks for length in chunk.value_lengths().to_pylist())
+    np.save(path, np.fromiter(CUTS[packing](lengths, max_length), CUT_TYPE))
 
 
-class WholeExamples:
-    """One example for each table row.
-
-    Args:
-        dataset: targets and, in text-to-text tasks, conditions.
-    """
+class WholeExamples(Examples):
+    """One example for each table row: a target and, in text-to-text tasks, its condition."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._columns = [name for name in (IDS, CONDITION_IDS) if name in dataset.column_names]
@@ -134,8 +123,7 @@ class WholeExamples:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        """The examples with these indices."""
+    def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
         columns = self._dataset[list(indices)]
         targets = columns[IDS]
         conditions = columns.get(CONDITION_IDS, [None] * len(targets))
@@ -150,21 +138,3 @@ class WholeExamples:
         chunks = [[chunk.value_lengths().to_numpy() for chunk in column] for column in columns]
         lengths: npt.NDArray[np.int32] = np.sum([np.concatenate(column) for column in chunks], 0, np.int32)
         return lengths
-
-
-class EmptyExamples:
-    """Examples without text: prompts of unconditional generation.
-
-    Args:
-        count: number of examples.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        """Empty examples with these indices."""
-        return [Example(np.empty(0, dtype=np.int64), index=index) for index in indices]

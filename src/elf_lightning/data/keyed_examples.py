@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from elf_lightning.data.examples import Example, Examples
 from elf_lightning.data.packing import packed
@@ -30,7 +30,7 @@ def drop_label(example: Example, probability: float, seed: int, epoch: int) -> E
 
 
 @dataclass(eq=False)
-class KeyedExamples(Dataset[Example]):
+class KeyedExamples(Examples):
     """A split's examples by key, with label drop."""
 
     examples: Examples
@@ -40,10 +40,7 @@ class KeyedExamples(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, key: int) -> Example:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[int]) -> list[Example]:
+    def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
         epochs, indices = zip(*(divmod(key, len(self)) for key in keys), strict=True)
         return [
             drop_label(example, self.label_drop_probability, self.seed, epoch)
@@ -52,7 +49,7 @@ class KeyedExamples(Dataset[Example]):
 
 
 @dataclass(eq=False)
-class StreamedExamples(Dataset[Example]):
+class StreamedExamples(Examples):
     """A stream's examples by key, for keys in order, with label drop.
 
     The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
@@ -78,10 +75,7 @@ class StreamedExamples(Dataset[Example]):
         assert self.source.streamed_examples is not None
         return self.source.streamed_examples
 
-    def __getitem__(self, key: int) -> Example:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[int]) -> list[Example]:
+    def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
         worker = get_worker_info()
         workers = 1 if worker is None else worker.num_workers
         epoch, first = divmod(keys[0], len(self))
@@ -98,11 +92,7 @@ class StreamedExamples(Dataset[Example]):
         ]
 
     def part(self, epoch: int, part: int, parts: int) -> Iterator[Example]:
-        """The examples of one of the parts of this rank's share of the stream, without end.
-
-        Raises:
-            UserError: if it has no example.
-        """
+        """The examples of one of the parts of this rank's share of the stream, without end."""
         from datasets.distributed import split_dataset_by_node
 
         while True:
@@ -129,11 +119,7 @@ class StreamedExamples(Dataset[Example]):
 
 
 def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]:
-    def tokenised(columns: Table) -> Table:
-        tokenize.check_columns(list(columns))
-        return tokenize(columns)
-
-    tables = map(tokenised, batches)
+    tables = map(tokenize, batches)
     if tokenize.packs:
         texts = (ids for table in tables for ids in table[IDS])
         for sequence in packed(texts, tokenize.packing, tokenize.max_length, tokenize.eos_id):

@@ -30,12 +30,10 @@ EMBEDDED_TOKENS = 8_192
 
 @dataclass(frozen=True)
 class LatentsFile:
-    """A split's normalised latents in bfloat16, memory-mapped.
+    """A split's normalised latents in bfloat16, memory-mapped, of shape (V, N, S, C).
 
-    Attributes:
-        path: the file.
-        shape: versions V, examples N, positions S, channels C. The second version, if there is one, holds
-            the latents of label-dropped examples, whose targets do not see the condition.
+    Of V versions, the second, if there is one, holds the latents of label-dropped examples, whose targets
+    do not see the condition.
     """
 
     path: Path
@@ -78,9 +76,6 @@ class LatentsStore:
 
     With `label_drop`, training latents are kept both with and without the condition. Latent statistics that
     are not `given` are measured over the first training examples.
-
-    Raises:
-        UserError: if sequences are too long for the encoder.
     """
 
     preparation: Preparation
@@ -114,11 +109,7 @@ class LatentsStore:
             return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
 
     def write(self, device: torch.device) -> None:
-        """Embed all examples of all splits, unless that is done.
-
-        Raises:
-            UserError: if the disk has too little space.
-        """
+        """Embed all examples of all splits, unless that is done."""
         from rich.progress import track
 
         statistics, parent = self.latent_statistics(device), self.preparation.cache_dir

@@ -11,11 +11,7 @@ BOS_EOS = "bos_eos"
 
 
 class Cut(NamedTuple):
-    """A sequence: where it starts and ends, in tokens from the beginning of the stream.
-
-    Attributes:
-        eos: whether EOS is added at its end.
-    """
+    """A sequence: its start and end in the stream, in tokens, and whether EOS is added at its end."""
 
     start: int
     end: int
@@ -23,12 +19,7 @@ class Cut(NamedTuple):
 
 
 def cut_densely(lengths: Iterable[int], max_length: int) -> Iterator[Cut]:
-    """Full sequences; the tokens after the last one are left out.
-
-    Args:
-        lengths: tokens of each document.
-        max_length: tokens of a sequence.
-    """
+    """Full sequences of documents of these lengths; the tokens after the last one are left out."""
     start = end = 0
     for length in lengths:
         end += length
@@ -47,10 +38,6 @@ def cut_between_paragraphs(lengths: Iterable[int], max_length: int) -> Iterator[
 
     A paragraph of `max_length` tokens or more is cut into full sequences without EOS, and what remains of it
     begins the next sequence. The last sequence, after which nothing comes, has no EOS.
-
-    Args:
-        lengths: tokens of each paragraph.
-        max_length: longest sequence, in tokens, EOS included.
     """
     start = end = 0
     for length in lengths:
@@ -69,10 +56,6 @@ def cut_from_sentences(lengths: Iterable[int], max_length: int) -> Iterator[Cut]
     """Full sequences that begin with sentences; the one after a cut sentence begins with that sentence.
 
     Of a sentence longer than a sequence, the rest is left out, as are the tokens after the last sequence.
-
-    Args:
-        lengths: tokens of each sentence.
-        max_length: tokens of a sequence.
     """
     start = end = 0
     for length in lengths:
@@ -88,17 +71,11 @@ CUTS: dict[str, Callable[[Iterable[int], int], Iterator[Cut]]] = {
     "paragraphs": cut_between_paragraphs,
     "sentences": cut_from_sentences,
 }
+"""How a stream of documents, paragraphs or sentences of given lengths becomes sequences of `max_length`."""
 
 
 def packed(texts: Iterable[list[int]], packing: str, max_length: int, eos_id: int) -> Iterator[list[int]]:
-    """The sequences of a stream of documents, paragraphs or sentences.
-
-    Args:
-        texts: token ids of each document, paragraph or sentence.
-        packing: a key of `CUTS`.
-        max_length: longest sequence, in tokens.
-        eos_id: the tokenizer's id that ends a text.
-    """
+    """The sequences of a stream of the ids of documents, paragraphs or sentences."""
     buffer: list[int] = []
     first = 0  # where the buffer starts in the stream
 

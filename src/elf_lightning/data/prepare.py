@@ -63,15 +63,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Tokenises a source into memory-mapped files.
-
-    Args:
-        source: where the text comes from.
-        tokenize: makes token ids of it.
-        cache_dir: folder for prepared data.
-        num_proc: processes that tokenise; None for this one alone.
-        rebuild: whether damaged folders are made again.
-    """
+    """Tokenises a source into memory-mapped files in `cache_dir`; `rebuild` makes damaged ones again."""
 
     source: Source
     tokenize: Tokenize
@@ -101,11 +93,7 @@ class Preparation:
         return self.cache_dir / f"tokens-{self.key}"
 
     def run(self) -> None:
-        """Prepare the data, unless that is done.
-
-        Raises:
-            UserError: if the source is at fault or the cache folder is not writable.
-        """
+        """Prepare the data, unless that is done."""
         with written_once(self.folder, self.rebuild) as folder:
             if folder is None:
                 return
@@ -119,7 +107,6 @@ class Preparation:
         from datasets import Features, List, Value
 
         tokenize = self.tokenize
-        tokenize.check_columns(dataset.column_names)
         folder.mkdir()
         columns = [IDS] if tokenize.max_condition_length is None else [CONDITION_IDS, IDS]
         at_once = examples_at_once(dataset.data.nbytes / max(1, len(dataset)))
@@ -168,22 +155,19 @@ class Preparation:
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir())
 
     def examples(self, split: str) -> PackedExamples | WholeExamples:
-        """The prepared examples of a split.
-
-        Raises:
-            UserError: if the split has too few tokens for one packed sequence.
-        """
+        """The prepared examples of a split."""
         dataset = self._open(split)
         if not self.tokenize.packs:
             return WholeExamples(dataset)
         length = self.tokenize.max_length
-        bos = self.tokenize.packing == BOS_EOS
         with reading(self.cache_dir):
+            bos = self.tokenize.packing == BOS_EOS
             examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split), bos)
         if not len(examples):
+            tokens = self._counts(dataset).sum()
             raise UserError(
-                f"data.max_length {length}: the {split} split has only {examples.num_tokens} tokens, too few "
-                "for one sequence; give more text, a larger validation_fraction or a shorter length"
+                f"data.max_length {length}: the {split} split has only {tokens} tokens, too few for one "
+                "sequence; give more text, a larger validation_fraction or a shorter length"
             )
         return examples
 
@@ -215,8 +199,8 @@ class Preparation:
     def kept_ids(self, special: set[int]) -> list[int]:
         """Tokenizer ids that occur in the training set, and the `special` ones, ascending.
 
-        Others fill their number up to a multiple of 8, which matrix units of GPUs need for full speed. A
-        vocabulary on disk from before this was so stays as it is, for the runs that know it.
+        Others fill their number up to a multiple of 8, which GPUs need for full speed; not in a vocabulary on
+        disk from before this was so, for the runs that know it.
         """
         folder = self.cache_dir / f"vocabulary-{self.key}"
         with written_once(folder, self.rebuild) as unfinished:
@@ -230,26 +214,22 @@ class Preparation:
             return sorted(special.union(json.loads((folder / "kept.json").read_text())))
 
     def summary(self, kept_ids: list[int] | None = None) -> dict[str, Summary]:
-        """What each prepared split holds.
-
-        Args:
-            kept_ids: tokenizer ids that the network knows, the others being unknown to it; None for all.
-        """
-        return {split: self._summary(split, kept_ids) for split in self.splits()}
-
-    def _summary(self, split: str, kept_ids: list[int] | None) -> Summary:
-        counts = self._counts(self._open(split))
-        known = np.full(len(counts), kept_ids is None)
-        known[kept_ids or []] = True
-        if self._unknown_id is not None:
-            known[self._unknown_id] = False
-        lengths = self.examples(split).lengths()
-        return Summary(
-            examples=len(lengths),
-            mean_tokens=float(lengths.mean()),
-            padding=float(1 - lengths.mean() / self.tokenize.max_length),
-            unknown=float(counts[~known].sum() / counts.sum()),
-        )
+        """What each prepared split holds, where the network knows the tokenizer ids `kept_ids`, or all."""
+        summaries = {}
+        for split in self.splits():
+            counts = self._counts(self._open(split))
+            known = np.full(len(counts), kept_ids is None)
+            known[kept_ids or []] = True
+            if self._unknown_id is not None:
+                known[self._unknown_id] = False
+            lengths = self.examples(split).lengths()
+            summaries[split] = Summary(
+                examples=len(lengths),
+                mean_tokens=float(lengths.mean()),
+                padding=float(1 - lengths.mean() / self.tokenize.max_length),
+                unknown=float(counts[~known].sum() / counts.sum()),
+            )
+        return summaries
 
     @property
     def _unknown_id(self) -> int | None:

@@ -21,13 +21,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Position:
-    """The next batch to train on.
-
-    Attributes:
-        epoch: its epoch.
-        batch: its index in that epoch.
-        examples_per_batch: examples of a micro-batch, over all devices; None before the first batch.
-    """
+    """The next batch to train on: its epoch, its index there, and the examples of a batch on all devices."""
 
     epoch: int = 0
     batch: int = 0
@@ -39,8 +33,7 @@ class Position:
     ) -> Self:
         """The batch after those of the last optimizer step, where `batches` counts all epochs.
 
-        No checkpoint holds the gradients of later micro-batches, so these are repeated. An epoch's last step
-        takes what is left of it.
+        No checkpoint holds the gradients of later micro-batches: these are repeated.
         """
         epoch, batch = divmod(batches, batches_in_epoch)
         return cls(epoch, batch - batch % accumulation, examples_per_batch)
@@ -59,33 +52,25 @@ class Position:
 
 
 class ResumableDataModule(LightningDataModule):
-    """Keeps its position in checkpoints, continues there, and follows the Trainer's device and ranks.
+    """Keeps its position in checkpoints, continues there, and follows the Trainer's device and ranks."""
 
-    The arguments are described in `ELFDataModule`.
-    """
-
-    def __init__(self, batch_size: int, global_batch_size: int | None) -> None:
+    def __init__(
+        self, batch_size: int, global_batch_size: int | None, order_depends_on_batches: bool
+    ) -> None:
         super().__init__()
         self.batch_size = self._given_batch_size = batch_size
         self.global_batch_size = global_batch_size
+        self.order_depends_on_batches = order_depends_on_batches
         self.position = Position()
 
     def setup(self, stage: str) -> None:
-        """Begin at the first batch, and set the accumulation that `global_batch_size` needs.
-
-        Raises:
-            UserError: if the Trainer is given another accumulation.
-        """
+        """Begin at the first batch, and set the accumulation that `global_batch_size` needs."""
         if stage == "fit":
             self.position = Position()  # Lightning loads a checkpoint after this
             self._accumulate(self.trainer.accumulate_grad_batches if self.trainer else 1)
 
     def accumulation(self, world_size: int, asked: int = 1) -> int:
-        """Micro-batches per optimizer step: what `global_batch_size` needs, or else as many as asked for.
-
-        Raises:
-            UserError: if `global_batch_size` is not a whole number of micro-batches, or contradicts `asked`.
-        """
+        """Micro-batches per optimizer step: what `global_batch_size` needs, or else as many as asked for."""
         if self.global_batch_size is None:
             return asked
         needed, rest = divmod(self.global_batch_size, self.batch_size * world_size)
@@ -123,7 +108,7 @@ class ResumableDataModule(LightningDataModule):
     def rescaled(self, state_dict: dict[str, Any]) -> Position | None:
         """The position of a run with other micro-batches, counted in those of this one.
 
-        None if they are the same, if none of them begins there, or if the order of examples depends on them.
+        None if they are the same, if none begins there, or if the order of examples depends on them.
         """
         if not state_dict or self.order_depends_on_batches:
             return None
@@ -132,11 +117,6 @@ class ResumableDataModule(LightningDataModule):
             return None
         batch, rest = divmod(position.batch * position.examples_per_batch, together)
         return None if rest else Position(position.epoch, batch, together)
-
-    @property
-    def order_depends_on_batches(self) -> bool:
-        """Whether the order of examples is another one with another number of them per batch."""
-        return False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there; warns if the examples that follow come in another order than before."""
@@ -166,8 +146,8 @@ class ResumableDataModule(LightningDataModule):
 
     def _check_position(self) -> None:
         """A position counted in batches holds for batches of the same size only."""
-        _, world_size = self._rank()
-        together, before = self.batch_size * world_size, self.position.examples_per_batch
+        world_size, before = self._rank()[1], self.position.examples_per_batch
+        together = self.batch_size * world_size
         if self.position.begun and before not in (None, together):
             raise UserError(
                 f"data.batch_size {self.batch_size} x {world_size} device(s) is {together} sequences per "

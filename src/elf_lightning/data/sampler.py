@@ -18,11 +18,7 @@ POOL_BATCHES = 64
 
 
 def whole_batches(examples: int, batch_size: int, world_size: int) -> int:
-    """Batches in an epoch on each device.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """Batches in an epoch on each device."""
     if batches := examples // (batch_size * world_size):
         return batches
     raise UserError(
@@ -32,26 +28,13 @@ def whole_batches(examples: int, batch_size: int, world_size: int) -> int:
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Example keys, batch after batch, sharded over ranks.
+    """Example keys, batch after batch, sharded over ranks, from `first_batch` of `epoch` on.
 
     A key is `epoch * num_examples + index`, so that whatever is drawn for an example (label drop) can depend
     on the epoch in every worker process. All ranks get the same number of full batches; the examples that
-    remain are left out of the epoch. (Lightning would shard any but a DistributedSampler once more.)
-
-    Args:
-        num_examples: number of examples.
-        batch_size: examples per batch and rank.
-        seed: of the order.
-        rank: index of this process.
-        world_size: number of processes.
-        epoch: the epoch to begin with.
-        first_batch: number of batches of that epoch to skip, because they were trained on before.
-        shuffle: whether to shuffle.
-        lengths: (num_examples,) tokens of each example, to make batches of examples of similar length; the
-            batches, and the examples in each, are still in random order.
-
-    Raises:
-        UserError: if there are too few examples for one batch.
+    remain are left out of the epoch. With `lengths` (num_examples,), a batch holds similarly long examples;
+    batches, and the examples in each, are still in random order. (Lightning would shard any but a
+    DistributedSampler once more.)
     """
 
     def __init__(
@@ -70,8 +53,7 @@ class EpochSampler(DistributedSampler[int]):
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.num_batches = whole_batches(num_examples, batch_size, world_size)
-        self.epoch = epoch
-        self.first_batch = first_batch
+        self.epoch, self.first_batch = epoch, first_batch
         self.lengths = lengths
 
     def set_epoch(self, epoch: int) -> None:
@@ -95,14 +77,12 @@ class EpochSampler(DistributedSampler[int]):
         if self.shuffle:
             order = torch.randperm(self.num_examples, generator=generator)
         order = order[: self.num_replicas * len(self)]
-        return order if self.lengths is None else self._by_length(order, self.lengths, generator)
-
-    def _by_length(self, order: Tensor, lengths: npt.NDArray[np.int32], generator: torch.Generator) -> Tensor:
-        """The examples of each pool of batches, with similar lengths in the same batch."""
+        if self.lengths is None:
+            return order
         together = self.num_replicas * self.batch_size
         mixed = []
         for pool in torch.split(order, POOL_BATCHES * together):
-            by_length = torch.from_numpy(lengths[pool.numpy()]).argsort(stable=True)
+            by_length = torch.from_numpy(self.lengths[pool.numpy()]).argsort(stable=True)
             batches = pool[by_length].view(-1, together)
             # An example's place in its batch decides its mode (denoise or decode), so it must be random.
             places = torch.rand(batches.shape, generator=generator).argsort(dim=1)
@@ -114,8 +94,7 @@ class EpochSampler(DistributedSampler[int]):
 class ShardSampler(DistributedSampler[int]):
     """Every `world_size`-th example, in order; `even` leaves out the last, so that ranks get as many each.
 
-    With fewer examples than processes some processes get the same example, because one without any would
-    keep the others waiting.
+    With fewer examples than processes some get the same: one without any would keep the others waiting.
     """
 
     def __init__(self, num_examples: int, rank: int, world_size: int, even: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -10,40 +11,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from elf_lightning.data.packing import BOS_EOS, CUTS, Packing
-from elf_lightning.data.sentences import sentences
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Name = Callable[[int], str]
-"""How error messages call the example at an index of the batch."""
 Table = dict[str, list[Any]]
 CHARACTERS = 1_000_000
 """Of texts that are tokenised at a time: a tokenizer needs some 30 bytes for each."""
+SENTENCE_END = re.compile(r"""[.!?…]["'”’)\]]*(?=\s+["'“‘(\[]*[^\W\d_a-z])|[。！？]["'”’」』）]*|\n""")  # noqa: RUF001
+"""A sentence's last mark and closing quotes, before what may begin another; or the end of a line."""
+ABBREVIATION = re.compile(
+    r"(?<!\w)(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Prof|Capt|Col|Gen|Lieut|Lt|Rev|Hon|Esq|Vol|vol|No|\w)\.$"
+)
+"""Ends with a full stop that does not end a sentence: titles and single letters."""
 TRUNCATED = "truncated"
 """Column that is True where tokens were cut off."""
 
 
 @dataclass(frozen=True)
 class Tokenize:
-    """Turns a batch of documents or pairs into token ids.
+    """Turns a batch of documents or pairs into token ids; the settings are those of `ELFDataModule`.
 
     A text ends with EOS and begins with no special token: there is no [CLS]. Names of special tokens in it
-    are ordinary text. Empty documents, and pairs with an empty target, are left out.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        eos_id: its id that ends a text.
-        packing: `truncate` cuts each document to `max_length`, `wrap` cuts it into as many sequences as it
-            needs; for the others, documents, paragraphs or sentences stay whole, to be packed later.
-        max_length: longest sequence, in tokens.
-        max_condition_length: longest condition, in tokens; None for unconditional text.
-        condition_eos: end conditions with EOS too.
-
-    Raises:
-        UserError: if lengths or `condition_eos` contradict each other.
+    are ordinary text. Empty documents, and pairs with an empty target, are left out. Documents, paragraphs or
+    sentences to be packed stay whole.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -74,12 +67,30 @@ class Tokenize:
         """Whether sequences cross the borders of documents; pairs are never packed."""
         return self.packing in CUTS and self.max_condition_length is None
 
-    def check_columns(self, names: Sequence[str]) -> None:
-        """Refuse pairs where documents are expected, the reverse, and ids where paragraphs are needed.
+    def __call__(self, columns: Table, indices: Sequence[int] | None = None, split: str = "train") -> Table:
+        """The token ids of a batch; `indices` (None in a stream) and `split` are for error messages."""
+        self._check_columns(columns)
+        for column in (TEXT, CONDITION_TEXT, IDS, CONDITION_IDS):
+            for place, value in enumerate(columns.get(column, [])):
+                if value and (problem := self._problem(value, is_text=column in (TEXT, CONDITION_TEXT))):
+                    where = "an example of the stream"
+                    if indices is not None:
+                        where = f"example {indices[place]} of the {split} split (counted from 0)"
+                    raise UserError(f"{where} has {problem}")
+        if self.packs and self.packing == "paragraphs":
+            lines = [line for text in columns[TEXT] for line in (text or "").splitlines()]
+            return _whole(self._tokenised(lines))
+        if self.packs and self.packing == "sentences":
+            return _whole(self._sentences(columns[TEXT]))
+        targets = self._ids(columns, TEXT, IDS)
+        if TEXT in columns:
+            targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
+        if self.max_condition_length is None:
+            return self._documents(targets)
+        return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS), targets)
 
-        Raises:
-            UserError: with the setting to change.
-        """
+    def _check_columns(self, names: Collection[str]) -> None:
+        """Refuse pairs where documents are expected, the reverse, and ids where paragraphs are needed."""
         paired = CONDITION_TEXT in names or CONDITION_IDS in names
         if paired and self.max_condition_length is None:
             raise UserError("the source gives pairs of condition and target; set data.max_condition_length")
@@ -94,38 +105,26 @@ class Tokenize:
                 "choose pack, truncate or wrap"
             )
 
-    def __call__(self, columns: Table, indices: Sequence[int] | None = None, split: str = "train") -> Table:
-        """The token ids of a batch.
+    def _problem(self, value: Any, is_text: bool) -> str:
+        """What is wrong with a text or ids."""
+        if is_text:
+            wrong = f"{value!r:.40} for a text; choose another text_column or condition_column"
+            return "" if isinstance(value, str) else wrong
+        # As objects where the first is not a number: nested lists may differ in length.
+        ids = np.array(value, dtype=None if isinstance(value[0], int | float) else object)
+        if ids.dtype.kind not in "iu":
+            return f"{value!r:.40} for ids; they must be whole numbers"
+        size = len(self.tokenizer)
+        if ids.min() >= 0 and ids.max() < size:
+            return ""
+        return (
+            f"ids from {ids.min()} to {ids.max()}; the tokenizer '{self.tokenizer.name_or_path}' has 0 to "
+            f"{size - 1}: use the tokenizer that made them"
+        )
 
-        Args:
-            columns: the batch.
-            indices: the examples' indices in their split, for error messages; None in a stream.
-            split: their split, for error messages.
-
-        Raises:
-            UserError: if a text is not a string, or an id is outside the vocabulary.
-        """
-
-        def name(place: int) -> str:
-            if indices is None:
-                return "an example of the stream"
-            return f"example {indices[place]} of the {split} split (counted from 0)"
-
-        if self.packs and self.packing == "paragraphs":
-            texts = self._texts(columns[TEXT], name)
-            return _whole(self._tokenised([line for text in texts for line in text.splitlines()]))
-        if self.packs and self.packing == "sentences":
-            return _whole(self._sentences(self._texts(columns[TEXT], name)))
-        targets = self._ids(columns, TEXT, IDS, name)
-        if TEXT in columns:
-            targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
-        if self.max_condition_length is None:
-            return self._documents(targets)
-        return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS, name), targets)
-
-    def _sentences(self, texts: list[str]) -> list[list[int]]:
+    def _sentences(self, texts: list[str | None]) -> list[list[int]]:
         """Ids of each sentence; those that end a text end with EOS."""
-        documents = [list(sentences(text)) for text in texts]
+        documents = [list(sentences(text or "")) for text in texts]
         ids = self._tokenised([sentence for document in documents for sentence in document])
         for end in accumulate(len(document) for document in documents if document):
             ids[end - 1] = [*ids[end - 1], self.eos_id]
@@ -141,18 +140,15 @@ class Tokenize:
         return {IDS: [ids[:size] for ids in kept], TRUNCATED: [len(ids) > size for ids in kept]}
 
     def _pairs(self, conditions: list[list[int]], targets: list[list[int]]) -> Table:
-        conditions = [condition for condition, target in zip(conditions, targets, strict=True) if target]
-        targets = [target for target in targets if target]
-        kept = [self._condition(ids) for ids in conditions]
-        rooms = [self.max_length - len(condition) for condition in kept]
-        return {
-            CONDITION_IDS: kept,
-            IDS: [target[:room] for target, room in zip(targets, rooms, strict=True)],
-            TRUNCATED: [
-                len(target) > room or len(whole) > len(condition)
-                for target, room, whole, condition in zip(targets, rooms, conditions, kept, strict=True)
-            ],
-        }
+        table: Table = {CONDITION_IDS: [], IDS: [], TRUNCATED: []}
+        for condition, target in zip(conditions, targets, strict=True):
+            if target:
+                kept = self._condition(condition)
+                room = self.max_length - len(kept)
+                table[CONDITION_IDS].append(kept)
+                table[IDS].append(target[:room])
+                table[TRUNCATED].append(len(target) > room or len(condition) > len(kept))
+        return table
 
     def _condition(self, ids: list[int]) -> list[int]:
         if not self.condition_eos:
@@ -161,24 +157,11 @@ class Tokenize:
         text = ids[:-1] if ids and ids[-1] == self.eos_id else ids
         return [*text[: self.max_condition_length - 1], self.eos_id]
 
-    def _ids(self, columns: Table, text: str, ids: str, name: Name) -> list[list[int]]:
+    def _ids(self, columns: Table, text: str, ids: str) -> list[list[int]]:
         """Ids of a column of texts or of ids; a missing value counts as an empty one."""
-        if ids not in columns:
-            return self._tokenised(self._texts(columns[text], name))
-        given = [one or [] for one in columns[ids]]
-        self._check_ids(given, name)
-        return given
+        return [one or [] for one in columns[ids]] if ids in columns else self._tokenised(columns[text])
 
-    def _texts(self, column: list[Any], name: Name) -> list[str]:
-        texts = [value or "" for value in column]
-        if wrong := [place for place, value in enumerate(texts) if not isinstance(value, str)]:
-            raise UserError(
-                f"{name(wrong[0])} has {texts[wrong[0]]!r:.40} for a text; choose another text_column or "
-                "condition_column"
-            )
-        return texts
-
-    def _tokenised(self, texts: list[str]) -> list[list[int]]:
+    def _tokenised(self, texts: Sequence[str | None]) -> list[list[int]]:
         ids: list[list[int]] = [[] for _ in texts]
         for batch in _batches(texts):
             tokens = self.tokenizer(
@@ -192,33 +175,18 @@ class Tokenize:
                 ids[place] += found
         return ids
 
-    def _check_ids(self, given: list[list[int]], name: Name) -> None:
-        size = len(self.tokenizer)
-        for place, example in enumerate(given):
-            if not example:
-                continue
-            # As objects where the first is not a number: nested lists may differ in length.
-            ids = np.array(example, dtype=None if isinstance(example[0], int | float) else object)
-            if ids.dtype.kind not in "iu":
-                raise UserError(f"{name(place)} has {example!r:.40} for ids; they must be whole numbers")
-            if ids.min() < 0 or ids.max() >= size:
-                raise UserError(
-                    f"{name(place)} has ids from {ids.min()} to {ids.max()}; the tokenizer "
-                    f"'{self.tokenizer.name_or_path}' has 0 to {size - 1}: use the tokenizer that made them"
-                )
-
 
 def _whole(texts: list[list[int]]) -> Table:
     kept = [ids for ids in texts if ids]
     return {IDS: kept, TRUNCATED: [False] * len(kept)}
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[tuple[int, str]]]:
+def _batches(texts: Sequence[str | None]) -> Iterator[list[tuple[int, str]]]:
     """The texts by place, in batches of at most `CHARACTERS`; longer ones in pieces."""
     batch: list[tuple[int, str]] = []
     size = 0
     for place, text in enumerate(texts):
-        for piece in _pieces(text):
+        for piece in _pieces(text or ""):
             if batch and size + len(piece) > CHARACTERS:
                 yield batch
                 batch, size = [], 0
@@ -237,3 +205,17 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:]
+
+
+def sentences(text: str) -> Iterator[str]:
+    """The sentences of a text, whitespace included: joined, they are the text.
+
+    A rule for European and East Asian punctuation, which errs at abbreviations that it does not know.
+    """
+    start = 0
+    for end in SENTENCE_END.finditer(text):
+        if not ABBREVIATION.search(text, start, end.end()):
+            yield text[start : end.end()]
+            start = end.end()
+    if start < len(text):
+        yield text[start:]

@@ -46,11 +46,7 @@ class Source(ABC):
         """Plain values that change when the content does; they are part of the cache key."""
 
     def stream(self, epoch: int, seed: int) -> IterableDataset:
-        """The training examples of a streamed source, in this epoch's order.
-
-        Raises:
-            NotImplementedError: for a source that is prepared on disk.
-        """
+        """The training examples of a streamed source, in this epoch's order."""
         raise NotImplementedError(f"{type(self).__name__} is prepared on disk, not streamed")
 
 

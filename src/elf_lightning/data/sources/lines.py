@@ -44,16 +44,7 @@ ENCODINGS = {
 
 @contextmanager
 def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
-    """A text file, to be read within the context.
-
-    Args:
-        path: the file.
-        errors: as for `open`, what to do with bytes that are not text.
-
-    Raises:
-        UserError: if the file is damaged or, unless `errors` allows it, not text.
-        OSError: if it cannot be opened.
-    """
+    """A text file, to be read within the context; `errors` as for `open`."""
     with path.open("rb") as file:
         start = file.peek(6)
         if start.startswith(ARCHIVES):
@@ -81,12 +72,7 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
 
 
 def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What error messages call the lines, counted from 1, and their objects; blank lines are skipped.
-
-    Raises:
-        UserError: if a line is not a JSON object, or the file is damaged.
-        OSError: if it cannot be opened.
-    """
+    """What error messages call the lines, counted from 1, and their objects; blank lines are skipped."""
     with open_text(path, errors="surrogateescape") as file:  # an error then has its line
         for number, line in enumerate(file, 1):
             if not line.strip():

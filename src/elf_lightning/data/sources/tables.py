@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +50,12 @@ class DatasetFiles(FileSource):
         from datasets import Dataset, concatenate_datasets
         from datasets.exceptions import DatasetGenerationError
 
-        def read_one(file: Path) -> Dataset:
-            if file.suffix == ".parquet":
-                return Dataset.from_parquet(str(file), cache_dir=str(scratch))
-            return Dataset.from_file(str(file))
+        def read(file: str) -> Dataset:
+            parquet = file.endswith(".parquet")
+            return Dataset.from_parquet(file, cache_dir=str(scratch)) if parquet else Dataset.from_file(file)
 
         try:
-            dataset = concatenate_datasets([read_one(file) for file in files])
+            dataset = concatenate_datasets([read(str(file)) for file in files])
         except (ValueError, DatasetGenerationError) as error:
             raise UserError(
                 f"source files '{files[0]}'…: not readable as Arrow or Parquet ({error})"
@@ -76,8 +74,7 @@ class HubDataset(Source):
         validation_split: validation split; None uses the last examples (of a stream, the first) instead.
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        validation_fraction: fraction of examples for validation where `validation_split` is not
-            given.
+        validation_fraction: fraction of examples for validation where `validation_split` is not given.
         revision: of the Hub data set.
         streamed_examples: read the training split as a stream, without writing it to disk; an epoch is then
             this many sequences. None prepares it on disk.
@@ -126,14 +123,13 @@ class HubDataset(Source):
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        folder = Path(self.path)  # does not exist if this is a Hub id
-        files = sorted(file for file in files_below(folder) if file.is_file())
+        files = sorted(files_below(Path(self.path)))  # none if this is a Hub id
         return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
 
     def _read(self, split: str, streaming: bool = False) -> Any:
         from datasets import load_dataset
 
-        with self._reading(split):
+        with _reading(self.path, split):
             dataset = load_dataset(
                 self.path, self.config, split=split, revision=self.revision, streaming=streaming
             )
@@ -141,24 +137,8 @@ class HubDataset(Source):
 
     def _validation_examples(self, stream: IterableDataset) -> list[dict[str, Any]]:
         """The first examples of a stream, which are not trained on."""
-        with self._reading(self.train_split):
+        with _reading(self.path, self.train_split):
             return _first_examples(stream, self.streamed_validation_examples)
-
-    @contextmanager
-    def _reading(self, split: str) -> Iterator[None]:
-        """Turn reading errors into messages of one line."""
-        from datasets.exceptions import DatasetGenerationError
-
-        try:
-            with silent_hub_retries():
-                yield
-        except OSError as error:
-            raise _unreachable(self.path, error) from error
-        # An unknown split or config; a loading script; a bad file, which is the cause of the first kind.
-        except (DatasetGenerationError, ValueError, RuntimeError) as error:
-            cause = error.__cause__ if isinstance(error, DatasetGenerationError) else None
-            message = first_line(cause or error)
-            raise UserError(f"source '{self.path}', split '{split}' could not be read: {message}") from error
 
 
 @dataclass(eq=False)
@@ -171,8 +151,7 @@ class SavedDataset(Source):
         validation_split: validation split; None uses the last examples for validation.
         text_column: the text, or the target of a pair; `outer.inner` for a nested column.
         condition_column: the condition, for text-to-text.
-        validation_fraction: fraction of examples for validation where `validation_split` is not
-            given.
+        validation_fraction: fraction of examples for validation where `validation_split` is not given.
         revision: of the Hub data set.
     """
 
@@ -186,10 +165,14 @@ class SavedDataset(Source):
 
     def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
         from datasets import DatasetDict, load_from_disk
+        from huggingface_hub import snapshot_download
 
-        folder = self._folder()
+        folder = str(Path(self.path).expanduser())
+        if not Path(folder).is_dir():
+            with _reading(self.path, self.train_split):
+                folder = snapshot_download(self.path, repo_type="dataset", revision=self.revision)
         try:
-            saved = load_from_disk(str(folder))
+            saved = load_from_disk(folder)
         except FileNotFoundError as error:
             raise UserError(
                 f"source path '{folder}' is not a folder written by save_to_disk; "
@@ -212,23 +195,31 @@ class SavedDataset(Source):
         states = sorted(file for file in files_below(local) if file.suffix == ".json")
         return {"class": "SavedDataset", **vars(self), "files": file_stamps(states)}
 
-    def _folder(self) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
 
-        local = Path(self.path).expanduser()
-        if local.is_dir():
-            return local
-        try:
-            with silent_hub_retries():
-                return Path(snapshot_download(self.path, repo_type="dataset", revision=self.revision))
-        except HFValidationError as error:
-            raise UserError(
-                f"source path '{self.path}': there is no such folder; "
-                "give one written by save_to_disk, or a Hub id"
-            ) from error
-        except OSError as error:
-            raise _unreachable(self.path, error) from error
+@contextmanager
+def _reading(path: str, split: str) -> Iterator[None]:
+    """Turn reading errors into messages of one line."""
+    from datasets.exceptions import DatasetGenerationError
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        with silent_hub_retries():
+            yield
+    except HFValidationError as error:
+        raise UserError(
+            f"source path '{path}': there is no such folder; give one that exists, or a Hub id"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"source '{path}' could not be reached ({first_line(error)}); download it on a machine "
+            "with a network, and point source.path at the local copy (SavedDataset for a folder written by "
+            "save_to_disk)"
+        ) from error
+    # An unknown split or config; a loading script; a bad file, which is the cause of the first kind.
+    except (DatasetGenerationError, ValueError, RuntimeError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else None
+        message = first_line(cause or error)
+        raise UserError(f"source '{path}', split '{split}' could not be read: {message}") from error
 
 
 def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -> Any:
@@ -245,7 +236,7 @@ def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -
         (first,) = examples
     elif "." in f"{text}{condition}":
         dataset = dataset.flatten()
-    present = list(_names(first)) or dataset.column_names
+    present = list(_flat(first)) or dataset.column_names
     if text not in present and IDS in present:
         return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in present])
     wanted = {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
@@ -256,7 +247,7 @@ def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -
         )
     if first:
         return dataset.map(
-            lambda example: {new: _nested(example, old) for old, new in wanted.items()},
+            lambda example: {new: _flat(example)[old] for old, new in wanted.items()},
             remove_columns=list(first),
         )
     renamed = {old: new for old, new in wanted.items() if old != new}
@@ -269,21 +260,10 @@ def _first_examples(stream: IterableDataset, count: int) -> list[dict[str, Any]]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _names(example: dict[str, Any]) -> Iterator[str]:
+def _flat(example: dict[str, Any]) -> dict[str, Any]:
+    """The values of an example by column, also those inside one, by `outer.inner`."""
+    flat = dict(example)
     for name, value in example.items():
-        yield name
         if isinstance(value, dict):
-            yield from (f"{name}.{inner}" for inner in _names(value))
-
-
-def _nested(example: dict[str, Any], name: str) -> Any:
-    return reduce(lambda value, key: value[key], name.split("."), example)
-
-
-def _unreachable(path: str, cause: Exception) -> UserError:
-    """The error for a data set that is neither on disk nor reachable on the Hub."""
-    return UserError(
-        f"source '{path}' could not be reached ({first_line(cause)}); download it on a machine "
-        "with a network, and point source.path at the local copy (SavedDataset for a folder written by "
-        "save_to_disk)"
-    )
+            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+    return flat
