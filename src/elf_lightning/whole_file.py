@@ -44,8 +44,7 @@ def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> It
         with writing_explained(path, needed):
             file.parent.mkdir(parents=True, exist_ok=True)
             yield file
-            if target is not None:
-                _put_in_place(file, target)
+            _put_in_place(file, target)
     finally:
         if target is not None:
             with suppress(OSError):
@@ -87,11 +86,9 @@ class GrowingFile:
     """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._target = _replaced(self.path)
-        target = self._target
+        self.path, self.lines = Path(path), 0
+        self._target = target = _replaced(self.path)
         self.unfinished = self.path if target is None else target.with_name(target.name + UNFINISHED)
-        self.lines = 0
         with writing_explained(self.path):
             self.unfinished.parent.mkdir(parents=True, exist_ok=True)
             self.unfinished.open("w").close()
@@ -112,9 +109,8 @@ class GrowingFile:
 
     def finish(self) -> None:
         """Give the file its name."""
-        if self._target is not None:
-            with writing_explained(self.path):
-                _put_in_place(self.unfinished, self._target)
+        with writing_explained(self.path):
+            _put_in_place(self.unfinished, self._target)
 
     def leave(self) -> None:
         """Stop before all lines are there: delete the file if it has none, else say where they are."""
@@ -153,8 +149,10 @@ def _replaced(path: Path, follow: bool = True) -> Path | None:
     return None if special or (path.is_file() and not os.access(target.parent, os.W_OK)) else target
 
 
-def _put_in_place(file: Path, target: Path) -> None:
-    """Rename a file to `target` once it is on the disk, with an older file's permissions."""
+def _put_in_place(file: Path, target: Path | None) -> None:
+    """Rename a file to `target`, if any, once it is on the disk, with an older file's permissions."""
+    if target is None:
+        return
     if target.exists() and not file.is_symlink():
         shutil.copymode(target, file)
     flush(file)

@@ -163,7 +163,7 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
         )
     path = Path(name_or_path)
     if not path.exists():
-        path = _installed(str(name_or_path)) or _downloaded(str(name_or_path), **download)
+        path = _elsewhere(str(name_or_path), **download)
     if path.name in (WEIGHTS_NAME, CONFIG_NAME) and is_hub_folder(path.parent):
         return path.parent
     if path.is_file() or is_hub_folder(path):
@@ -182,18 +182,14 @@ def shipped_model() -> Path:
         ) from error
 
 
-def _installed(name: str) -> Path | None:
-    """The folder in an installed package; None if `name` cannot mean one."""
+def _elsewhere(name: str, **download: Any) -> Path:
+    """The folder in an installed package, or a copy of the one on the Hub."""
     from elf_lightning.encoders.hugging_face import PACKAGE_PREFIX, resolve_folder
 
     if name.startswith(PACKAGE_PREFIX):
         return Path(resolve_folder(name))
     with suppress(UserError):
         return Path(resolve_folder(f"{PACKAGE_PREFIX}{name}/model"))
-    return None
-
-
-def _downloaded(name: str, **download: Any) -> Path:
     if not _HUB_ID.fullmatch(name):
         raise UserError(
             f"checkpoint '{name}' does not exist; give a file, a run's folder, a Hub id such as owner/name, "
