@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.batch import TokenBatch
-from elf_lightning.codec.latents import hidden_states
+from elf_lightning.codec import Embedder, LatentStatistics
 from elf_lightning.encoders import PretrainedEncoder, encoder_mask, pretrained
 from elf_lightning.errors import UserError
 
@@ -55,7 +55,8 @@ def test_a_full_batch_has_one_mask_for_all_sequences(tiny_t5: str, full: bool, m
     encoder, given = PretrainedEncoder(tiny_t5).load(), list[Tensor]()
     encoder.encode = lambda ids, mask: given.append(mask) or torch.zeros(*ids.shape, 16)  # type: ignore
     on = torch.ones(2, 9, dtype=torch.bool)
-    hidden_states(encoder, TokenBatch(example()[0], on, ~on, on, ~on[:, 0], full=full))
+    embedder = Embedder(encoder, LatentStatistics(0.0, 1.0))
+    embedder.tokens(TokenBatch(example()[0], on, ~on, on, ~on[:, 0], full=full))
     assert given[0].shape == (masks, 1, 9, 9)
     assert given[0].all()
 

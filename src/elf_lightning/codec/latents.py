@@ -58,38 +58,29 @@ class Embedder:
 
     def tokens(self, batch: TokenBatch) -> LatentBatch:
         """The batch with its normalised latents."""
-        self._move_to(batch.input_ids.device)
-        return LatentBatch(**vars(batch), latents=self._normalised(hidden_states(self.encoder, batch)))
+        mask = None
+        if not batch.full:
+            mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
+        return LatentBatch(**vars(batch), latents=self._embed(batch.input_ids, mask))
 
-    @torch.no_grad()
     def prompts(self, batch: PromptBatch) -> LatentPromptBatch:
         """The prompts with the normalised latents of their conditions, 0 elsewhere."""
-        self._move_to(batch.input_ids.device)
-        mask = encoder_mask(batch.condition_mask, batch.condition_mask)
-        latents = self._normalised(self.encoder(batch.input_ids, mask))
+        latents = self._embed(batch.input_ids, encoder_mask(batch.condition_mask, batch.condition_mask))
         return LatentPromptBatch(**vars(batch), latents=latents * batch.condition_mask[..., None])
 
-    def _normalised(self, hidden: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _embed(self, input_ids: Tensor, mask: Tensor | None) -> Tensor:
+        if input_ids.device != self._device:
+            self._device = input_ids.device
+            self.encoder.load().to(self._device)
+            self._mean = self._mean.to(self._device)
+        hidden: Tensor = self.encoder(input_ids, mask)
         return (hidden - self._mean) / self.latent_statistics.std
-
-    def _move_to(self, device: torch.device) -> None:
-        if device != self._device:
-            self.encoder.load().to(device)
-            self._mean = self._mean.to(device)
-            self._device = device
-
-
-@torch.no_grad()
-def hidden_states(encoder: Encoder, batch: TokenBatch) -> Tensor:
-    """The encoder's output for a batch of tokenizer ids, (B, S, C)."""
-    mask = None
-    if not batch.full:
-        mask = encoder_mask(batch.attention_mask, batch.condition_mask, batch.label_drop)
-    return encoder(batch.input_ids, mask)  # type: ignore[no-any-return]
 
 
 def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
     """The mean per channel, and the standard deviation around it over all channels, without padding."""
-    hidden = torch.cat([hidden_states(encoder, batch)[batch.attention_mask] for batch in batches])
+    embedder = Embedder(encoder, LatentStatistics(0.0, 1.0))
+    hidden = torch.cat([embedder.tokens(batch).latents[batch.attention_mask] for batch in batches])
     mean = hidden.double().mean(0)
     return LatentStatistics(mean.float().tolist(), float((hidden - mean).square().mean().sqrt()))

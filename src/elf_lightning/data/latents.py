@@ -103,7 +103,7 @@ class LatentsStore:
                 count = max(1, MEASURED_TOKENS // self.collate.max_length)
                 split = "train" if "train" in self.preparation.splits() else "validation"
                 batches = self._batches(split, device, count)
-                measured = measure_latent_statistics(self.encoder.load().to(device), batches)
+                measured = measure_latent_statistics(self.encoder, batches)
                 (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(measured)))
         with reading(folder):
             return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
