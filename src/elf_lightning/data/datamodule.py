@@ -48,11 +48,10 @@ class ELFDataModule(ResumableDataModule):
         packing: how documents become sequences: `pack` joins them with EOS and cuts every `max_length` tokens
             (the last partial sequence is left out); `bos_eos` is `pack` with the EOS id before and after
             every `max_length - 2` tokens, as published for GPT-2 tokens, where generated texts do not end at
-            an EOS; `paragraphs` fills sequences with whole paragraphs
-            (non-empty lines), across documents, and writes EOS where the next one does not fit; `sentences`
-            is `pack`, but the sequence after a cut sentence begins with that sentence; `truncate` keeps the
-            beginning of each document; `wrap` cuts long documents into several sequences. Pairs are never
-            packed.
+            an EOS; `paragraphs` fills sequences with whole paragraphs (non-empty lines), across documents,
+            and writes EOS where the next one does not fit; `sentences` is `pack`, but the sequence after a
+            cut sentence begins with that sentence; `truncate` keeps the beginning of each document; `wrap`
+            cuts long documents into several sequences. Pairs are never packed.
         pad_mode: `pad` fills sequences with the pad id, which is not learned; `eos` fills them with EOS,
             which is, so that the model learns to end.
         max_condition_length: longest condition in tokens, for text-to-text; None for unconditional text.
