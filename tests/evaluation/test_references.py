@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import BertTokenizer
 
-from elf_lightning.data import ELFDataModule
+from elf_lightning.data import ELFDataModule, TextFiles
+from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
 from elf_lightning.evaluation.results_file import model_identity
 
@@ -27,6 +30,22 @@ def test_a_text_ends_at_its_first_eos(small: Any, tmp_path: Path, tiny_t5: str) 
     # Documents of 11 words and EOS in sequences of 12: each sequence contains an end.
     first = ReferenceTexts(data).targets([0])
     assert first == small.sentences(40)[30:31]
+
+
+def test_word_pieces_are_written_as_in_print(tmp_path: Path, tiny_bert: str) -> None:
+    folder = tmp_path / "bert"
+    shutil.copytree(tiny_bert, folder)
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "go", "##ing", "we", "'", "ll", "re", "-", "enter", ".", ","]
+    tokenizer = BertTokenizer({word: number for number, word in enumerate(words)})
+    tokenizer.save_pretrained(folder)
+    file = tmp_path / "texts.txt"
+    file.write_text("going, going.\nwe'll re-enter.\n")
+    source = TextFiles(str(file), document="line", validation_fraction=0.5)
+    data = ELFDataModule(
+        source, PretrainedEncoder(str(folder), layer=1), max_length=4, cache_dir=str(tmp_path)
+    )
+    data.prepare_data()
+    assert ReferenceTexts(data).targets([0]) == ["we'll re"]
 
 
 def test_sets_are_disjoint_and_always_the_same(data: ELFDataModule) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LEFT = frozenset(".,;:!?%)]}…°")
 """What stands at the word before it."""
@@ -22,6 +26,39 @@ ABBREVIATIONS = frozenset({("a", "m"), ("p", "m"), ("i", "e"), ("e", "g")})
 """Letters that are written without a space after the full stop between them."""
 BROKEN_PAIR = 1.5
 """Cost of two opening or two closing quotes in a row, against 2 for a quote that touches nothing."""
+
+
+def piece_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What the tokens inside a word begin with, in word-piece tokenizers; None for others."""
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    prefix: str | None = getattr(decoder, "prefix", None)  # decoders of word pieces alone have one
+    return prefix
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, sequences: list[list[int]]) -> list[str]:
+    """The texts of tokenizer ids; those of word pieces are set as in print, others keep their spaces."""
+    prefix = piece_prefix(tokenizer)
+    if prefix is None:
+        texts: list[str] = tokenizer.batch_decode(sequences) if sequences else []
+        return texts
+    return ["".join(spaced_pieces(tokenizer.convert_ids_to_tokens(ids), prefix)) for ids in sequences]
+
+
+def spaced_pieces(pieces: Sequence[str], prefix: str) -> list[str]:
+    """The text of each word piece, with the space before it; `prefix` begins those that continue a word."""
+    texts: list[str] = []
+    words: list[str] = []
+    starts: list[int] = []
+    for place, piece in enumerate(pieces):
+        texts.append(piece.removeprefix(prefix))
+        if words and piece.startswith(prefix):
+            words[-1] += texts[-1]
+        else:
+            words.append(texts[-1])
+            starts.append(place)
+    for start, spaced in zip(starts, space_before(words), strict=True):
+        texts[start] = " " * spaced + texts[start]
+    return texts
 
 
 def space_before(words: Sequence[str]) -> list[bool]:

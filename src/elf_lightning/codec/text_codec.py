@@ -12,7 +12,7 @@ from torch import Tensor
 
 from elf_lightning.codec.compatibility import check_compatible
 from elf_lightning.codec.latents import Embedder, LatentStatistics
-from elf_lightning.codec.spacing import space_before
+from elf_lightning.codec.spacing import decoded, piece_prefix, spaced_pieces
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
 from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
 from elf_lightning.errors import UserError
@@ -159,41 +159,23 @@ class TextCodec:
         Word pieces (BERT) are set as in print, without the spaces that their decoder leaves around marks.
         """
         sequences = ids.tolist() if isinstance(ids, Tensor) else ids
-        if self._continuation is not None:
-            return ["".join(self.token_texts(ids)) for ids in sequences]
         skipped = {self.pad_id, self.eos_id}
         kept = [[self.tokenizer_id(one) for one in ids if one not in skipped] for ids in sequences]
-        texts: list[str] = self.text_tokenizer.batch_decode(kept) if kept else []
-        return texts
+        return decoded(self.text_tokenizer, kept)
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each network id, with the space before it; empty for padding and EOS."""
         texts = [""] * len(ids)
         places = [place for place, one in enumerate(ids) if one not in (self.pad_id, self.eos_id)]
         tokens = [self.tokenizer_id(ids[place]) for place in places]
-        if self._continuation is None:
-            for place, before, token in zip(places, [None, *tokens], tokens, strict=False):
-                texts[place] = self._token_text(before, token)
-            return texts
-        words: list[str] = []
-        starts: list[int] = []
-        for place, piece in zip(places, self.text_tokenizer.convert_ids_to_tokens(tokens), strict=True):
-            texts[place] = piece.removeprefix(self._continuation)
-            if words and piece.startswith(self._continuation):
-                words[-1] += texts[place]
-            else:
-                words.append(texts[place])
-                starts.append(place)
-        for start, spaced in zip(starts, space_before(words), strict=True):
-            texts[start] = " " * spaced + texts[start]
+        prefix = piece_prefix(self.text_tokenizer)
+        if prefix is None:
+            new = [self._token_text(*pair) for pair in zip([None, *tokens], tokens, strict=False)]
+        else:
+            new = spaced_pieces(self.text_tokenizer.convert_ids_to_tokens(tokens), prefix)
+        for place, text in zip(places, new, strict=True):
+            texts[place] = text
         return texts
-
-    @cached_property
-    def _continuation(self) -> str | None:
-        """What tokens inside a word begin with, in word-piece tokenizers; None for others."""
-        decoder = getattr(getattr(self.text_tokenizer, "backend_tokenizer", None), "decoder", None)
-        prefix: str | None = getattr(decoder, "prefix", None)  # decoders of word pieces alone have one
-        return prefix
 
     @cached_property
     def _token_text(self) -> Any:

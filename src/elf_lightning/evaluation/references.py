@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from elf_lightning.codec.spacing import decoded
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.examples import Example, Ids
 from elf_lightning.flow import seeded_generator
@@ -26,8 +27,8 @@ class ReferenceTexts:
 
     @property
     def key(self) -> str:
-        """Identifies the examples."""
-        return self.data.preparation.key
+        """Identifies the examples, and how they are written."""
+        return f"{self.data.preparation.key}, as printed"
 
     def targets(self, indices: Sequence[int]) -> list[str]:
         """The target texts of these examples."""
@@ -60,7 +61,7 @@ class ReferenceTexts:
             texts = [[one for one in ids if one != eos] for ids in lists]
         else:
             texts = [ids[: ids.index(eos)] if eos in ids else ids for ids in lists]
-        return list(self.data.tokenizer.batch_decode(texts)) if texts else []
+        return decoded(self.data.tokenizer, texts)
 
 
 def shuffled(texts: Sequence[str]) -> list[str]:
