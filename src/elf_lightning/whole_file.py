@@ -196,6 +196,13 @@ def system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
+def not_writable(error: BaseException) -> OSError | None:
+    """The system's error behind another one, if another place, or more room, would help."""
+    cause = system_error(error)
+    helps = cause and (cause.errno in DISK_ERRORS or (cause.filename and cause.errno in NO_ACCESS))
+    return cause if helps else None
+
+
 def not_written(path: Path, cause: OSError, needed: Size = None) -> str:
     """The message for a file that cannot be written: why and, on a full disk, the space needed and free."""
     name = str(path).replace(UNFINISHED, "")

@@ -216,7 +216,7 @@ def test_construction_reads_sizes_but_no_weights(tiny_bert: str, monkeypatch: py
     monkeypatch.setattr(AutoModel, "from_pretrained", refuse)
     encoder = PretrainedEncoder(tiny_bert)
     assert (encoder.latent_size, encoder.depth, encoder.max_length) == (16, 3, 32)
-    with pytest.raises(AssertionError, match="weights were read"):
+    with pytest.raises(UserError, match="weights were read"):
         encoder.load()
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError, first_line
+from elf_lightning.errors import UserError, check_types, first_line
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.sampling import SamplingSettings, known_solver
@@ -52,6 +52,7 @@ class ELFConfig:
     step: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.codec is not None:
             self.codec.check_sizes(self.latent_size, self.vocab_size)
 
@@ -106,7 +107,9 @@ class ELFConfig:
             raise UserError(
                 f"the model's description has no entry {error}; use a complete copy of the file"
             ) from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # values of any type
             raise UserError(
                 f"the model's description does not fit this version of elf_lightning ({error}); "
                 "use the version that wrote it"
@@ -151,7 +154,7 @@ class ModelBundle:
         try:
             with torch.device("meta"):
                 expected = self.config.build_network().state_dict()
-        except (RuntimeError, TypeError, OverflowError) as error:
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"the network is impossible ({first_line(error)}); {_OTHER}") from error
         weights = dict(self.weights)
         if self.repetition_direction is not None:

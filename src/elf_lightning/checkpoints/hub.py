@@ -59,7 +59,7 @@ def read_hub(folder: Path) -> ModelBundle:
     """Read the model in `folder`."""
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{CONFIG_NAME} is damaged ({error}); copy it again") from error
     if not isinstance(config, dict) or config.get("model_type") != "elf":
         raise UserError(

@@ -61,9 +61,7 @@ def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
                 "code, so it was not read; ask its author for a file with only weights"
             ) from error
         raise UserError(_DAMAGED) from error
-    except (
-        RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, MemoryError
-    ) as error:  # fmt: skip
+    except Exception as error:
         raise UserError(_DAMAGED) from error
     if not isinstance(content, dict):
         raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from inspect import isclass, signature
+from pathlib import Path
+from pkgutil import resolve_name
 from pydoc import locate
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule
 
 from elf_lightning import callbacks, data, encoders, optim, training
 from elf_lightning.errors import UserError, first_line
+from elf_lightning.training.base import SIZES_FROM_DATA
+from elf_lightning.whole_file import not_writable
 
 MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
 """Classes used where a configuration gives no `class_path`."""
@@ -45,23 +53,60 @@ def one_line_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except (ValueError, RuntimeError) as error:
-        # The parser wraps errors of classes in a union or list, such as callbacks.
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        if isinstance(package := _cause(error, ImportError), ImportError):
-            raise UserError(
-                f"a class needs a package that is not installed: {first_line(package)}"
-            ) from error
         if re.match(r"`\.\w+\(ckpt_path=|Early stopping conditioned on", message := str(error)):
             raise UserError(message) from error
         raise
 
 
-def _cause(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
-    """The first error of a kind that led to this one."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error
+@contextmanager
+def settings_used() -> Iterator[None]:
+    """Turn whatever goes wrong while settings are parsed and classes are made of them into `UserError`."""
+    try:
+        yield
+    except (UserError, ArgumentError, MisconfigurationException):
+        raise
+    except Exception as error:
+        if not_writable(error):
+            raise
+        # The parser wraps errors of classes in a union or list, such as callbacks.
+        cause: BaseException = error
+        while not isinstance(cause, UserError | ImportError) and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__ or cause
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ImportError):
+            raise UserError(f"a class needs a package that is not installed: {first_line(cause)}") from error
+        place = traceback.extract_tb(cause.__traceback__)[-1]
+        raise UserError(
+            f"the settings cannot be used: {first_line(cause)} ({type(cause).__name__} in "
+            f"{Path(place.filename).name}, line {place.lineno}); `elf fit --help` describes them"
+        ) from error
+
+
+def check_sections(settings: Namespace, name: str, described: Any = None) -> None:
+    """Refuse what the parser lets pass: no value, or one in place of a section, where the class needs more.
+
+    Args:
+        settings: of a class, or a section of them.
+        name: of the settings.
+        described: the class, where the settings have no `class_path`.
+    """
+    if "class_path" in settings:
+        described, settings = resolve_name(settings["class_path"]), settings.get("init_args")
+    try:
+        hints, arguments = get_type_hints(described.__init__), signature(described).parameters
+    except (NameError, TypeError, ValueError):  # annotations of a user's class
+        return
+    for key, value in vars(settings).items() if settings else ():
+        hint, default = hints.get(key, Any), arguments[key].default if key in arguments else None
+        linked = name == "model" and key in SIZES_FROM_DATA
+        needed = not (linked or hint is Any or {None, NoneType} & {*get_args(hint)})
+        if isinstance(value, Namespace):
+            check_sections(value, f"{name}.{key}", hint)
+        elif value is None and needed and default is not None:
+            raise UserError(f"{name}.{key} has no value; give one, or leave it out")
+        elif value is not None and is_dataclass(hint):
+            raise UserError(f"{name}.{key} is {value!r:.40}; write its settings as `name: value`")
 
 
 def _innermost(message: str) -> str:

@@ -71,28 +71,40 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
 def resolved_file(option: str, value: str) -> str:
     """The value of an option in `FILE_OPTIONS`, as `resolved_arguments` gives it."""
     is_class = option == "--data" and re.fullmatch(r"(\w+\.)*[A-Z]\w*", value)
-    if not (Path(value).is_file() or is_class) and re.fullmatch(r"[\w./-]*\w", value):
+    if not (_is_file(value) or is_class) and re.fullmatch(r"[\w./-]*\w", value):
         value = str(_shipped_file(option, value))
-    if not Path(value).is_file():
+    if not _is_file(value):
         return value
-    try:
-        content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{option} {value} is not UTF-8; save it as UTF-8") from error
-    except (yaml.YAMLError, OSError):
-        return value  # the parser reports the error
-    found: list[str] = []
-    settings = renamed_settings(content, found)
+    settings, found = read_settings(option, value)
     _warn_of_old_names(found, value)
     return json.dumps(settings) if found else value
 
 
 def loaded(config: str) -> dict[str, Any]:
     """The settings of a `--config`: a file, the name of a shipped one, or YAML."""
-    source = resolved_file("--config", config)
-    text = Path(source).read_text(encoding="utf-8") if Path(source).is_file() else source
-    settings: dict[str, Any] = renamed_settings(yaml.safe_load(text) or {}, [])
-    return settings
+    return read_settings("--config", resolved_file("--config", config))[0]
+
+
+def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
+    """The settings in a file, or in `value` itself, under their new names, and the renamings."""
+    found: list[str] = []
+    try:
+        text = Path(value).read_text(encoding="utf-8") if _is_file(value) else value
+        settings = renamed_settings(yaml.safe_load(text), found) or {}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{option} {value} is not UTF-8; save it as UTF-8") from error
+    # Dates may be impossible, lists may be in themselves.
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{option} {value} cannot be read as YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{option} {value} has {settings!r:.40} for settings; write `name: value` lines")
+    return settings, found
+
+
+def _is_file(text: str) -> bool:
+    with suppress(OSError, ValueError):  # a text may be no name of a file
+        return Path(text).is_file()
+    return False
 
 
 def _shipped_file(option: str, name: str) -> Path:

@@ -20,6 +20,7 @@ from elf_lightning.cli.options import (
     loading,
     newest_or_shipped,
 )
+from elf_lightning.errors import UserError
 from elf_lightning.terminal import printable
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _instantiated(given: dict[str, Any], words: Sequence[str], codec: TextCodec)
     from jsonargparse import ArgumentParser
     from lightning.pytorch import LightningDataModule
 
-    from elf_lightning.cli.classes import DATA, known_classes
+    from elf_lightning.cli.classes import DATA, check_sections, known_classes, settings_used
     from elf_lightning.evaluation import EvaluationSettings
 
     parser = ArgumentParser(exit_on_error=False)
@@ -117,7 +118,12 @@ def _instantiated(given: dict[str, Any], words: Sequence[str], codec: TextCodec)
         known_classes()
         parser.add_subclass_arguments(LightningDataModule, "data")
         parser.set_defaults({"data": {"class_path": DATA, "init_args": _data_of(codec)}})
-    return parser.instantiate(parser.parse_args(["--config", json.dumps(given), *words]))
+    with settings_used():
+        parsed = parser.parse_args(["--config", json.dumps(given), *words])
+        check_sections(parsed.model.evaluation, "model.evaluation", EvaluationSettings)
+        if "data" in parsed:
+            check_sections(parsed.data, "data")
+        return parser.instantiate(parsed)
 
 
 def _data_of(codec: TextCodec) -> dict[str, Any]:
@@ -132,9 +138,17 @@ def _sections(configs: Sequence[str]) -> dict[str, Any]:
     """The merged sections for evaluation and data of all configurations."""
     given: dict[str, Any] = {}
     for settings in map(loaded, configs):
-        model = settings.get("model", {})
-        if evaluation := model.get("evaluation") or model.get("init_args", {}).get("evaluation"):
+        model = _section(settings, "model")
+        evaluation = _section(model, "evaluation") or _section(_section(model, "init_args"), "evaluation")
+        if evaluation:
             given.setdefault("model", {}).setdefault("evaluation", {}).update(evaluation)
         if "data" in settings:
             given["data"] = settings["data"]
     return given
+
+
+def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    section = settings.get(name) or {}
+    if not isinstance(section, dict):
+        raise UserError(f"--config: {name} is {section!r:.40}; write its settings as `name: value` lines")
+    return section

@@ -20,7 +20,7 @@ from elf_lightning.terminal import (
     print_messages_safely,
     printable,
 )
-from elf_lightning.whole_file import DISK_ERRORS, NO_ACCESS, not_written, system_error
+from elf_lightning.whole_file import not_writable, not_written
 
 COMMANDS = {
     "fit": ("trainer", "train, from a configuration or a checkpoint"),
@@ -42,6 +42,9 @@ COMMANDS = {
 
 All of them raise `UserError` for options, files and checkpoints that cannot be used.
 """
+
+LONGEST = 2_000
+"""Characters of a message; of a longer one, the beginning and the end are shown."""
 
 
 SHORT_HELP = """usage: elf {command} --config CONFIG [--SETTING VALUE ...]
@@ -123,7 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             importlib.import_module(f"elf_lightning.cli.{module}").run(words)
             return 0
         except UserError as error:
-            print(printable(f"{command}: {' '.join(str(error).split())}"), file=sys.stderr)
+            message = " ".join(str(error).split())
+            if len(message) > LONGEST:  # a file may hold any value
+                message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
+            print(printable(f"{command}: {message}"), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
@@ -136,10 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 128 + signal.SIGINT
             raise
         except Exception as error:
-            cause = system_error(error)
-            if cause is None or not (
-                cause.errno in DISK_ERRORS or (cause.filename and cause.errno in NO_ACCESS)
-            ):
+            cause = not_writable(error)
+            if cause is None:
                 raise
             message = not_written(Path(str(cause.filename or "a file")), cause)
             print(printable(f"{command}: {message}"), file=sys.stderr)

@@ -34,7 +34,14 @@ from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.stop import RunTimer
 from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
 from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_file
-from elf_lightning.cli.classes import DATA, MODEL, known_classes, one_line_errors
+from elf_lightning.cli.classes import (
+    DATA,
+    MODEL,
+    check_sections,
+    known_classes,
+    one_line_errors,
+    settings_used,
+)
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import named_run
 from elf_lightning.cli.quiet import quiet_lightning
@@ -127,11 +134,18 @@ class ELFCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:  # type: ignore[override]
         """Parse `args`, and never `sys.argv`: tests and notebooks call `main` too; check the checkpoint."""
-        self.config = parser.parse_args(args)
+        with settings_used():
+            self.config = parser.parse_args(args)
         # Here, because Lightning draws from the seed and opens the file next.
         config = self.config[self.command]
         if "verbose" in config and not any(word.startswith("--verbose") for word in args):
             config.verbose = False  # of Lightning's table of numbers, which `after_validate` replaces
+        kinds = {"name": str, "seed_everything": int} | dict.fromkeys(("trainer", "model", "data"), Namespace)
+        for part, kind in kinds.items():
+            if not isinstance(config[part], kind):
+                raise UserError(f"{part} is {config[part]!r:.40}; give it another value, or leave it out")
+        for part in ("model", "data"):
+            check_sections(config[part], part)
         if not 0 <= int(config.seed_everything) < 2**32:
             raise UserError(f"--seed_everything {config.seed_everything}: give 0 to 4294967295")
         requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
@@ -193,7 +207,8 @@ class ELFCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiate all classes, and take the latent statistics of initial weights."""
-        super().instantiate_classes()
+        with settings_used():
+            super().instantiate_classes()
         # For all commands: a run's latents have to mean the same when it is evaluated or resumed.
         if (
             isinstance(self.model, TrainingModule)

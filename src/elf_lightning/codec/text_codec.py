@@ -15,7 +15,8 @@ from elf_lightning.codec.latents import Embedder, LatentStatistics
 from elf_lightning.codec.spacing import decoded, piece_prefix, spaced_pieces
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
 from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
-from elf_lightning.errors import UserError
+from elf_lightning.encoders.hugging_face import token_ids
+from elf_lightning.errors import UserError, check_types
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,19 +87,13 @@ class TextCodec:
 
     def check_sizes(self, latent_size: int, vocab_size: int) -> None:
         """Refuse values that do not fit a network of C latent channels and V tokens."""
-        ids = range(vocab_size)
+        check_types(self, "codec.")
+        ids, kept = range(vocab_size), self.kept_ids
         possible = {
-            "tokenizer": isinstance(self.tokenizer, str),
-            "encoder": isinstance(self.encoder, Mapping)
-            and isinstance(self.encoder.get("name_or_path"), str),
-            "kept_ids": self.kept_ids is None or _are(int, self.kept_ids, vocab_size),
-            "latent_mean": isinstance(self.latent_mean, int | float)
-            or _are((int, float), self.latent_mean, latent_size),
-            "latent_std": isinstance(self.latent_std, int | float) and self.latent_std > 0,
-            "max_length": isinstance(self.max_length, int),
-            "max_condition_length": isinstance(self.max_condition_length, int | None),
-            "condition_eos": isinstance(self.condition_eos, bool),
-            "bos_eos": isinstance(self.bos_eos, bool),
+            "encoder": isinstance(self.encoder.get("name_or_path"), str),
+            "kept_ids": kept is None or (len(kept) == vocab_size and min(kept) >= 0),
+            "latent_mean": not isinstance(self.latent_mean, list) or len(self.latent_mean) == latent_size,
+            "latent_std": self.latent_std > 0,
             "pad_id": self.pad_id in ids,
             "eos_id": self.eos_id in ids,
             "unknown_id": self.unknown_id in ids if self.kept_ids else self.unknown_id is None,
@@ -141,10 +136,7 @@ class TextCodec:
 
     def encode(self, text: str) -> list[int]:
         """The tokenizer ids of a text, without EOS; names of special tokens in it are ordinary text."""
-        ids: list[int] = self.text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
-        return ids
+        return token_ids(self.text_tokenizer, [text])[0]
 
     def sequence(self, text: str, length: int) -> list[int]:
         """The tokenizer ids of a text as a sequence of at most `length`: with EOS where there is room."""
@@ -210,9 +202,3 @@ def _perhaps_moved() -> Iterator[None]:
 
 def _stored() -> KeysView[str]:
     return dict.fromkeys(f.name for f in fields(TextCodec) if f.name != "loaded_encoder").keys()
-
-
-def _are(kind: type | tuple[type, ...], values: Any, count: int) -> bool:
-    return (
-        isinstance(values, list) and len(values) == count and all(isinstance(value, kind) for value in values)
-    )

@@ -12,6 +12,7 @@ import numpy as np
 
 from elf_lightning.data.packing import BOS_EOS, CUTS, Packing
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
+from elf_lightning.encoders.hugging_face import token_ids
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -164,14 +165,8 @@ class Tokenize:
     def _tokenised(self, texts: Sequence[str | None]) -> list[list[int]]:
         ids: list[list[int]] = [[] for _ in texts]
         for batch in _batches(texts):
-            tokens = self.tokenizer(
-                [piece for _, piece in batch],
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-            )
-            for (place, _), found in zip(batch, tokens["input_ids"], strict=True):
+            pieces = token_ids(self.tokenizer, [piece for _, piece in batch])
+            for (place, _), found in zip(batch, pieces, strict=True):
                 ids[place] += found
         return ids
 

@@ -78,7 +78,9 @@ def _reading(what: str, name_or_path: str) -> Iterator[dict[str, Any]]:
     try:
         with silent_hub_retries():
             yield arguments
-    except (OSError, ValueError, ImportError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file ends in any error of transformers and its packages
         raise UserError(
             f"{what} '{name_or_path}' could not be read ({first_line(error)}); "
             "give a local folder, or a Hub id with network access or a downloaded model"
@@ -146,3 +148,17 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
         arguments["model_max_length"] = int(1e30)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**arguments)
     return tokenizer
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The ids of each text, without special tokens, whose names in a text are ordinary text."""
+    how = {"add_special_tokens": False, "split_special_tokens": True}
+    try:
+        ids: list[list[int]] = tokenizer(
+            texts, return_attention_mask=False, return_token_type_ids=False, **how
+        )["input_ids"]
+    except Exception as error:  # such as a token that it lacks
+        raise UserError(
+            f"tokenizer '{tokenizer.name_or_path}' cannot encode a text ({first_line(error)}); use another"
+        ) from error
+    return ids

@@ -46,7 +46,7 @@ class ResultsFile:
     def _row(self, number: int, line: bytes) -> Row:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")

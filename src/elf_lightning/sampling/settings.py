@@ -16,6 +16,8 @@ DEFAULT_TRAJECTORIES = 400
 """Texts from which to measure the direction of repetition (arXiv 2607.00588)."""
 MEASURING_SEED = 260700588
 """Seed of these texts, used for nothing else, so that no text is steered by itself."""
+MOST_STEPS = 100_000
+"""More than anybody waits for: a damaged file may give any number."""
 _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
     *("repetition_control", "early_exit_margin", "early_exit_fraction"),
@@ -75,8 +77,8 @@ class SamplingSettings:
     early_exit_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"sampling.steps is {self.steps}; it must be at least 1")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise UserError(f"sampling.steps is {self.steps}; it must be at least 1, at most {MOST_STEPS:,}")
         for name in _NUMBERS:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

@@ -82,7 +82,7 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 values = json.loads(line.encode())
                 if "\\ud" in line.lower():  # half of a pair is no text
                     json.dumps(values, ensure_ascii=False).encode()
-            except ValueError as error:  # not JSON, or not text
+            except (ValueError, RecursionError) as error:  # not JSON, nested without end, or not text
                 raise UserError(f"{name} is not JSON in UTF-8: {error}; mend it or leave it out") from error
             if not isinstance(values, dict):
                 raise UserError(f"{name} is not a JSON object")
