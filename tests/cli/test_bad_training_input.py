@@ -79,3 +79,36 @@ def test_an_unusable_setting_is_reported_in_one_line(
     assert main(["fit", "--config", config, *words]) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("elf fit: ")]
     assert all(word in line for word in expected), line
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "expected"),
+    [
+        ("model.sampling", 0, "model.sampling is 0; write its settings as `name: value`"),
+        ("data.max_length", None, "data.max_length has no value; give one, or leave it out"),
+        ("trainer", [1], "trainer is [1]; give it another value, or leave it out"),
+        ("seed_everything", None, "seed_everything is None; give it another value"),
+    ],
+)
+def test_no_value_or_no_section_where_one_is_needed(
+    section: str, value: Any, expected: str, config: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = json.loads(Path(config).read_text())
+    *outer, last = section.split(".")
+    place = settings
+    for name in outer:
+        place = place[name]
+    place[last] = value
+    Path(config).write_text(json.dumps(settings))
+    assert main(["plan", "--config", config]) == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith(f"elf plan: {expected}")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "day: 2024-13-45", "a: &a [*a]", "{a: ", "[" * 10_000])
+def test_a_configuration_that_is_no_mapping_is_one_line(
+    text: str, config: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path(config).write_text(text)
+    assert main(["plan", "--config", config]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"elf plan: --config {config} ")
