@@ -38,13 +38,13 @@ def check_digests(folder: Path) -> None:
     for name, (size, digest) in known.items():
         path, problem = folder / name, ""
         if not path.is_file():
-            problem = "is missing"
-        elif (found := path.stat().st_size) != size:
-            problem = f"is damaged: it has {found:,} bytes instead of {size:,}"
+            raise UserError(f"folder '{folder}': {name} is missing")
+        if (found := path.stat().st_size) != size:
+            problem = f"it has {found:,} bytes instead of {size:,}"
         elif _sha256(path.resolve(), stamp(path)) != digest:
-            problem = "is damaged: its content has changed"
+            problem = "its content has changed"
         if problem:
-            raise UserError(f"folder '{folder}': {name} {problem}")
+            raise UserError(f"folder '{folder}': {name} is damaged: {problem}")
 
 
 def stamp(path: Path) -> tuple[int, ...]:
