@@ -15,8 +15,8 @@ from torch.testing import assert_close
 from elf_lightning.batch import LatentBatch
 from elf_lightning.checkpoints.official import official_name, to_official
 from elf_lightning.errors import UserError
-from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.objectives import Draws, ELFObjective, StepKey, token_loss
+from elf_lightning.network import ELFNetwork, NetworkConfig, projections
+from elf_lightning.objectives import Draws, ELFObjective, StepKey
 
 CPU = torch.device("cpu")
 
@@ -88,7 +88,7 @@ def test_golden_train_cond(golden: Callable[[str], Any], golden_network: ELFNetw
 def fast_network(golden_network: ELFNetwork, monkeypatch: pytest.MonkeyPatch) -> ELFNetwork:
     """The recorded network, compiled, its token loss taking five positions at a time."""
     torch.compiler.reset()
-    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", 5 * golden_network.vocab_size)
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", 5 * golden_network.vocab_size)
     network = copy.deepcopy(golden_network)
     network.compile(backend="aot_eager")
     return network

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.objectives import token_loss
+from elf_lightning.network import ELFNetwork, NetworkConfig, projections
 from elf_lightning.objectives.token_loss import token_cross_entropy
 
 VOCABULARY, HIDDEN = 300, 32
@@ -40,7 +39,7 @@ def full(net: ELFNetwork, hidden: Tensor, ids: Tensor, mask: Tensor) -> tuple[Te
 def test_loss_correct_and_gradients_are_those_of_all_logits(
     chunk: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", chunk)
     net, (hidden, ids, mask) = network(), inputs(5, scale)
     ids[:2] = net.token_head(hidden)[:2].argmax(-1)
     results, gradients = [], []
@@ -62,7 +61,7 @@ def test_memory_is_bounded_however_many_rows(
     monkeypatch: pytest.MonkeyPatch, largest_tensor: Callable[..., Any]
 ) -> None:
     chunk = 40 * VOCABULARY
-    monkeypatch.setattr(token_loss, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(projections, "CHUNK_LOGITS", chunk)
     net, (hidden, ids, mask) = network(), inputs(20)
     assert hidden.numel() < chunk < ids.numel() * VOCABULARY
     with largest_tensor() as largest:

@@ -10,7 +10,12 @@ from elf_lightning.network.blocks import RMSNorm
 from elf_lightning.network.config import NetworkConfig
 
 CHUNK_LOGITS = 2**24
-"""Logits that training and validation hold at a time, 64 MiB; at least those of one token."""
+"""Logits that training and validation hold at a time on a CPU, 64 MiB."""
+
+
+def rows_at_once(device: torch.device, vocab_size: int) -> int:
+    """Tokens whose logits are held at a time; a GPU needs more of them to be busy (docs/performance.md)."""
+    return max(1, (CHUNK_LOGITS if device.type == "cpu" else 4 * CHUNK_LOGITS) // vocab_size)
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -72,6 +77,7 @@ class TokenHead(nn.Module):
             return self.unembed(self.features(hidden))  # type: ignore[no-any-return]
 
     def most_likely(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, S, H) -> ids (B, S) of the largest logits, `CHUNK_LOGITS` of them at a time."""
-        chunks = torch.split(hidden.flatten(0, 1), max(1, CHUNK_LOGITS // self.unembed.out_features))
+        """Hidden states (B, S, H) -> ids (B, S) of the largest logits, `rows_at_once`."""
+        rows = rows_at_once(hidden.device, self.unembed.out_features)
+        chunks = torch.split(hidden.flatten(0, 1), rows)
         return torch.cat([self(chunk).argmax(-1) for chunk in chunks]).view(hidden.shape[:2])

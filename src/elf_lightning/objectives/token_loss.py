@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elf_lightning.network import ELFNetwork, full_precision
-from elf_lightning.network.projections import CHUNK_LOGITS
+from elf_lightning.network.projections import rows_at_once
 
 
 def token_cross_entropy(
@@ -47,7 +47,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         losses = torch.empty_like(mask)
         correct = torch.empty_like(ids, dtype=torch.bool)
         gradients = [torch.zeros_like(tensor) for tensor in (features, weight, bias)] if train else []
-        size = max(1, CHUNK_LOGITS // len(bias))
+        size = rows_at_once(features.device, len(bias))
         for start in range(0, len(ids), size):
             chunk = slice(start, start + size)
             x, target = features[chunk], ids[chunk, None]
