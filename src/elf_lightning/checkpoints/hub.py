@@ -22,6 +22,8 @@ from elf_lightning.whole_file import whole_file, write_whole
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
 """Subfolder; if it exists, it is used instead of the tokenizer named in `config.json`."""
+WORDS_NAME = "words.txt"
+"""Words of the training text, for sampling with `known_words`."""
 FORMAT_VERSION, INT8_VERSION = 2, 3
 READABLE_VERSIONS = (1, 2, 3)
 """Version 1 calls the entry `codec` `decoding`; version 3 is 2 with matrices in int8."""
@@ -51,6 +53,9 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
         r"\[\n[^\]\"]+\]", lambda numbers: json.dumps(json.loads(numbers[0])), json.dumps(config, indent=2)
     )
     write_whole(folder / CONFIG_NAME, text + "\n")
+    codec = bundle.config.codec
+    if codec is not None and codec.words is not None:
+        write_whole(folder / WORDS_NAME, "\n".join([*codec.words, ""]))
     write_whole(folder / CARD_NAME, model_card(bundle))
     write_digests(folder, CARD_NAME)  # people edit the card
 
@@ -80,6 +85,9 @@ def read_hub(folder: Path) -> ModelBundle:
     if described.codec is not None and (folder / TOKENIZER_NAME).is_dir():
         codec = replace(described.codec, tokenizer=str(folder / TOKENIZER_NAME))
         described = replace(described, codec=codec)
+    if described.codec is not None and (folder / WORDS_NAME).is_file():
+        words = (folder / WORDS_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
+        described = replace(described, codec=replace(described.codec, words=words))
     bundle = ModelBundle(described, dequantize(stored), direction, "int8" if quantized else None)
     # Last, so that a file of another kind is reported as such.
     try:

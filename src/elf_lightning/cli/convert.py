@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
@@ -15,10 +16,15 @@ from elf_lightning.errors import UserError
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 from elf_lightning.terminal import Terminal, printable
 
+if TYPE_CHECKING:
+    from elf_lightning.checkpoints import ModelBundle
+
 DTYPE = """with --format hub: of the weights; int8 has a quarter of the size of float32, with a scale per
 output channel of each matrix (default: the checkpoint's)"""
 MEASURE = f"""with --format hub: sample N texts and store their direction of repetition, which sampling with
 --repetition-control needs (default N: {DEFAULT_TRAJECTORIES})"""
+WORDS = """with --format hub: list the words of these text files (a file, folder or pattern), to which
+sampling with --known-words keeps; about a minute for 100 MB"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--format", choices=("official", "hub"), required=True, help=formats)
     add("--dtype", choices=("float32", "bfloat16", "int8"), help=DTYPE)
     add("--measure-repetition", type=positive, nargs="?", const=default, metavar="N", help=MEASURE)
+    add("--words", metavar="TEXTS", help=WORDS)
     add_reading(parser)
     return parser
 
@@ -46,6 +53,8 @@ def run(arguments: Sequence[str]) -> None:
     output: Path = options.output
     if options.measure_repetition and options.format != "hub":
         raise UserError("--measure-repetition: the official format cannot store it; use --format hub")
+    if options.words and options.format != "hub":
+        raise UserError("--words: the official format cannot store them; use --format hub")
     if options.dtype and options.format != "hub":
         raise UserError("--dtype: the official format has only the checkpoint's own; use --format hub")
     _check_new(output, options.format)
@@ -60,6 +69,8 @@ def run(arguments: Sequence[str]) -> None:
     if options.format == "official":
         save_official(bundle, output)
     else:
+        if options.words:
+            bundle = _with_words(bundle, options.words)
         model = ELF(replace(bundle, dtype=options.dtype or bundle.dtype))
         if texts := options.measure_repetition:
             console = Terminal(stderr=True)
@@ -68,6 +79,20 @@ def run(arguments: Sequence[str]) -> None:
                 model.measure_repetition(texts, on_step=lambda _: progress.advance(task))
         model.save_pretrained(output)
     print(printable(f"written: {output}"), file=sys.stderr)
+
+
+def _with_words(bundle: ModelBundle, path: str) -> ModelBundle:
+    """The model with the words of the text files at `path`."""
+    from elf_lightning.codec.words import words_in_pieces
+    from elf_lightning.data.sources.files import text_lines
+
+    codec = bundle.config.codec
+    if codec is None:
+        raise UserError(
+            "--words: the checkpoint does not say which tokenizer it was trained with; use another"
+        )
+    words = words_in_pieces(codec.text_tokenizer, text_lines(path))
+    return replace(bundle, config=replace(bundle.config, codec=replace(codec, words=words)))
 
 
 def _check_new(output: Path, form: str) -> None:

@@ -14,6 +14,7 @@ from elf_lightning.codec.compatibility import check_compatible
 from elf_lightning.codec.latents import Embedder, LatentStatistics
 from elf_lightning.codec.spacing import decoded, piece_prefix, spaced_pieces
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
+from elf_lightning.codec.words import KnownWords
 from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
 from elf_lightning.encoders.hugging_face import token_ids
 from elf_lightning.errors import UserError, check_types
@@ -47,6 +48,7 @@ class TextCodec:
         kept_ids: tokenizer id of each network id, ascending; None if they are the same.
         unknown_id: network id of tokens outside a restricted vocabulary.
         loaded_encoder: the encoder, if it is already in memory; not stored.
+        words: words of the training text that are several tokens each; in a file of their own.
     """
 
     tokenizer: str
@@ -63,6 +65,7 @@ class TextCodec:
     kept_ids: list[int] | None = None
     unknown_id: int | None = None
     loaded_encoder: Encoder | None = field(default=None, compare=False, repr=False)
+    words: Sequence[str] | None = field(default=None, compare=False, repr=False)
 
     # Plain values
 
@@ -182,6 +185,22 @@ class TextCodec:
 
         return token_text
 
+    @cached_property
+    def known_words(self) -> KnownWords:
+        """The words that sampling with `known_words` keeps to; a `UserError` without a list of them."""
+        tokenizer, unknown = self.text_tokenizer, self.unknown_id
+        prefix = piece_prefix(tokenizer)
+        if self.words is None or prefix is None:
+            raise UserError(
+                "sampling.known_words is true, but the model has no list of words; set it to false, or add "
+                "one (for word pieces): elf convert CHECKPOINT FOLDER --format hub --words TEXTS"
+            )
+        network_id = self.vocabulary.network_id
+        spelled = tokenizer(list(self.words), add_special_tokens=False)["input_ids"] if self.words else []
+        words = [[network_id(one) for one in ids] for ids in spelled]
+        inside = {network_id(one) for piece, one in tokenizer.get_vocab().items() if piece.startswith(prefix)}
+        return KnownWords((word for word in words if unknown not in word), inside - {unknown})
+
     # Ids -> latents
 
     @cached_property
@@ -201,4 +220,4 @@ def _perhaps_moved() -> Iterator[None]:
 
 
 def _stored() -> KeysView[str]:
-    return dict.fromkeys(f.name for f in fields(TextCodec) if f.name != "loaded_encoder").keys()
+    return dict.fromkeys(f.name for f in fields(TextCodec) if f.compare).keys()

@@ -112,6 +112,7 @@ class TextGenerator:
             pad_id=self.codec.pad_id,
             repetition_direction=self._direction(settings),
             compile=self.compile,
+            words=self.codec.known_words if settings.known_words and settings.temperature == 0 else None,
         )
 
     def generate(

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from elf_lightning.codec.words import KnownWords
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling.settings import SamplingSettings
 
+_CANDIDATES = 64  # tokens of a position among which known words are found
 _MAX_POSITIONS = 256  # at a time, so that the logits of a large vocabulary do not fill the memory
 
 
@@ -41,20 +43,30 @@ def decode_tokens(
     generators: Sequence[torch.Generator],
     closing_ids: Sequence[int] = (),
     open_until: Tensor | None = None,
+    words: KnownWords | None = None,
 ) -> Tensor:
     """Token ids (B, S) for clean latents (B, S, C), each sequence with its own generator.
 
     Before its position in `open_until` (B,), a sequence has none of the `closing_ids`, which end or pad text.
+    With `words`, all words are known.
     """
-    if settings.temperature == 0 and open_until is None:
+    if settings.temperature == 0 and open_until is None and words is None:
         return network.decode_tokens(latents, latents.new_full(latents.shape[:1], settings.guidance))
     tokens = torch.empty(latents.shape[:2], dtype=torch.int64, device=latents.device)
+    candidates: list[list[tuple[Tensor, Tensor]]] = [[] for _ in latents]
     for number, positions, logits in _logits(network, latents, settings.guidance):
         if open_until is not None:
             places = torch.arange(positions.start, positions.stop, device=logits.device)[:, None]
             closing = logits[:, closing_ids].masked_fill(places < open_until[number], -torch.inf)
             logits[:, closing_ids] = closing
-        tokens[number, positions] = choose_tokens(logits, settings, generators[number])
+        if words is None:
+            tokens[number, positions] = choose_tokens(logits, settings, generators[number])
+        else:
+            candidates[number].append(logits.topk(min(_CANDIDATES, logits.shape[-1])))
+    if words is not None:
+        for number, parts in enumerate(candidates):
+            scores, ids = (torch.cat(column) for column in zip(*parts, strict=True))
+            tokens[number] = torch.tensor(words.most_likely(scores, ids))
     return tokens
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
+from elf_lightning.codec.words import KnownWords
 from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
@@ -42,6 +43,7 @@ class Sampler:
         pad_id: the token that fills sequences.
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
         compile: compile the network, which pays for itself over many batches.
+        words: the words to which `settings.known_words` keeps.
 
     Raises:
         UserError: for repetition control without a direction or without self-conditioning, or for `compile`
@@ -56,6 +58,7 @@ class Sampler:
     pad_id: int
     repetition_direction: Tensor | None = None
     compile: bool = False
+    words: KnownWords | None = None
 
     def __post_init__(self) -> None:
         if self.compile:
@@ -176,7 +179,9 @@ class Sampler:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
             open_until = (places * infill.mask).amax(dim=1)
         closing_ids = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
-        tokens = decode_tokens(self.network, z, self.settings, generators, closing_ids, open_until)
+        tokens = decode_tokens(
+            self.network, z, self.settings, generators, closing_ids, open_until, self.words
+        )
         if infill is not None:
             tokens = torch.where(infill.mask, infill.input_ids, tokens)
         tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)

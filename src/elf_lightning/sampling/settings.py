@@ -49,6 +49,8 @@ class SamplingSettings:
         cfg_scale: classifier-free guidance on the condition; 1 is off, and costs half as much.
         temperature: of the decoder's token choice; 0 takes the most likely token.
         top_k: choose among the k most likely tokens only; 0 is all. Needs a temperature above 0.
+        known_words: at a temperature of 0, decode to words of the training text alone; the model must have a
+            list of them.
         repetition_control: strength `lambda` of the steering away from repetition (arXiv 2607.00588);
             0 is off, 1.5 to 5 is useful.
         early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
@@ -72,6 +74,7 @@ class SamplingSettings:
     cfg_scale: float = 1.0
     temperature: float = 0.0
     top_k: int = 0
+    known_words: bool = False
     repetition_control: float = 0.0
     early_exit_margin: float = 0.0
     early_exit_fraction: float = 1.0
@@ -148,6 +151,7 @@ class SamplingSettings:
             for name in others
             if getattr(self, name) != getattr(default, name)
         ]
+        parts += ["known words"] * self.known_words
         return ", ".join(parts)
 
     @classmethod

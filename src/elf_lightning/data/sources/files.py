@@ -205,6 +205,11 @@ def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
             raise UserError(f"source file '{path}' has no text in it; fill it or leave it out")
 
 
+def text_lines(path: str) -> Iterator[str]:
+    """The lines of text files: one file, those of a folder, or of a pattern."""
+    return (line[TEXT] for line in _documents(_find_files(path, TextFiles.suffixes), "line"))
+
+
 def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
     if document == "line":
         texts = lines

@@ -1,0 +1,93 @@
+"""Known words: sequences of word pieces that spell a word of the training text."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence, Set
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from elf_lightning.codec.spacing import piece_prefix
+from elf_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MIN_COUNT = 3
+"""Rarer words are not listed: many are errors of printing or scanning."""
+
+
+def words_in_pieces(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+    """The words of `texts` that occur at least `MIN_COUNT` times and are several word pieces each, sorted."""
+    if piece_prefix(tokenizer) is None:
+        raise UserError(f"tokenizer '{tokenizer.name_or_path}' has no word pieces; leave out --words")
+    backend = tokenizer.backend_tokenizer
+    counts: Counter[str] = Counter()
+    for text in texts:
+        normalised = backend.normalizer.normalize_str(text) if backend.normalizer else text
+        counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalised))
+    words = sorted(word for word, count in counts.items() if count >= MIN_COUNT)
+    pieces = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    return [word for word, ids in zip(words, pieces, strict=True) if len(ids) > 1]
+
+
+class KnownWords:
+    """Finds the most likely sequence of tokens whose words are one token each, or listed.
+
+    A network that decodes each position by itself may put pieces together that are in no word. The search is
+    dynamic programming over the likeliest tokens of each position.
+
+    Args:
+        words: the token ids of each word of several tokens.
+        inside: ids of the tokens that continue a word.
+    """
+
+    def __init__(self, words: Iterable[Sequence[int]], inside: Set[int]) -> None:
+        self._inside = inside
+        self._words: set[tuple[int, ...]] = set()
+        self._next: dict[tuple[int, ...], set[int]] = defaultdict(set)  # begun words -> pieces that go on
+        for word in map(tuple, words):
+            self._words.add(word)
+            for length in range(1, len(word)):
+                self._next[word[:length]].add(word[length])
+
+    def most_likely(self, scores: Tensor, ids: Tensor) -> list[int]:
+        """The best tokens (S,) of a sequence, from K candidates per position, (S, K) each.
+
+        Where no candidate fits, the likeliest is taken as it is.
+
+        Args:
+            scores: log-probabilities or logits, best first.
+            ids: the candidates' token ids.
+        """
+        # The pieces of the current word -> the best score so far, and the pieces before this position.
+        states: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {(): (0.0, ())}
+        steps = []
+        for row, tokens in zip(scores.tolist(), ids.tolist(), strict=True):
+            candidates = dict(zip(tokens, row, strict=True))
+            reached = {
+                (*word, token): (total + candidates[token], word)
+                for word, (total, _) in states.items()
+                for token in self._next.get(word, set()) & candidates.keys()
+            }
+            whole = [(total, word) for word, (total, _) in states.items() if self._is_whole(word)]
+            total, word = max(whole, default=(0.0, ()))
+            new = tokens if whole else []
+            reached |= {
+                (token,): (total + candidates[token], word) for token in new if token not in self._inside
+            }
+            if not reached:
+                total, word = max((total, word) for word, (total, _) in states.items())
+                reached[(tokens[0],)] = (total + row[0], word)
+            steps.append(reached)
+            states = reached
+        word = max(states, key=lambda word: states[word])
+        found = []
+        for reached in reversed(steps):
+            found.append(word[-1])
+            word = reached[word][1]
+        return found[::-1]
+
+    def _is_whole(self, word: tuple[int, ...]) -> bool:
+        return len(word) < 2 or word in self._words
