@@ -11,18 +11,22 @@ import torch
 from elf_lightning.cli import main
 
 CODE = """
+from collections.abc import Callable
+
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from torch.nn.functional import softplus
 from torch.utils.data import DataLoader
 
 
 class Regression(LightningModule):
-    def __init__(self, width: int = 3):
+    def __init__(self, width: int = 3, activation: Callable[[torch.Tensor], torch.Tensor] = softplus):
         super().__init__()
+        self.activation = activation
         self.layer = torch.nn.Linear(width, 1)
 
     def training_step(self, batch, batch_idx):
-        return self.layer(batch).square().mean()
+        return self.activation(self.layer(batch)).mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -79,7 +79,7 @@ def settings_used() -> Iterator[None]:
         place = traceback.extract_tb(cause.__traceback__)[-1]
         raise UserError(
             f"the settings cannot be used: {first_line(cause)} ({type(cause).__name__} in "
-            f"{Path(place.filename).name}, line {place.lineno}); `elf fit --help` describes them"
+            f"{Path(place.filename).name}, line {place.lineno}); `elf fit --help-all` describes them"
         ) from error
 
 
@@ -95,12 +95,12 @@ def check_sections(settings: Namespace, name: str, described: Any = None) -> Non
         described, settings = resolve_name(settings["class_path"]), settings.get("init_args")
     try:
         hints, arguments = get_type_hints(described.__init__), signature(described).parameters
-    except (NameError, TypeError, ValueError):  # annotations of a user's class
+    except (AttributeError, NameError, TypeError, ValueError):  # annotations of a user's class
         return
     for key, value in vars(settings).items() if settings else ():
         hint, default = hints.get(key, Any), arguments[key].default if key in arguments else None
         linked = name == "model" and key in SIZES_FROM_DATA
-        needed = not (linked or hint is Any or {None, NoneType} & {*get_args(hint)})
+        needed = not (linked or hint in (Any, object) or None in get_args(hint) or NoneType in get_args(hint))
         if isinstance(value, Namespace):
             check_sections(value, f"{name}.{key}", hint)
         elif value is None and needed and default is not None:
