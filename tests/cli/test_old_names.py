@@ -75,6 +75,13 @@ def test_old_names_within_an_option_are_accepted(capsys: pytest.CaptureFixture[s
     assert resolved_arguments(unchanged) == unchanged
 
 
+@pytest.mark.parametrize(
+    ("value", "kept"), [("{judge: 2024-01-02}", '{"scoring_model": "2024-01-02"}'), ("{a: 2024-13-45}",) * 2]
+)
+def test_dates_within_an_option_are_for_the_parser_to_judge(value: str, kept: str) -> None:
+    assert resolved_arguments([f"--model.evaluation={value}"]) == [f"--model.evaluation={kept}"]
+
+
 def test_old_options_of_eval_text_are_accepted(
     tiny_scoring_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

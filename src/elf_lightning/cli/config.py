@@ -77,7 +77,7 @@ def resolved_file(option: str, value: str) -> str:
         return value
     settings, found = read_settings(option, value)
     _warn_of_old_names(found, value)
-    return json.dumps(settings) if found else value
+    return json.dumps(settings, default=str) if found else value
 
 
 def loaded(config: str) -> dict[str, Any]:
@@ -140,10 +140,10 @@ def renamed_words(words: Sequence[str]) -> list[str]:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
         option = ".".join(_new(part, names, found) for part in option.split("."))
         if value.startswith(("{", "[")):  # settings in YAML or JSON
-            with suppress(yaml.YAMLError):
+            with suppress(yaml.YAMLError, ValueError, RecursionError):  # the parser reports it
                 inside: list[str] = []
                 settings = renamed_settings(yaml.safe_load(value), inside)
-                value, found = json.dumps(settings) if inside else value, found + inside
+                value, found = json.dumps(settings, default=str) if inside else value, found + inside
         renamed.append(option + equals + value)
     _warn_of_old_names(found, "options")
     return renamed
