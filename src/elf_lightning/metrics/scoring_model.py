@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -139,9 +139,11 @@ class ScoringModel:
         self.on_scored: Callable[[int], object] = lambda count: None
 
     @classmethod
-    def load(cls, name: str, **settings: Any) -> ScoringModel:
-        """Load the scoring model of `ScoringModelSettings` with these arguments."""
-        return ScoringModelSettings(name, **settings).load()
+    def load(
+        cls, name: str, dtype: DType = "float32", context_length: int = 1024, batch_size: int = 8
+    ) -> ScoringModel:
+        """Load with the arguments of `ScoringModelSettings`, and its errors."""
+        return ScoringModelSettings(name, dtype, context_length, batch_size).load()
 
     def to(self, device: torch.device | str) -> Self:
         """The scoring model, moved to `device`."""
