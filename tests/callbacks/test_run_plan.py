@@ -224,7 +224,7 @@ def test_a_device_that_is_too_small_is_reported() -> None:
     assert "0.002 (0.001 at 256 sequences) after 7,812 steps of warm-up, then constant" in texts
     assert "80GB per device, and activations, which grow with data.batch_size:" in texts
     remedy = "choose a smaller model.network, or EMA with device cpu"
-    assert texts[-1] == f"which is more than the 80GB it has: {remedy}"
+    assert texts[-1] == f"which is more than the device's 80GB: {remedy}"
     roomy = replace(plan, device_memory=85_000_000_000)
     assert roomy.lines() == plan.lines()[:-1]
 

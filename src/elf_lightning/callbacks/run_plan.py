@@ -65,7 +65,7 @@ class RunPlan:
         ]
         if self.device_memory is not None and kept > USABLE * self.device_memory:
             remedy = "choose a smaller model.network, or EMA with device cpu"
-            result.append(("", f"which is more than the {magnitude(self.device_memory)}B it has: {remedy}"))
+            result.append(("", f"which is more than the device's {magnitude(self.device_memory)}B: {remedy}"))
         return result
 
     def show(self) -> None:
