@@ -25,24 +25,40 @@ from elf_lightning.sampling.settings import MEASURING_SEED
 
 @dataclass(frozen=True)
 class Stage:
-    """A text at one step of sampling, with its (S,) tokens and (S, C) latents."""
+    """A text at one step of sampling.
 
-    time: float  # from 0 (noise) to 1 (data)
-    text: str  # decoded from the network's estimate; at time 1, the generated text
-    tokens: list[int]  # network ids, including padding
-    latents: Tensor  # noised, `z`
-    estimate: Tensor  # the network's estimate of the clean latents, `x_hat`
+    Attributes:
+        time: from 0 (noise) to 1 (data).
+        text: decoded from the network's estimate; at time 1, the generated text.
+        tokens: (S,) network ids, including padding.
+        latents: (S, C) noised latents `z`.
+        estimate: (S, C) the network's estimate of the clean latents, `x_hat`.
+    """
+
+    time: float
+    text: str
+    tokens: list[int]
+    latents: Tensor
+    estimate: Tensor
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated text."""
+    """A generated text.
 
-    index: int  # of the request
-    seed: int  # of the random draws
-    text: str  # up to EOS
-    tokens: list[int]  # network ids, without padding
-    stages: tuple[Stage, ...] = ()  # the text at the requested steps
+    Attributes:
+        index: of the request.
+        seed: of the random draws.
+        text: up to EOS.
+        tokens: network ids, without padding.
+        stages: the text at the requested steps.
+    """
+
+    index: int
+    seed: int
+    text: str
+    tokens: list[int]
+    stages: tuple[Stage, ...] = ()
 
     @property
     def stage_tokens(self) -> list[list[int]]:

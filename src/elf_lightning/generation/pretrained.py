@@ -57,6 +57,9 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             compiler on a CPU and Triton on a GPU.
         precision: one of `PRECISIONS`; by default `bf16-mixed` on GPUs with bfloat16 arithmetic, otherwise
             `32-true`.
+
+    Raises:
+        UserError: if device, precision or compiler is not available.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

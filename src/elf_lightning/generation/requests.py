@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """One text to generate, in the tokenizer's ids."""
+    """One text to generate, in the tokenizer's ids.
 
-    index: int  # determines the random draws, together with the seed
-    condition: Sequence[int] = ()  # the clean prefix of a text-to-text model
-    fixed: Mapping[int, int] = field(default_factory=dict)  # given tokens of the text, by position
+    Attributes:
+        index: determines the random draws, together with the seed.
+        condition: the clean prefix of a text-to-text model.
+        fixed: given tokens of the text, by position.
+    """
+
+    index: int
+    condition: Sequence[int] = ()
+    fixed: Mapping[int, int] = field(default_factory=dict)
 
 
 def requests_from_user(

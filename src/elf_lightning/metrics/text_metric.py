@@ -19,17 +19,29 @@ from elf_lightning.ranks import gathered
 
 @dataclass(frozen=True)
 class MetricNumber:
-    """The name of one number that a metric gives, and how tables, reports and plots show it."""
+    """The name of one number that a metric gives, and how tables, reports and plots show it.
 
-    name: str  # in records and logs
-    title: str  # in headings
-    meaning: str = ""  # one line that says what it measures and which values are good
-    digits: int = 2  # decimal places
-    percent: bool = False  # show a value of 0 to 1 as a percentage
-    needs_scoring_model: bool = False  # whether it depends on the scoring model
-    higher_is_better: bool | None = None  # False where lower is, None where close to real text is
-    headline: bool = False  # show it at the top of the report, beside real text
-    log: bool = False  # equal ratios are equal steps on an axis
+    Attributes:
+        name: in records and logs.
+        title: in headings.
+        meaning: one line that says what it measures and which values are good.
+        digits: decimal places.
+        percent: show a value of 0 to 1 as a percentage.
+        needs_scoring_model: whether it depends on the scoring model.
+        higher_is_better: False where lower is better, None where being close to real text is.
+        headline: show it at the top of the report, beside real text.
+        log: equal ratios are equal steps on an axis.
+    """
+
+    name: str
+    title: str
+    meaning: str = ""
+    digits: int = 2
+    percent: bool = False
+    needs_scoring_model: bool = False
+    higher_is_better: bool | None = None
+    headline: bool = False
+    log: bool = False
 
     def show(self, value: float) -> str:
         """The value as text; `none` for NaN."""

@@ -64,14 +64,23 @@ def _quantile(degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """All numbers of one kind of text: a row of the table."""
+    """All numbers of one kind of text: a row of the table, as `evaluate` returns it.
 
-    name: str  # of the row
-    kind: Kind  # where its texts come from
-    num_samples: int  # texts in each set
-    num_sets: int  # sets of texts, such as one for each seed
-    metrics: Mapping[str, Estimate]  # the numbers by name
-    num_empty: int = 0  # empty texts in all sets
+    Attributes:
+        name: of the row.
+        kind: where its texts come from.
+        num_samples: texts in each set.
+        num_sets: sets of texts, such as one for each seed.
+        metrics: the numbers by name.
+        num_empty: empty texts in all sets.
+    """
+
+    name: str
+    kind: Kind
+    num_samples: int
+    num_sets: int
+    metrics: Mapping[str, Estimate]
+    num_empty: int = 0
 
     @classmethod
     def of(
