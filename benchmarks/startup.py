@@ -21,7 +21,7 @@ from benchmarks.measure import Budget, alternate, ratio_table, run
 
 TORCH = "import torch"
 _IMPORTS = (TORCH, "import elf_lightning", "from elf_lightning import ELF", "import lightning.pytorch.cli")
-_COMMANDS = ("elf --help", "elf sample --help", "lightning fit --help")
+_COMMANDS = ("elf --help", "elf sample --help", "elf fit --help", "elf fit --help-all")
 COMMANDS: dict[str, list[str]] = {line: [sys.executable, "-c", line] for line in _IMPORTS} | {
     line: [str(Path(sys.executable).parent / line.split()[0]), *line.split()[1:]] for line in _COMMANDS
 }
