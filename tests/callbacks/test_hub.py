@@ -111,11 +111,19 @@ def test_the_model_of_the_last_checkpoint_is_on_the_hub_when_training_ends(
     assert "uploaded http://127.0.0.1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [("/repos/create", []), ("/branch/trial", ["--trainer.callbacks.revision", "trial"])],
+)
 def test_a_run_that_could_not_upload_is_refused_at_once(
-    fit: Callable[..., int], hub: type[Hub], capsys: pytest.CaptureFixture[str]
+    refused: str,
+    words: list[str],
+    fit: Callable[..., int],
+    hub: type[Hub],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    hub.refuses = "/repos/create"
-    assert fit() == 2
+    hub.refuses = refused
+    assert fit(*words) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("elf fit: HubUpload.repo_id me/model: ")
     assert "hf auth login" in line

@@ -34,7 +34,7 @@ class HubUpload(Callback):
     Args:
         repo_id: owner/name; made if it does not exist.
         private: who can read a new one: its owner alone, or everybody.
-        revision: branch to upload to; the main one by default.
+        revision: branch to upload to, made if it does not exist; the main one by default.
 
     Raises:
         UserError: when training starts, if the Hub cannot be reached or refuses.
@@ -47,11 +47,13 @@ class HubUpload(Callback):
         self._taken: Path | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the repository, so that a run which could not upload is refused at once."""
+        """Makes repository and branch, so that a run which could not upload is refused at once."""
         self._taken = _newest(trainer)
         if trainer.is_global_zero:
             try:
                 self._api.create_repo(self.repo_id, private=self.private, exist_ok=True)
+                if self.revision is not None:
+                    self._api.create_branch(self.repo_id, branch=self.revision, exist_ok=True)
             except FAILURES as error:
                 raise UserError(
                     f"HubUpload.repo_id {self.repo_id}: {first_line(error)}; check the name and the "
