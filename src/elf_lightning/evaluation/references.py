@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from elf_lightning.codec.spacing import decoded
+from elf_lightning.codec.spacing import decoded, piece_prefix
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.examples import Example, Ids
 from elf_lightning.flow import seeded_generator
@@ -28,7 +28,8 @@ class ReferenceTexts:
     @property
     def key(self) -> str:
         """Identifies the examples, and how they are written."""
-        return f"{self.data.preparation.key}, as printed"
+        as_printed = "" if piece_prefix(self.data.tokenizer) is None else ", as printed"
+        return self.data.preparation.key + as_printed
 
     def targets(self, indices: Sequence[int]) -> list[str]:
         """The target texts of these examples."""
