@@ -14,7 +14,7 @@ from torch import Tensor
 
 from elf_lightning import ELF
 from elf_lightning.callbacks import EMA
-from elf_lightning.checkpoints import load_model, save_official
+from elf_lightning.checkpoints import load_model, save_hub, save_official
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
@@ -132,6 +132,17 @@ def test_a_loaded_module_predicts_as_the_model_does(
     records = [record for batch in batches for record in batch]
     samples = ELF.from_pretrained(checkpoint, device="cpu").samples(3, module.seed)
     assert records == [sample.record() for sample in samples]
+
+
+def test_a_loaded_module_needs_no_list_of_words(
+    run_checkpoint: Path, data: ELFDataModule, tmp_path: Path
+) -> None:
+    bundle = load_model(run_checkpoint)
+    assert bundle.config.codec is not None
+    codec, sampling = replace(bundle.config.codec, words=["heaven"]), replace(SAMPLING, known_words=True)
+    save_hub(replace(bundle, config=replace(bundle.config, codec=codec, sampling=sampling)), tmp_path / "hub")
+    module = ELFModule.load_from_checkpoint(tmp_path / "hub")
+    assert make_trainer(tmp_path).predict(module, datamodule=data)
 
 
 def test_a_loaded_module_trains_on(checkpoint: Path, data: ELFDataModule, tmp_path: Path) -> None:

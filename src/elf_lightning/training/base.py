@@ -151,7 +151,8 @@ class TrainingModule(GuardedModule):
             **{size: getattr(config if size in SIZES else codec, size) for size in SIZES_FROM_DATA},
             "network": config.network,
             "objective": ELFObjective(path=config.path, times=config.times),
-            "sampling": config.default_sampling,
+            # Checkpoints of runs have no list of words.
+            "sampling": replace(config.default_sampling, known_words=False),
         }
         module = cls(**stored | settings)
         config.check_network(module.network)
