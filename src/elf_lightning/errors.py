@@ -52,6 +52,14 @@ def errors_about(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {error}") from error
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and those behind it, each once: one that is raised again may be behind its own cause."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
 def first_line(cause: BaseException) -> str:
     """The first line of another package's error message, or the error's name if it has no message."""
     return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

@@ -36,15 +36,14 @@ def check_digests(folder: Path) -> None:
     except Exception as error:
         raise UserError(f"folder '{folder}': {DIGESTS} is damaged") from error
     for name, (size, digest) in known.items():
-        path, problem = folder / name, ""
+        path = folder / name
         if not path.is_file():
             raise UserError(f"folder '{folder}': {name} is missing")
         if (found := path.stat().st_size) != size:
-            problem = f"it has {found:,} bytes instead of {size:,}"
-        elif _sha256(path.resolve(), stamp(path)) != digest:
-            problem = "its content has changed"
-        if problem:
-            raise UserError(f"folder '{folder}': {name} is damaged: {problem}")
+            damage = f"it has {found:,} bytes instead of {size:,}"
+            raise UserError(f"folder '{folder}': {name} is damaged: {damage}")
+        if _sha256(path.resolve(), stamp(path)) != digest:
+            raise UserError(f"folder '{folder}': {name} is damaged: its content has changed")
 
 
 def stamp(path: Path) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, causes
 
 Size = int | Callable[[], int] | None
 UNFINISHED = ".incomplete"
@@ -187,13 +187,14 @@ def writing_explained(path: Path, needed: Size = None) -> Iterator[None]:
         raise UserError(not_written(path, cause, needed)) from error
 
 
-def system_error(error: BaseException | None) -> OSError | None:
+def system_error(error: BaseException) -> OSError | None:
     """The operating system's error behind another package's, if there is one."""
-    while error is not None and not isinstance(error, OSError):
-        if found := re.search(r"\(os error (\d+)\)", str(error)):  # all that safetensors tells
+    for cause in causes(error):
+        if isinstance(cause, OSError):
+            return cause
+        if found := re.search(r"\(os error (\d+)\)", str(cause)):  # all that safetensors tells
             return OSError(int(found[1]), os.strerror(int(found[1])))
-        error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def not_writable(error: BaseException) -> OSError | None:

@@ -61,3 +61,12 @@ def test_embed_writes_the_latents_that_training_reads(
 def test_a_missing_corpus_is_reported(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", *options, "--data.source.path=/no/such/corpus"]) == 2
     assert "source path '/no/such/corpus': there is no such file" in capsys.readouterr().err
+
+
+def test_a_mistake_far_down_a_file_is_reported(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lines.jsonl").write_text('{"text": "in the beginning"}\n' * 30 + '{"text": 5}\n')
+    source = ["--data.source=JsonLines", f"--data.source.path={tmp_path / 'lines.jsonl'}"]
+    assert main(["prepare", *[one for one in options if "source" not in one], *source]) == 2
+    assert "line 31 has something other than a string as 'text'" in capsys.readouterr().err

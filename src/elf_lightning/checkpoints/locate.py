@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from glob import escape, glob
 from inspect import signature
@@ -52,8 +52,10 @@ def newest_checkpoint(folder: str | Path) -> Path:
         raise UserError(f"folder '{folder}' does not exist; give a folder with checkpoints")
     files = checkpoint_files(folder) or checkpoint_files(folder, "checkpoint_*")
     damaged: list[str] = []
-    for run in sorted({*map(run_folder, files)}, key=lambda run: _written(run, files), reverse=True):
-        for path in sorted((path for path in files if run_folder(path) == run), key=_newness, reverse=True):
+    runs = [[path for path in files if run_folder(path) == run] for run in {*map(run_folder, files)}]
+    runs.sort(key=lambda run: max(path.stat().st_mtime_ns for path in run), reverse=True)
+    for run in runs:
+        for path in sorted(run, key=_newness, reverse=True):
             try:
                 read_torch_file(path)
             except UserError as error:
@@ -87,10 +89,6 @@ def checkpoint_files(folder: Path, pattern: str = "*.ckpt") -> list[Path]:
         for path in found
         if path.is_file() and not (path.is_symlink() and path.resolve().parent == path.parent.resolve())
     ]
-
-
-def _written(run: Path, files: Iterable[Path]) -> int:
-    return max(path.stat().st_mtime_ns for path in files if run_folder(path) == run)
 
 
 def fit_and_step(path: Path) -> tuple[int, int]:

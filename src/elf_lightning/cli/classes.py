@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule
 
 from elf_lightning import callbacks, data, encoders, optim, training
-from elf_lightning.errors import UserError, first_line
+from elf_lightning.errors import UserError, causes, first_line
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import not_writable
 
@@ -69,9 +69,8 @@ def settings_used() -> Iterator[None]:
         if not_writable(error):
             raise
         # The parser wraps errors of classes in a union or list, such as callbacks.
-        cause: BaseException = error
-        while not isinstance(cause, UserError | ImportError) and (cause.__cause__ or cause.__context__):
-            cause = cause.__cause__ or cause.__context__ or cause
+        chain = causes(error)
+        cause = next((one for one in chain if isinstance(one, UserError | ImportError)), chain[-1])
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, ImportError):

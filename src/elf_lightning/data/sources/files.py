@@ -184,9 +184,7 @@ def _generate(
             read, Features(features), str(scratch), gen_kwargs=arguments, writer_batch_size=at_once
         )
     except DatasetGenerationError as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+        raise error.__cause__ or error from None
 
 
 def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
