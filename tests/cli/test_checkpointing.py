@@ -115,6 +115,14 @@ def test_the_latest_state_is_saved_beside_own_checkpoints(
     assert "optimizer_states" in torch.load(FOLDER / "last.ckpt", weights_only=True)
 
 
+def test_a_run_that_continues_from_an_own_checkpoint_keeps_it(write_config: Callable[..., str]) -> None:
+    config = write_config(**own_callback(every_n_train_steps=1, save_top_k=-1))
+    fit(config, *of_steps(2))
+    (FOLDER / "step-2.ckpt").unlink()  # killed before it was written
+    fit(config, *of_steps(3), "--ckpt_path", "runs/tiny")
+    assert {"own-step=1.ckpt", "own-step=2.ckpt", "own-step=3.ckpt", "step-3.ckpt"} <= {*names()}
+
+
 def test_a_trial_run_leaves_no_checkpoint_and_needs_no_shorter_warm_up(
     write_config: Callable[..., str],
 ) -> None:

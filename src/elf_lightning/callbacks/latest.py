@@ -90,11 +90,12 @@ class LatestModelCheckpoint(ModelCheckpoint):
                 link_newest(newest)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes over the checkpoint that training resumes from, also in a folder that has been moved."""
+        """Takes over its own file of the run that it resumes, also in a folder that has been moved."""
         super().on_train_start(trainer, pl_module)
         resumed, folder = Path(trainer.ckpt_path or ""), Path(self.dirpath or "")
-        if self.monitor is None and resumed.is_file() and resumed.parent.resolve() == folder.resolve():
-            self.best_model_path = str(folder / resumed.resolve().name)
+        own = folder / Path(self.best_model_path).name
+        if self.monitor is None and own.is_file() and resumed.parent.resolve() == folder.resolve():
+            self.best_model_path = str(own)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
