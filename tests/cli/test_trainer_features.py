@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import DummyLogger
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from elf_lightning.checkpoints import load_model
 from elf_lightning.cli import main
@@ -184,13 +186,27 @@ def test_a_logger_without_a_folder_overwrites_no_configuration(
     assert Path("config.yaml").read_text() == mine
 
 
+@pytest.mark.parametrize(
+    ("writer", "method", "times"),
+    [
+        (ExperimentWriter, "save", 0),
+        (RecordWriter, "write", 0),
+        (RecordWriter, "write", 3),
+        (CSVLogger, "log_hyperparams", 0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
 def test_a_full_log_disk_does_not_stop_training(
-    fit: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    fit: Callable[..., int], monkeypatch: pytest.MonkeyPatch, writer: Any, method: str, times: int
 ) -> None:
-    def full(self: ExperimentWriter) -> None:
-        raise OSError(28, "No space left on device")
+    write, done = getattr(writer, method), iter(range(times))
 
-    monkeypatch.setattr(ExperimentWriter, "save", full)
+    def full(self: Any, *arguments: Any) -> None:
+        if next(done, None) is None:
+            raise OSError(28, "No space left on device")
+        write(self, *arguments)
+
+    monkeypatch.setattr(writer, method, full)
     told = pytest.warns(UserWarning, match="No space left on device.*training goes on")
     with Path("/dev/full").open("w") as stdout, told:
         monkeypatch.setattr(sys, "stdout", stdout)
