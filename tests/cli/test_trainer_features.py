@@ -214,6 +214,20 @@ def test_a_full_log_disk_does_not_stop_training(
     assert torch.load("runs/full/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
 
 
+def test_a_full_log_disk_does_not_stop_training_with_loggers_of_ones_own(
+    fit: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ExperimentWriter, "save", full)
+    logger = one("lightning.pytorch.loggers.CSVLogger", save_dir="logs")
+    with pytest.warns(UserWarning, match="No space left on device.*training goes on"):
+        assert fit("own", trainer__logger=logger) == 0
+    assert Path("logs/lightning_logs").exists()
+    assert torch.load("runs/own/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+
+
 def test_accumulation_by_epoch_goes_on_after_a_resume_within_an_epoch(fit: Callable[..., int]) -> None:
     scheduler = one("GradientAccumulationScheduler", scheduling={0: 1, 1: 3})
     changes: dict[str, Any] = {

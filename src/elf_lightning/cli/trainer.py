@@ -64,6 +64,11 @@ MATMUL_PRECISION = (
     "precision of float32 matrix products (heads, Newton-Schulz), for torch.set_float32_matmul_precision; "
     "`high` is TF32 on a GPU: faster, with a 10-bit mantissa (default: unchanged)"
 )
+LASTING = {
+    "TensorBoardLogger": "elf_lightning.callbacks.loggers.TensorBoardWhileRoom",
+    "CSVLogger": "elf_lightning.callbacks.loggers.CSVWhileRoom",
+}
+"""Lightning's loggers, and the same that outlast a full disk."""
 NEED_WEIGHTS = ("validate", "test", "predict")
 
 
@@ -185,11 +190,15 @@ class ELFCLI(LightningCLI):
         if trainer.strategy == "ddp":
             trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
         if trainer.logger in (None, True):
-            loggers = {"TensorBoardWhileRoom": "tensorboard", "CSVWhileRoom": "csv"}
+            folders = {"TensorBoardLogger": "tensorboard", "CSVLogger": "csv"}
             trainer.logger = fitting and [
-                _component(f"elf_lightning.callbacks.loggers.{logger}", save_dir=folder, name=name)
-                for logger, name in loggers.items()
+                _component(lasting, save_dir=folder, name=folders[name]) for name, lasting in LASTING.items()
             ]
+        elif trainer.logger:
+            for one in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
+                package, _, name = one.class_path.rpartition(".")
+                if package.startswith("lightning."):
+                    one.class_path = LASTING.get(name, one.class_path)
         if fitting and trainer.enable_checkpointing is not False:
             if not any(one.class_path.endswith("LatestModelCheckpoint") for one in trainer.callbacks):
                 latest = _component("elf_lightning.callbacks.LatestModelCheckpoint", **CHECKPOINTING)
