@@ -20,6 +20,7 @@ from elf_lightning import ELF
 from elf_lightning.checkpoints import ModelBundle, save_official
 from elf_lightning.cli import main
 from elf_lightning.cli import sample as sample_command
+from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.sampling import SamplingSettings
 
@@ -80,10 +81,14 @@ def test_every_setting_is_an_option_and_has_an_effect(sample: Sample, run_folder
     assert sample("--num=4", *given) == model.generate(num=4, **settings)
     assert sample("--num=4", "--times", "0", "0.3", "1") == model.generate(num=4, times=[0.0, 0.3, 1.0])
     assert sample("--num=4", "--grid-per-batch") == model.generate(num=4, grid_per_batch=True)
+    drawn = {"temperature": 0.7, "known_words": True}  # this model has no list of words
+    assert sample("--num=4", "--temperature=0.7", "--known-words") == model.generate(num=4, **drawn)
+    with pytest.raises(UserError, match="has no list of words"):
+        model.generate(num=4, known_words=True)
     own = {"solver": "multistep", "solver_options": {"max_growth": 1.5}}
     options = ["--solver", "multistep", "--solver-options", '{"max_growth": 1.5}']
     assert sample("--num=4", *options) == model.generate(num=4, **own)
-    other = {"times", "grid_per_batch", "solver_options"}
+    other = {"times", "grid_per_batch", "solver_options", "known_words"}
     assert {*settings, *other} == {field.name for field in fields(SamplingSettings)}
 
 

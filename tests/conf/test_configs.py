@@ -224,7 +224,7 @@ def test_without_the_hub_the_source_is_one_clear_line(file: Path, tiny_t5: str, 
     path = config.data.source.init_args.path
     # The official pre-tokenised sequences are expected in a folder here, not on the Hub.
     expected = (
-        "there is no such folder; give one written by save_to_disk, or a Hub id"
+        "there is no such folder; give one that exists, or a Hub id"
         if path.startswith("./")
         else "could not be reached.*point source.path at the local copy"
     )

@@ -53,6 +53,7 @@ CHANGES: dict[str, Any] = {
     "cfg_scale": 2.0,
     "temperature": 0.5,
     "top_k": 9,
+    "known_words": True,
     "repetition_control": 2.0,
     "solver_options": {"max_growth": 1.5},
     "gamma_end": 0.5,
