@@ -195,7 +195,6 @@ def test_a_logger_without_a_folder_overwrites_no_configuration(
         (CSVLogger, "log_hyperparams", 0),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard
 def test_a_full_log_disk_does_not_stop_training(
     fit: Callable[..., int], monkeypatch: pytest.MonkeyPatch, writer: Any, method: str, times: int
 ) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 from elf_lightning.terminal import print_messages_safely
+from elf_lightning.whole_file import DISK_ERRORS
 
 
 def quiet_lightning() -> None:
     """Silence advertisements, the seed (it is among the settings) and warnings for Lightning's developers."""
     print_messages_safely()
+    if getattr(threading.excepthook, "func", None) is not _unless_full:
+        threading.excepthook = partial(_unless_full, threading.excepthook)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
@@ -23,3 +29,9 @@ def quiet_lightning() -> None:
 
 def _is_no_tip(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()
+
+
+def _unless_full(otherwise: Callable[..., object], failed: threading.ExceptHookArgs) -> None:
+    """Print no traceback of TensorBoard's thread on a full disk: its logger says so in one line."""
+    if not isinstance(failed.exc_value, OSError) or failed.exc_value.errno not in DISK_ERRORS:
+        otherwise(failed)
