@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from elf_lightning.codec.compatibility import check_compatible
@@ -195,10 +196,12 @@ class TextCodec:
                 "sampling.known_words is true, but the model has no list of words; set it to false, or add "
                 "one (for word pieces): elf convert CHECKPOINT FOLDER --format hub --words TEXTS"
             )
-        network_id = self.vocabulary.network_id
-        spelled = tokenizer(list(self.words), add_special_tokens=False)["input_ids"] if self.words else []
-        words = [[network_id(one) for one in ids] for ids in spelled]
-        inside = {network_id(one) for piece, one in tokenizer.get_vocab().items() if piece.startswith(prefix)}
+        network_ids = self.vocabulary.to_network(torch.arange(len(tokenizer))).tolist()
+        spelled = token_ids(tokenizer, list(self.words)) if self.words else []
+        words = [[network_ids[one] for one in ids] for ids in spelled]
+        inside = {
+            network_ids[one] for piece, one in tokenizer.get_vocab().items() if piece.startswith(prefix)
+        }
         return KnownWords((word for word in words if unknown not in word), inside - {unknown})
 
     # Ids -> latents

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from elf_lightning.codec.spacing import piece_prefix
+from elf_lightning.encoders.hugging_face import token_ids
 from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def words_in_pieces(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) ->
         normalised = backend.normalizer.normalize_str(text) if backend.normalizer else text
         counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalised))
     words = sorted(word for word, count in counts.items() if count >= MIN_COUNT)
-    pieces = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    pieces = token_ids(tokenizer, words) if words else []
     return [word for word, ids in zip(words, pieces, strict=True) if len(ids) > 1]
 
 
