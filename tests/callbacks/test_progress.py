@@ -29,6 +29,15 @@ def logged(batch: int) -> dict[str, float]:
     }
 
 
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is written to a terminal of 80 columns."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, height=30, color_system=None)
+    monkeypatch.setattr(progress, "get_console", lambda: console)
+    return written
+
+
 def test_plain_lines_where_there_is_no_terminal(
     scripted: Any, train: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,12 +51,7 @@ def test_plain_lines_where_there_is_no_terminal(
     assert lines[3] == "step 12/12, epoch 0, 0:00:00  validation  loss L  acc 50.0%"
 
 
-def test_a_screen_of_80_columns(
-    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, height=30, color_system=None)
-    monkeypatch.setattr(progress, "get_console", lambda: console)
+def test_a_screen_of_80_columns(scripted: Any, train: Callable[..., Trainer], screen: io.StringIO) -> None:
     train(scripted(logged), TrainingProgress(), max_epochs=2)
     frames = re.split(r"\x1b\[\?25[lh]|(?:\x1b\[2K\x1b\[1A)+\x1b\[2K|\r", screen.getvalue())
     last = [line.rstrip() for line in frames[-2].splitlines()]
@@ -62,11 +66,8 @@ def test_a_screen_of_80_columns(
 
 
 def test_the_bar_of_a_run_that_ends_by_time_is_full_when_the_time_is_over(
-    scripted: Any, train: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    scripted: Any, train: Callable[..., Trainer], screen: io.StringIO
 ) -> None:
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, height=30, color_system=None)
-    monkeypatch.setattr(progress, "get_console", lambda: console)
 
     class EndsInStepFour(Callback):
         def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
