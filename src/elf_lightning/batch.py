@@ -1,7 +1,5 @@
 """Batches of sequences: token ids and masks, with or without their latents."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self

@@ -1,7 +1,5 @@
 """Requirements of `torch.compile`: a compiler, and a limit on graphs that fits a run."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

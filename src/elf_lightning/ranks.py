@@ -1,7 +1,5 @@
 """Communication between the ranks of a run."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from torch import Tensor

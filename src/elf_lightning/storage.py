@@ -1,7 +1,5 @@
 """Folders that know the digests of their files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from functools import cache

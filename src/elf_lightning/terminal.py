@@ -1,7 +1,5 @@
 """What is printed: nothing in a text, a file or a name can control the terminal."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Files that are there whole or not at all, and disks that cannot be written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Exponential moving average of the weights, used by everything but training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +18,7 @@ Weights = dict[str, Tensor]
 class _AveragedCheckpointIO(CheckpointIO):
     """Writes averaged weights: Lightning calls no callback when it saves with `save_weights_only`."""
 
-    def __init__(self, inner: CheckpointIO, ema: EMA) -> None:
+    def __init__(self, inner: CheckpointIO, ema: "EMA") -> None:
         self.inner, self.ema = inner, ema
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:

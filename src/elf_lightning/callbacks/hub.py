@@ -1,7 +1,5 @@
 """A run's model on the Hugging Face Hub, from its first checkpoint on."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checkpoints of a run: whole files, a link to the newest, and the state at the end."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

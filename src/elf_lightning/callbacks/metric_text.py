@@ -1,7 +1,5 @@
 """Logged metrics as text: short names and sensible numbers of digits."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Mapping
 

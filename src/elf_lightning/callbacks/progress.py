@@ -1,7 +1,5 @@
 """The progress of a run, for whoever watches it."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

@@ -1,7 +1,5 @@
 """The plan of a run, worked out and printed before its first step."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

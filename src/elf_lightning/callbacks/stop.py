@@ -1,7 +1,5 @@
 """What ends a run in order: signals, and the time that it may take."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

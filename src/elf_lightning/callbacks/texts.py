@@ -1,7 +1,5 @@
 """Texts of a run: generated every few steps to be read or scored, and those of `elf predict`."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What is watched while a run trains: its speed, and signs that it no longer learns."""
 
-from __future__ import annotations
-
 import logging
 import time
 from typing import Any

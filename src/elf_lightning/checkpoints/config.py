@@ -1,7 +1,5 @@
 """A model, as read from a checkpoint: its description and its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self

@@ -1,7 +1,5 @@
 """The Hub format: `model.safetensors`, `config.json` and a model card in one folder."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

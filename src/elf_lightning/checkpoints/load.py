@@ -1,7 +1,5 @@
 """Reads models in all formats without running code in them, and writes the official one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

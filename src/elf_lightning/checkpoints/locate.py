@@ -1,7 +1,5 @@
 """Finds the checkpoint file of a path or Hub id."""
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

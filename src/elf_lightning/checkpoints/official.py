@@ -1,7 +1,5 @@
 """State dicts of the official ELF code (arXiv 2605.10938): names, orientation, and the sizes they imply."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Files of `torch.save`, read without running code in them and only if they are sound."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile

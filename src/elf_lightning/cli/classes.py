@@ -1,7 +1,5 @@
 """Settings that take a class: short names, and errors in one line."""
 
-from __future__ import annotations
-
 import re
 import traceback
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`elf config`, and the configurations of Trainer commands: shipped ones, and those with old names."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

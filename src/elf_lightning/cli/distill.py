@@ -1,7 +1,5 @@
 """`elf distill`: students that sample in ever fewer steps, by progressive distillation."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

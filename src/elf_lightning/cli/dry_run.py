@@ -1,7 +1,5 @@
 """`elf plan`, `elf prepare` and `elf latent-stats`: commands with all settings of `fit` that do not train."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import wraps

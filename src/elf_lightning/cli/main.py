@@ -1,7 +1,5 @@
 """Dispatches to the command, and reports a user's mistake in one line."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import select

@@ -1,7 +1,5 @@
 """Filters for Lightning messages that are of no use to users of this package."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import warnings

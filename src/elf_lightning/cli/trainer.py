@@ -1,7 +1,5 @@
 """`fit`, `validate`, `test` and `predict`: a small LightningCLI."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

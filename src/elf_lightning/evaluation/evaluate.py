@@ -1,7 +1,5 @@
 """Generates texts for each sampling configuration and scores them beside real text."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

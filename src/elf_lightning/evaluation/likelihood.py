@@ -1,7 +1,5 @@
 """An upper bound on the negative log-likelihood of texts, in nats per token (docs/likelihood.md)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

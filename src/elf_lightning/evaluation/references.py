@@ -1,7 +1,5 @@
 """Real text in the form of generated text, for comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

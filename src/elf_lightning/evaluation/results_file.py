@@ -1,7 +1,5 @@
 """Results that survive interruptions, and the identity of the model that they belong to."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

@@ -1,20 +1,15 @@
 """Settings of an evaluation, in plain types for YAML files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from elf_lightning.errors import UserError
-from elf_lightning.metrics import ScoringModelSettings
+from elf_lightning.metrics import MetricNumber, ScoringModelSettings
+from elf_lightning.reporting import Estimate, Scores
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import GridName
-
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricNumber
-    from elf_lightning.reporting import Scores
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,6 @@ class PublishedScores:
 
     def scores(self, measured: Mapping[str, MetricNumber]) -> Scores:
         """The row, for a model of which these numbers are measured; a `UserError` for any other number."""
-        from elf_lightning.reporting import Estimate, Scores
-
         if unknown := [name for name in self.metrics if name not in measured]:
             raise UserError(
                 f"evaluation.published.metrics: {unknown[0]!r} is not measured here; choose from "

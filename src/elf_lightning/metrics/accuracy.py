@@ -1,7 +1,5 @@
 """How many tokens the token head predicts correctly."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

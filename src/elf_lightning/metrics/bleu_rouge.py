@@ -1,7 +1,5 @@
 """Overlap with references: BLEU by sacrebleu, ROUGE by rouge_score; both packages are optional."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """How much of the text was said before: within a sample, and by other samples. No scoring model needed."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What a scoring model says of the samples: perplexity, entropy (without it, perplexity misleads), MAUVE."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

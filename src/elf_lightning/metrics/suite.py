@@ -1,7 +1,5 @@
 """Metrics that are reported together: no perplexity without the numbers that reveal repetition."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

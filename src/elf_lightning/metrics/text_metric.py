@@ -1,7 +1,5 @@
 """What all metrics of texts share: they register themselves, count their samples, and refuse empty input."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class TextMetric(Metric):
 
     numbers: ClassVar[Sequence[MetricNumber]] = ()
     paired: ClassVar[bool] = False
-    registered: ClassVar[dict[str, type[TextMetric]]] = {}
+    registered: ClassVar[dict[str, type["TextMetric"]]] = {}
 
     full_state_update = False
     is_differentiable = False

@@ -1,19 +1,14 @@
 """Scores by the number of sampling steps, of students beside their teacher."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from elf_lightning.metrics import MetricNumber
 from elf_lightning.reporting.page import render
 from elf_lightning.reporting.plots import COLOURS, new_axes, svg
 from elf_lightning.reporting.scores import Scores, measured_numbers
-
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricNumber
 
 BySteps = Mapping[int, Scores]
 """Number of steps -> scores."""

@@ -1,7 +1,5 @@
 """HTML pages and pictures from the templates beside this file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

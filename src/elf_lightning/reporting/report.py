@@ -1,7 +1,5 @@
 """The page that shows in a minute whether a model is good."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

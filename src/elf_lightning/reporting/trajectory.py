@@ -3,8 +3,6 @@
 Tokens are coloured by when they became final.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
