@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from elf_lightning.errors import UserError
 from elf_lightning.whole_file import (
     GrowingFile,
-    growing_file,
     remove_unfinished,
     whole_file,
     whole_folder,
@@ -66,8 +65,8 @@ def test_what_is_no_file_is_written_directly(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     write_whole(pipe, "text")
-    with growing_file(pipe) as write:
-        write([{"a": 1}])
+    with GrowingFile(pipe) as file:
+        file.append([{"a": 1}])
     assert os.read(reader, 100) == b'text{"a": 1}\n'
     assert pipe.is_fifo()
     os.close(reader)
@@ -121,19 +120,19 @@ def test_lines_before_an_interruption_are_kept_beside(
 ) -> None:
     path = tmp_path / "texts.jsonl"
     write_whole(path, "earlier")
-    with pytest.raises(KeyboardInterrupt), growing_file(path) as write:
-        write([{"text": "é"}])
-        write([{"text": "b"}])
+    with pytest.raises(KeyboardInterrupt), GrowingFile(path) as file:
+        file.append([{"text": "é"}])
+        file.append([{"text": "b"}])
         raise KeyboardInterrupt
     assert path.read_text() == "earlier"
     kept = path.with_name("texts.jsonl.incomplete")
     assert kept.read_text(encoding="utf-8") == '{"text": "é"}\n{"text": "b"}\n'
     assert capsys.readouterr().err == f"the first 2 texts are in '{kept}'\n"
-    with growing_file(path) as write:
-        write([{"text": "c"}])
+    with GrowingFile(path) as file:
+        file.append([{"text": "c"}])
     assert path.read_text() == '{"text": "c"}\n'
     assert [*tmp_path.iterdir()] == [path]
-    with pytest.raises(KeyboardInterrupt), growing_file(path):
+    with pytest.raises(KeyboardInterrupt), GrowingFile(path):
         raise KeyboardInterrupt
     assert [*tmp_path.iterdir()] == [path]
 

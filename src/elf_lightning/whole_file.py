@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from elf_lightning.errors import UserError, causes
 
@@ -80,8 +80,16 @@ def write_whole(path: str | Path, text: str) -> None:
         file.write_bytes(content)
 
 
+def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """A line of JSON for each record."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
 class GrowingFile:
-    """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there."""
+    """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there.
+
+    As a context, it ends with that, or after an error says where the lines are that are there.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.lines = Path(path), 0
@@ -93,22 +101,26 @@ class GrowingFile:
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Add a line for each record."""
-        lines = [(json.dumps(record, ensure_ascii=False) + "\n").encode() for record in records]
-        needed = sum(map(len, lines))
+        lines = json_lines(records).encode()
         try:
-            with writing_explained(self.path, needed), self.unfinished.open("ab") as file:
-                file.write(b"".join(lines))
+            with writing_explained(self.path, len(lines)), self.unfinished.open("ab") as file:
+                file.write(lines)
         except UserError as error:
             if not self.lines:
                 self.discard()
                 raise
             raise UserError(f"{error}; the {self.lines} texts before are in '{self.unfinished}'") from error
-        self.lines += len(lines)
+        self.lines += lines.count(b"\n")
 
-    def finish(self) -> None:
-        """Give the file its name."""
-        with writing_explained(self.path):
-            _put_in_place(self.unfinished, self._target)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with writing_explained(self.path):
+                _put_in_place(self.unfinished, self._target)
+        elif not issubclass(kind, UserError):
+            self.leave()
 
     def leave(self) -> None:
         """Stop before all lines are there: delete the file if it has none, else say where they are."""
@@ -121,23 +133,6 @@ class GrowingFile:
         """Delete what is written."""
         if self._target is not None:
             self.unfinished.unlink(missing_ok=True)
-
-
-@contextmanager
-def growing_file(path: Path | None) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], None]]:
-    """The `append` of a `GrowingFile`, finished if the context ends without an error; None writes nothing."""
-    if path is None:
-        yield lambda records: None
-        return
-    file = GrowingFile(path)
-    try:
-        yield file.append
-    except UserError:
-        raise
-    except BaseException:
-        file.leave()
-        raise
-    file.finish()
 
 
 def _replaced(path: Path, follow: bool = True) -> Path | None:

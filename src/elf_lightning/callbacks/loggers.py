@@ -1,7 +1,5 @@
 """Lightning's loggers, which do not stop training when their disk is full."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,47 +13,34 @@ from elf_lightning.whole_file import system_error
 class _Nothing:
     """Takes any call of any method."""
 
-    def __getattr__(self, name: str) -> _Nothing:
-        return self
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: self
 
-    def __call__(self, *_: Any, **__: Any) -> _Nothing:
-        return self
+
+def _if_possible(name: str) -> Any:
+    def method(self: "WhileRoom", *args: Any, **kwargs: Any) -> None:
+        with self._warning_once():
+            getattr(super(WhileRoom, self), name)(*args, **kwargs)
+
+    return method
 
 
 class WhileRoom(Logger):
     """Goes on without a log that cannot be written, after one warning."""
 
     _told = False
+    log_hyperparams, log_metrics = _if_possible("log_hyperparams"), _if_possible("log_metrics")
+    save, finalize = _if_possible("save"), _if_possible("finalize")
 
     @property
     def experiment(self) -> Any:
         """What writes; without room for its first file, one that does nothing."""
-        with self._if_possible():
+        with self._warning_once():
             return super().experiment  # type: ignore[misc]
         return _Nothing()  # type: ignore[unreachable]
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Log settings, if possible."""
-        with self._if_possible():
-            super().log_hyperparams(*args, **kwargs)  # type: ignore[safe-super]
-
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        """Log numbers, if possible."""
-        with self._if_possible():
-            super().log_metrics(*args, **kwargs)  # type: ignore[safe-super]
-
-    def save(self) -> None:
-        """Write what is logged, if possible."""
-        with self._if_possible():
-            super().save()
-
-    def finalize(self, status: str) -> None:
-        """Write the rest and close, if possible."""
-        with self._if_possible():
-            super().finalize(status)
-
     @contextmanager
-    def _if_possible(self) -> Iterator[None]:
+    def _warning_once(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # Lightning takes whatever happens in TensorBoard for a wrong value

@@ -22,7 +22,7 @@ from elf_lightning.metrics import MetricSuite, ScoringModel, ScoringModelSetting
 from elf_lightning.ranks import gathered
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.terminal import get_console
-from elf_lightning.whole_file import GrowingFile, growing_file
+from elf_lightning.whole_file import GrowingFile, json_lines, write_whole
 
 
 class PeriodicTexts(Callback):
@@ -124,8 +124,7 @@ class SampleLogger(PeriodicTexts):
         step = trainer.global_step
         path = Path(trainer.default_root_dir) / "samples" / f"step-{step:07d}.jsonl"
         try:
-            with growing_file(path) as write:
-                write({"step": step, **text.record()} for text in texts)
+            write_whole(path, json_lines({"step": step, **text.record()} for text in texts))
         except UserError as error:
             rank_zero_warn(f"{error}; training goes on")
         table = Table("", f"samples at step {step:,}", show_lines=True)
@@ -235,8 +234,7 @@ class SampleWriter(BasePredictionWriter):
         assert file is not None
         if trainer.is_global_zero and by_index:
             if file.unfinished != file.path:  # otherwise they are where they belong, in the order they came
-                with growing_file(file.path) as write:
-                    write(by_index[index] for index in sorted(by_index))
+                write_whole(file.path, json_lines(by_index[index] for index in sorted(by_index)))
             rank_zero_info(f"{len(by_index)} samples in {file.path}")
         file.discard()
 

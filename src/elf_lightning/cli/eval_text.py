@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from elf_lightning.data.sources.lines import json_objects, open_text
 from elf_lightning.errors import UserError
 from elf_lightning.reporting import Scores, score_table
 from elf_lightning.terminal import Terminal
-from elf_lightning.whole_file import write_whole
+from elf_lightning.whole_file import json_lines, write_whole
 
 if TYPE_CHECKING:
     from elf_lightning.metrics import MetricSuite
@@ -70,8 +69,7 @@ def run(arguments: Sequence[str]) -> None:
     screen.print(score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
         records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        write_whole(options.output, "".join(lines))
+        write_whole(options.output, json_lines(records))
 
 
 def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[str]]]:

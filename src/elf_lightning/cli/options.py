@@ -151,16 +151,3 @@ def writable(text: str) -> Path:
         if not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK):
             return path
     raise argparse.ArgumentTypeError(f"'{text}' cannot be written; choose another file")
-
-
-def read_lines(path: Path, option: str = "") -> list[str]:
-    """The lines of a UTF-8 text file, with or without a byte order mark, which `option` gave."""
-    name = f"{option} {path}".strip()
-    try:
-        text = path.read_text(encoding="utf-8-sig").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"{name} cannot be read: {reason}; give a file with one text per line") from error
-    if not text:
-        raise UserError(f"{name} is empty; give a file with one text per line")
-    return text.split("\n")

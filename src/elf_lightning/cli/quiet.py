@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from elf_lightning.terminal import print_messages_safely
-from elf_lightning.whole_file import DISK_ERRORS
+from elf_lightning.whole_file import not_writable
 
 
 def quiet_lightning() -> None:
@@ -31,5 +31,5 @@ def _is_no_tip(record: logging.LogRecord) -> bool:
 
 def _unless_full(otherwise: Callable[..., object], failed: threading.ExceptHookArgs) -> None:
     """Print no traceback of TensorBoard's thread on a full disk: its logger says so in one line."""
-    if not isinstance(failed.exc_value, OSError) or failed.exc_value.errno not in DISK_ERRORS:
+    if failed.exc_value is None or not not_writable(failed.exc_value):
         otherwise(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from math import ceil
 from pathlib import Path
@@ -23,7 +24,6 @@ from elf_lightning.cli.options import (
     add_settings,
     load,
     positive,
-    read_lines,
     writable,
 )
 from elf_lightning.errors import UserError
@@ -36,7 +36,7 @@ from elf_lightning.reporting import (
 )
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 from elf_lightning.terminal import Terminal
-from elf_lightning.whole_file import growing_file, write_whole
+from elf_lightning.whole_file import GrowingFile, write_whole
 
 if TYPE_CHECKING:
     from elf_lightning.generation import ELF, Sample
@@ -91,10 +91,7 @@ def run(arguments: Sequence[str]) -> None:
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise UserError("--output, --trajectory and --movie overwrite each other; give different files")
     if options.prompt_file is not None:
-        options.prompt = read_lines(options.prompt_file, "--prompt-file")
-        if empty := [number for number, line in enumerate(options.prompt, start=1) if not line.strip()]:
-            where = f"--prompt-file {options.prompt_file}: line {empty[0]}"
-            raise UserError(f"{where} is empty; write a prompt or remove it")
+        options.prompt = _prompts(options.prompt_file)
     given = options.prompt or options.infill
     num = options.num or (1 if given else DEFAULT_NUM)
     screen = Terminal()
@@ -108,11 +105,12 @@ def run(arguments: Sequence[str]) -> None:
             table.add_row(Text(name, "dim"), Text(value))
         aside.print(table)
     paths, times = list[TextPath](), list[float]()
-    with growing_file(options.output) as write:
+    with GrowingFile(options.output) if options.output else nullcontext() as file:
         for sample in _samples(model, options, num, settings, aside):
             name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
             _show(sample, name, screen)
-            write([sample.record()])
+            if file is not None:
+                file.append([sample.record()])
             if sample.stages:
                 times = [stage.time for stage in sample.stages]
                 paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
@@ -126,6 +124,22 @@ def run(arguments: Sequence[str]) -> None:
         write_whole(options.movie, trajectory_movie(times, paths[0]))
     for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
+
+
+def _prompts(path: Path) -> list[str]:
+    """The lines of `--prompt-file`, in UTF-8 with or without a byte order mark."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(
+            f"--prompt-file {path} cannot be read: {reason}; give a file with one text per line"
+        ) from error
+    if lines == [""]:
+        raise UserError(f"--prompt-file {path} is empty; give a file with one text per line")
+    if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
+        raise UserError(f"--prompt-file {path}: line {empty[0]} is empty; write a prompt or remove it")
+    return lines
 
 
 def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
-from elf_lightning.whole_file import GrowingFile, writing_explained
+from elf_lightning.whole_file import json_lines, write_whole, writing_explained
 
 Row = dict[str, Any]
 
@@ -32,14 +32,12 @@ class ResultsFile:
 
     def replace(self, rows: Iterable[Row]) -> None:
         """Replace the contents at once."""
-        file = GrowingFile(self.path)
-        file.append(rows)
-        file.finish()
+        write_whole(self.path, json_lines(rows))
 
     def append(self, rows: Iterable[Row]) -> None:
         """Append rows."""
         with writing_explained(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            file.write(json_lines(rows))
 
     def _row(self, number: int, line: bytes) -> Row:
         try:
