@@ -103,12 +103,13 @@ class Evaluation:
             total = self.num_samples * len(self.settings.seeds) * len(self.configurations)
             task = progress.add_task("texts", total=total)
             scores = [*map(self._score, self._compared()), *self.published]
+            references = [] if self.pairs is None else [self.pairs.targets(range(self.num_samples))]
             for name, configuration in self.configurations.items():
                 sets = []
                 for seed in self.settings.seeds:
                     for count in self._generate(name, configuration, seed):
                         progress.advance(task, count)
-                    sets.append(self._with_references(self.texts(name, seed)))
+                    sets.append((self.texts(name, seed), *references))
                 scores.append(self._score(_Texts(name, "sampled", sets, configuration=configuration)))
         if self.rank == 0:
             self._show(scores)
@@ -208,9 +209,6 @@ class Evaluation:
             yield _Texts("real validation text", "real", [(texts,) for texts in real], drawn)
             yield _Texts("the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real])
 
-    def _with_references(self, texts: list[str]) -> TextSet:
-        return (texts,) if self.pairs is None else (texts, self.pairs.targets(range(len(texts))))
-
     # Numbers
 
     def _score(self, row: _Texts) -> Scores:
@@ -251,7 +249,6 @@ class Evaluation:
 
     def _show(self, scores: list[Scores]) -> None:
         from elf_lightning.evaluation.report import report_of
-        from elf_lightning.reporting import report_page
 
         def part(bound: bool) -> list[Scores]:
             kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
@@ -262,7 +259,7 @@ class Evaluation:
         console.print(score_table(part(bound=False), self.suite.scoring_model, self.suite.notes))
         if self.settings.likelihood is not None:  # a table of its own: all columns would not fit a terminal
             console.print(score_table(part(bound=True), None, self.likelihood_notes))
-        write_whole(page, report_page(report_of(self, scores)))
+        write_whole(page, report_of(self, scores))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
 

@@ -1,27 +1,22 @@
 """The content of a report on an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from elf_lightning.reporting import Report, Scores, Specimen, closest_to_real, read_curves
+from elf_lightning.evaluation.evaluate import Evaluation
+from elf_lightning.reporting import Report, Scores, Specimen, closest_to_real, read_curves, report_page
 from elf_lightning.reporting.trajectory import TextPath, shown_steps, trajectory_page
-
-if TYPE_CHECKING:
-    from elf_lightning.evaluation.evaluate import Evaluation
 
 NUM_SPECIMENS, NUM_TRAJECTORIES = 6, 3
 """Number of texts, and of animated texts, in a report."""
 
 
-def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
-    """The report on a finished evaluation, with texts of the configuration closest to real text.
+def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> str:
+    """The page on a finished evaluation, with texts of the configuration closest to real text.
 
     A few texts are sampled again, on this rank, to show how they emerge.
     """
     best, suite = closest_to_real(scores).name, evaluation.suite
-    return Report(
+    content = Report(
         title=evaluation.folder.resolve().name,
         details=_details(evaluation),
         scoring_model=suite.scoring_model,
@@ -31,6 +26,7 @@ def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> Report:
         specimens=_specimens(evaluation, best),
         trajectory=_trajectory(evaluation, best),
     )
+    return report_page(content)
 
 
 def _details(evaluation: Evaluation) -> Mapping[str, str]:

@@ -28,7 +28,17 @@ class ResultsFile:
             return []
         # As bytes, since an interruption may have split a multi-byte character.
         *lines, _unfinished = self.path.read_bytes().split(b"\n")
-        return [self._row(number, line) for number, line in enumerate(lines, start=1)]
+        rows = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                where = f"line {number} of {self.path}"
+                raise UserError(f"{where} is not a JSON object; move it away to start again")
+            rows.append(row)
+        return rows
 
     def replace(self, rows: Iterable[Row]) -> None:
         """Replace the contents at once."""
@@ -38,15 +48,6 @@ class ResultsFile:
         """Append rows."""
         with writing_explained(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json_lines(rows))
-
-    def _row(self, number: int, line: bytes) -> Row:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(f"line {number} of {self.path} is not a JSON object; move it away to start again")
-        return row
 
 
 def model_identity(weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:

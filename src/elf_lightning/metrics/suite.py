@@ -42,6 +42,9 @@ def metric_class(name: str) -> type[TextMetric]:
     return found
 
 
+Device = torch.device | str
+
+
 @dataclass(frozen=True)
 class MetricSuite:
     """Several metrics of the same texts."""
@@ -51,18 +54,14 @@ class MetricSuite:
     notes: Mapping[str, str]  # what else a reader must know to compare the numbers, by title
 
     @classmethod
-    def unconditional(
-        cls, scoring_model: ScoringModel, device: torch.device | str = "cpu", extra: Extra = ()
-    ) -> Self:
+    def unconditional(cls, scoring_model: ScoringModel, device: Device = "cpu", extra: Extra = ()) -> Self:
         """`gen_ppl`, `entropy`, `repetition`, `overlap` and `distinct` of texts without references."""
         perplexity, entropy = GenerativePerplexity(scoring_model), UnigramEntropy(scoring_model)
         metrics = [perplexity, entropy, Repetition(), CrossSampleOverlap(), DistinctN()]
         return cls._of(metrics, extra, device, scoring_model)
 
     @classmethod
-    def text_to_text(
-        cls, device: torch.device | str = "cpu", extra: Extra = (), tokenize: str = "13a"
-    ) -> Self:
+    def text_to_text(cls, device: Device = "cpu", extra: Extra = (), tokenize: str = "13a") -> Self:
         """`bleu` as the field reports it, `bleu_default` as sacrebleu does, and ROUGE, against references.
 
         `tokenize` is sacrebleu's tokenizer, such as `bleu_tokenizer` finds for references.
@@ -71,9 +70,7 @@ class MetricSuite:
         return cls._of(metrics, extra, device, None)
 
     @classmethod
-    def _of(
-        cls, own: list[TextMetric], extra: Extra, device: torch.device | str, scorer: ScoringModel | None
-    ) -> Self:
+    def _of(cls, own: list[TextMetric], extra: Extra, device: Device, scorer: ScoringModel | None) -> Self:
         metrics = [*own, *(_suitable(metric, scorer) for metric in extra)]
         counts = Counter(number.name for metric in metrics for number in metric.numbers)
         name, count = counts.most_common(1)[0]
@@ -103,9 +100,7 @@ def _suitable(metric: str | TextMetric, scorer: ScoringModel | None) -> TextMetr
         found = metric_class(metric)
         scored = any(number.needs_scoring_model for number in found.numbers)
         if scored and scorer is None:
-            raise UserError(
-                f"metrics: {metric!r} needs a scoring model, which text-to-text tasks do not load"
-            )
+            raise UserError(f"metrics: {metric!r} needs a scoring model, which text-to-text tasks lack")
         metric = found(scorer) if scored else found()  # type: ignore[call-arg]
     if metric.paired and scorer is not None:
         what = f"metrics: {metric.numbers[0].name!r} compares texts with references"

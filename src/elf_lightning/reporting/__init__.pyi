@@ -1,8 +1,8 @@
-from .few_steps import few_steps_page as few_steps_page
 from .plots import Curve as Curve
 from .plots import read_curves as read_curves
 from .report import Report as Report
 from .report import Specimen as Specimen
+from .report import few_steps_page as few_steps_page
 from .report import report_page as report_page
 from .scores import Estimate as Estimate
 from .scores import Finding as Finding

@@ -1,7 +1,5 @@
 """The plots of a report, which take the page's fonts and colours, in light and dark mode."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -11,15 +9,18 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from elf_lightning.metrics import metric_numbers
 from elf_lightning.reporting.scores import Scores, pareto_optimal
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Curve = Sequence[tuple[int, float]]
 """Steps and values, by step."""
@@ -122,6 +123,19 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     yield theirs, _frontier(published, [], theirs, second, 340 if beside else 200)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A point of a plot: its place, text on hovering and beside it, colour (of `COLOURS`), and shape."""
+
+    point: tuple[float, float]
+    tooltip: str
+    label: str
+    colour: str = "model"
+    marker: str = "o"
+    size: int = 10
+    opacity: float = 0.3
+
+
 def _mark(name: str, point: tuple[float, float], label: str, style: Mapping[str, Any]) -> Mark:
     return Mark(point, f"{name}: Gen. PPL {point[0]:.1f}, entropy {point[1]:.2f}", label, **style)
 
@@ -137,23 +151,8 @@ def _frontier(
     return svg(axes, f"Scoring model {model}. {'; '.join(tooltips.values())}", tooltips)
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A point of a plot: its place, text on hovering and beside it, colour (of `COLOURS`), and shape."""
-
-    point: tuple[float, float]
-    tooltip: str
-    label: str
-    colour: str = "model"
-    marker: str = "o"
-    size: int = 10
-    opacity: float = 0.3
-
-
 def new_axes(width: int, height: int, x_title: str, y_title: str = "", log: bool = False) -> Axes:
     """Axes of a plot of this size in pixels; `log` is for x."""
-    from matplotlib.figure import Figure
-
     figure = Figure((width / 72, height / 72), dpi=72)
     across, down = (width - LEFT - RIGHT) / width, (height - TOP - BOTTOM) / height
     axes = figure.add_axes((LEFT / width, BOTTOM / height, across, down), frame_on=False)
@@ -180,9 +179,6 @@ def draw_marks(axes: Axes, marks: Sequence[Mark]) -> dict[str, str]:
 
 def _place_labels(axes: Axes, marks: Sequence[Mark], points: Sequence[tuple[float, float]]) -> None:
     """Write labels near their points, or with a line to them, without overlap; drop those without room."""
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
-
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in axes.transData.transform(points)]
     arrow = {"arrowstyle": "-", "color": COLOURS["quiet"], "linewidth": 0.8}
     style: dict[str, Any] = {"fontsize": 12, "ha": "center", "va": "center", "parse_math": False}
@@ -206,8 +202,6 @@ def _place_labels(axes: Axes, marks: Sequence[Mark], points: Sequence[tuple[floa
 
 def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
     """The plot as an SVG element, with a description for screen readers, and tooltips by `gid`."""
-    import matplotlib
-
     _set_ticks(axes)
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -229,8 +223,6 @@ def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
 
 def _set_ticks(axes: Axes) -> None:
     """Few round numbers, also on a logarithmic axis."""
-    from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
-
     for axis, length, (low, high) in (
         (axes.xaxis, axes.bbox.width / 64, axes.get_xlim()),
         (axes.yaxis, axes.bbox.height / 40, axes.get_ylim()),

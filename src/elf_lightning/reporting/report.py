@@ -1,17 +1,25 @@
-"""The page that shows in a minute whether a model is good."""
+"""The page that shows in a minute whether a model is good, and that of students beside their teacher."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from markupsafe import Markup
+
 from elf_lightning.metrics import MetricNumber
+from elf_lightning.reporting import plots
 from elf_lightning.reporting.page import render
-from elf_lightning.reporting.plots import PUBLISHED_SCORING_MODEL, Curve, curve_panels, frontier_plots
+from elf_lightning.reporting.plots import Curve, curve_panels, frontier_plots, new_axes, svg
 from elf_lightning.reporting.scores import Scores, closest_to_real, measured_numbers, pareto_optimal, verdict
 
 WIDTHS = {"wide": 980, "narrow": 330}
 """Of the plots for desktops and phones, by CSS class, in pixels: scaled down they could not be read."""
+BySteps = Mapping[int, Scores]
+"""Number of steps -> scores."""
+SHOWN = ("gen_ppl", "entropy", "repetition", "bleu", "rougeL")
+PLOTTED = ("gen_ppl", "entropy", "bleu", "rougeL")
+"""Numbers of the table and of the plots, where they are measured; Gen. PPL never without entropy."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ def report_page(report: Report) -> str:
     best, numbers = closest_to_real(rows), measured_numbers(rows)
     sampled = [row for row in rows if row.kind == "sampled"]
     marked = pareto_optimal(sampled) if len(sampled) > 1 and model is not None else []
-    plots = {} if model is None else {css: [*frontier_plots(rows, model, px)] for css, px in WIDTHS.items()}
+    drawn = {} if model is None else {css: [*frontier_plots(rows, model, px)] for css, px in WIDTHS.items()}
     return render(
         "report.html",
         report=report,
@@ -53,8 +61,8 @@ def report_page(report: Report) -> str:
         numbers=numbers,
         marked=marked,
         chosen=[row for row in rows if row.kind != "sampled" or row in marked],
-        plots=plots,
-        published=PUBLISHED_SCORING_MODEL,
+        plots=drawn,
+        published=plots.PUBLISHED_SCORING_MODEL,
         panels=list(curve_panels(report.curves, WIDTHS["narrow"])),
     )
 
@@ -71,3 +79,43 @@ def _card(number: MetricNumber, best: Scores, rows: Sequence[Scores]) -> dict[st
     low, high = min(shown) - room, max(shown) + room
     lefts = [100 * (place - low) / (high - low) if math.isfinite(place) else None for place in places]
     return {"number": number, "value": best[number.name], "compared": list(zip(compared, lefts, strict=True))}
+
+
+def few_steps_page(
+    title: str, details: Mapping[str, str], models: Mapping[str, BySteps], real: Scores | None = None
+) -> str:
+    """One self-contained HTML page with a table, and a plot of each number by steps.
+
+    `models` has the scores of each model by its name: the teacher, earlier students, and the student.
+    `details` are what the numbers follow from, by name.
+    """
+    rows = [row for by_steps in models.values() for row in by_steps.values()]
+    numbers = [number for number in measured_numbers(rows) if number.name in SHOWN]
+    return render(
+        "few_steps.html",
+        report={"title": title, "details": details},
+        models=models,
+        steps=sorted({steps for by_steps in models.values() for steps in by_steps}),
+        numbers=numbers,
+        real=real,
+        plots=[(n.title, _plot(n, models, real)) for n in numbers if n.name in PLOTTED],
+    )
+
+
+def _plot(number: MetricNumber, models: Mapping[str, BySteps], real: Scores | None) -> Markup:
+    axes, tooltips = new_axes(480, 280, "sampling steps", log=True), dict[str, str]()
+    axes.set_yscale("log" if number.log else "linear")
+    axes.margins(0.05, 0.1)
+    for order, (name, by_steps) in enumerate(models.items()):
+        means = {steps: row[number.name].mean for steps, row in sorted(by_steps.items())}
+        line = {steps: mean for steps, mean in means.items() if math.isfinite(mean)}
+        colour, student = plots.COLOURS["model" if order else "train"], order == len(models) - 1
+        opacity = 1 if student or not order else 0.3
+        gid = f"line{order}"
+        axes.plot([*line], [*line.values()], "o-", color=colour, alpha=opacity, linewidth=1.8, gid=gid)
+        tooltips[gid] = f"{name}: " + ", ".join(f"{v:.4g} at {n}" for n, v in line.items())
+    if real is not None:
+        value = real[number.name].mean
+        axes.axhline(value, color=plots.COLOURS["real"], dashes=(4, 4), linewidth=1, gid="real")
+        tooltips["real"] = f"real text: {value:.4g}"
+    return svg(axes, f"{number.title} by sampling steps. {'; '.join(tooltips.values())}", tooltips)

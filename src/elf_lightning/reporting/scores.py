@@ -1,20 +1,17 @@
 """Measured numbers with their confidence intervals, their table in a terminal, and what they say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricNumber
+from elf_lightning.metrics import MetricNumber, metric_numbers
 
 Kind = Literal["sampled", "real", "shuffled", "copied", "published", "other"]
 """Texts of the model; real ones; real ones without order; the source itself; those of other models."""
@@ -123,8 +120,6 @@ class Scores:
 
 def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
     """All numbers of the rows, in their order; those that no metric declares are shown under their names."""
-    from elf_lightning.metrics import MetricNumber, metric_numbers
-
     known = metric_numbers()
     names = dict.fromkeys(name for row in rows for name in row.metrics)
     return [known.get(name, MetricNumber(name, name)) for name in names]
