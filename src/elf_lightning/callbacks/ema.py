@@ -155,9 +155,7 @@ class EMA(Callback):
             return
         weights = _parameters(pl_module)
         # Complete before the first weight changes, so that an interrupted copy loses nothing.
-        self._raw = {
-            name: weight.to(self._average[name].device, copy=True) for name, weight in weights.items()
-        }
+        self._raw = {name: one.to(self._average[name].device, copy=True) for name, one in weights.items()}
         for name, weight in weights.items():
             weight.copy_(self._average[name])
 

@@ -8,14 +8,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from elf_lightning.checkpoints.locate import (
-    FIT,
-    LAST,
-    fit_and_step,
-    last_good,
-    link_newest,
-    newest_checkpoint,
-)
+from elf_lightning.checkpoints import locate
 from elf_lightning.checkpoints.torch_file import check_torch_file, save_torch_file
 from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.whole_file import remove_unfinished
@@ -44,9 +37,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         try:
             save_torch_file(checkpoint, path)
             if path.parent.resolve() in self.linked and "optimizer_states" in checkpoint:
-                link_newest(path)
+                locate.link_newest(path)
         except UserError as error:
-            raise UserError(f"checkpoint {error}; {last_good(path.parent)}") from error
+            raise UserError(f"checkpoint {error}; {locate.last_good(path.parent)}") from error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; a damaged file is a `UserError`."""
@@ -82,10 +75,10 @@ class LatestModelCheckpoint(ModelCheckpoint):
         if isinstance(whole := getattr(io, "inner", io), WholeCheckpointIO):
             whole.linked = folders
         with suppress(UserError):
-            newest = newest_checkpoint(self.dirpath or "")
-            self._fit += fit_and_step(newest)[0]
+            newest = locate.newest_checkpoint(self.dirpath or "")
+            self._fit += locate.fit_and_step(newest)[0]
             if newest.parent.resolve() in getattr(whole, "linked", ()):
-                link_newest(newest)
+                locate.link_newest(newest)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes over its own file of the run that it resumes, also in a folder that has been moved."""
@@ -99,7 +92,7 @@ class LatestModelCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Notes which `fit` saves; called for checkpoints of all callbacks."""
-        checkpoint[FIT] = self._fit
+        checkpoint[locate.FIT] = self._fit
         self._step = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,7 +109,7 @@ class LatestModelCheckpoint(ModelCheckpoint):
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, Stopped):
             self.on_train_end(trainer, pl_module)
-            last, here = Path(self.dirpath or "") / LAST, Path.cwd()
+            last, here = Path(self.dirpath or "") / locate.LAST, Path.cwd()
             if last.is_file() and (self._step >= 0 or trainer.ckpt_path):
                 place = last.relative_to(here) if last.is_relative_to(here) else last
                 exception.remedy = f"continue with --ckpt_path {place}"

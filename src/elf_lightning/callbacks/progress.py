@@ -11,15 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 from rich.console import Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    Progress,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -164,8 +156,9 @@ class TrainingProgress(ProgressBar):
             while self._streams:
                 handler, stream = self._streams.pop()
                 handler.setStream(stream)
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeLeft()
-        self._bars, self._main, self._side = Progress(*columns, speed_estimate_period=300), None, None
+        columns = BarColumn(), TimeElapsedColumn(), TimeLeft()
+        self._bars = Progress("{task.description}", *columns, speed_estimate_period=300)
+        self._main, self._side = None, None
 
 
 class TimeLeft(TimeRemainingColumn):

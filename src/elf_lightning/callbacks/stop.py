@@ -32,9 +32,8 @@ class StopOnSignal(Callback):
     nothing, and end at once. Lightning's own handlers, which lose that state, are replaced.
     """
 
-    def __init__(self) -> None:
-        self._received: int | None = None
-        self._since = 0.0
+    _received: int | None = None
+    _since = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forgets an earlier signal."""
