@@ -5,16 +5,17 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from elf_lightning.whole_file import DISK_ERRORS
+from elf_lightning.whole_file import DISK_ERRORS, not_writable
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -82,15 +83,14 @@ class _PrintableRecord(logging.LogRecord):
         return printable(super().getMessage())
 
 
-def keep_bars_out_of_logs() -> None:
-    """Show no progress bars of other packages where stderr is no terminal; call it before importing them."""
+def print_messages_safely() -> None:
+    """Make what all packages log and warn of printable; once more after a package has set another format.
+
+    Packages that are imported afterwards show no progress bars where stderr is no terminal.
+    """
     if not sys.stderr.isatty():
         for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
             os.environ.setdefault(name, "1")
-
-
-def print_messages_safely() -> None:
-    """Make what all packages log and warn of printable; once more after a package has set another format."""
     logging.setLogRecordFactory(_PrintableRecord)
     form = warnings.formatwarning
     if form.__module__ != __name__:
@@ -99,3 +99,28 @@ def print_messages_safely() -> None:
             return printable(form(*args, **kwargs))
 
         warnings.formatwarning = printable_warning
+
+
+def quiet_lightning() -> None:
+    """Silence advertisements, the seed (it is among the settings) and warnings for Lightning's developers."""
+    print_messages_safely()
+    if getattr(threading.excepthook, "func", None) is not _unless_full:
+        threading.excepthook = partial(_unless_full, threading.excepthook)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # Commands that do not train need no checkpoint callback.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+    # The oldest supported torch has no replacement.
+    warnings.filterwarnings("ignore", message=r"`broadcast_buffers` is deprecated", category=FutureWarning)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
+
+
+def _unless_full(otherwise: Callable[..., object], failed: threading.ExceptHookArgs) -> None:
+    """Print no traceback of TensorBoard's thread on a full disk: its logger says so in one line."""
+    if failed.exc_value is None or not not_writable(failed.exc_value):
+        otherwise(failed)

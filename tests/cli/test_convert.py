@@ -200,7 +200,7 @@ def test_mistakes(complaint: Complaint, run_folder: str, tmp_path: Path, bundle:
     assert "arguments are required: --format" in complaint(run_folder, out)
     assert "--format: invalid choice: 'onnx'" in complaint(run_folder, out, "--format", "onnx")
     assert "cannot store it" in complaint(run_folder, out, "--format=official", "--measure-repetition")
-    assert "--dtype: the official format has only" in complaint(
+    assert "--dtype int8: the official format cannot store it" in complaint(
         run_folder, out, "--format=official", "--dtype=int8"
     )
     assert "only for published checkpoints" in complaint(run_folder, out, "--format=hub", "--max-length", "9")

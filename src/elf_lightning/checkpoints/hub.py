@@ -144,12 +144,12 @@ def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights with float32 matrices: each int8 value times the scale of its row."""
     weights = dict(stored)
     for name in (name for name, value in stored.items() if value.dtype == torch.int8):
-        scale, problem = weights.pop(name + _SCALE, None), ""
-        if scale is None or scale.shape != stored[name].shape[:1]:
+        scale, problem = weights.pop(name + _SCALE, torch.empty(0)), ""
+        if scale.shape != stored[name].shape[:1]:
             problem = "are missing or do not fit it"
         elif not (scale.isfinite() & (scale >= 0)).all():
             problem = "are not all finite and positive"
-        if scale is None or problem:
+        if problem:
             raise UserError(f"the scales of '{name}' {problem}; copy {WEIGHTS_NAME} again")
         weights[name] = stored[name].float() * scale.float()[:, None]
     return weights

@@ -13,7 +13,7 @@ from elf_lightning.checkpoints.locate import find_checkpoint, step_in_name
 from elf_lightning.checkpoints.official import from_official, infer_config, to_official
 from elf_lightning.checkpoints.torch_file import read_torch_file, save_torch_file
 from elf_lightning.codec import TextCodec
-from elf_lightning.errors import UserError
+from elf_lightning.errors import UserError, errors_about
 
 OFFICIAL_MAX_LENGTH = 1024
 _PREFIX = "network."
@@ -57,13 +57,11 @@ def load_model(
     path = find_checkpoint(name_or_path, **download)
     lengths = {"max_length": max_length, "max_condition_length": max_condition_length}
     given = {name: value for name, value in lengths.items() if value is not None}
-    try:
+    with errors_about(f"checkpoint '{path}'"):
         bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
         if encoder is not None:
             bundle = _with_encoder(bundle, encoder)
         return _with_lengths(bundle, given) if given else bundle
-    except UserError as error:
-        raise UserError(f"checkpoint '{path}': {error}") from error
 
 
 def save_official(bundle: ModelBundle, path: str | Path) -> None:
@@ -85,7 +83,7 @@ def _with_encoder(bundle: ModelBundle, place: str) -> ModelBundle:
     return replace(bundle, config=replace(bundle.config, codec=codec))
 
 
-def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBundle:
+def _with_lengths(official: ModelBundle, lengths: Mapping[str, Any]) -> ModelBundle:
     """An official model with the given lengths, which its file does not contain."""
     codec = official.config.codec
     if codec is not _T5_CODEC:
@@ -100,9 +98,7 @@ def _with_lengths(official: ModelBundle, lengths: Mapping[str, int]) -> ModelBun
         raise UserError(
             f"max_condition_length is {condition}; give 1 to {length - 1}, since max_length is {length}"
         )
-    codec = replace(
-        codec, max_length=length, max_condition_length=condition, condition_eos=condition is not None
-    )
+    codec = replace(codec, **lengths, condition_eos=condition is not None)
     return replace(official, config=replace(official.config, max_length=length, codec=codec))
 
 

@@ -167,8 +167,10 @@ def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
     return newest_checkpoint(path)
 
 
-def shipped_model() -> Path:
-    """The model that commands use if no checkpoint is given and there are no runs."""
+def newest_or_shipped() -> Path:
+    """The newest checkpoint under runs/; without any, the model that is shipped."""
+    if checkpoint_files(RUNS) or checkpoint_files(RUNS, "checkpoint_*"):
+        return newest_checkpoint(RUNS)
     try:
         return find_checkpoint(SHIPPED_MODEL)
     except UserError as error:

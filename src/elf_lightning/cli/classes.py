@@ -21,8 +21,8 @@ from elf_lightning.errors import UserError, causes, first_line
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import not_writable
 
-MODEL, DATA = "elf_lightning.training.ELFModule", "elf_lightning.data.ELFDataModule"
-"""Classes used where a configuration gives no `class_path`."""
+DATA = "elf_lightning.data.ELFDataModule"
+"""The DataModule where a configuration gives no `class_path`."""
 BASES: dict[str, type] = {
     "model": training.TrainingModule,
     "data": LightningDataModule,

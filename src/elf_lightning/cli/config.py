@@ -1,6 +1,7 @@
 """`elf config`, and the configurations of Trainer commands: shipped ones, and those with old names."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ CLASSES = {
     "elf_lightning.modules.ELFModule": "elf_lightning.training.ELFModule",
 }
 """`class_path` of earlier versions -> new one."""
+_is_file = os.path.isfile  # unlike that of Path, for texts that cannot be a file's name too
 
 
 def shipped() -> dict[str, Path]:
@@ -50,19 +52,17 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
     Existing files, YAML, JSON and class names are left as they are. A file that uses names from earlier
     versions is replaced by its content under the new names. An unknown configuration is a UserError.
     """
-    resolved, option = [], ""
+    resolved, before = list[str](), ""
     for word in renamed_words(words):
-        if option in FILE_OPTIONS:
-            resolved.append(resolved_file(option, word))
-            option = ""
-            continue
         option, equals, value = word.partition("=")
-        if equals and option in FILE_OPTIONS:
+        if before in FILE_OPTIONS:
+            word = resolved_file(before, word)
+        elif equals and option in FILE_OPTIONS:
             word = f"{option}={resolved_file(option, value)}"
         elif option.rpartition(".")[2] in ("optimizer", "class_path"):
             word = f"{option}{equals}{CLASSES.get(value, value)}"
-        option = "" if equals else option
         resolved.append(CLASSES.get(word, word))
+        before = word
     return resolved
 
 
@@ -97,12 +97,6 @@ def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(settings, dict):
         raise UserError(f"{option} {value} has {settings!r:.40} for settings; write `name: value` lines")
     return settings, found
-
-
-def _is_file(text: str) -> bool:
-    with suppress(OSError, ValueError):  # a text may be no name of a file
-        return Path(text).is_file()
-    return False
 
 
 def _shipped_file(option: str, name: str) -> Path:

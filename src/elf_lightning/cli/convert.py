@@ -1,23 +1,18 @@
 """`elf convert`: write any checkpoint in the official or the Hub format."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+from elf_lightning import checkpoints, generation
 from elf_lightning.cli.options import OneLineParser, add_reading, loading, positive
 from elf_lightning.errors import UserError
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 from elf_lightning.terminal import Terminal, printable
-
-if TYPE_CHECKING:
-    from elf_lightning.checkpoints import ModelBundle
 
 DTYPE = """with --format hub: of the weights; int8 has a quarter of the size of float32, with a scale per
 output channel of each matrix (default: the checkpoint's)"""
@@ -51,27 +46,21 @@ def run(arguments: Sequence[str]) -> None:
     """Run `["convert", "runs/quickstart", "model", "--format", "hub"]`."""
     options = _parser().parse_args(arguments[1:])
     output: Path = options.output
-    if options.measure_repetition and options.format != "hub":
-        raise UserError("--measure-repetition: the official format cannot store it; use --format hub")
-    if options.words and options.format != "hub":
-        raise UserError("--words: the official format cannot store them; use --format hub")
-    if options.dtype and options.format != "hub":
-        raise UserError("--dtype: the official format has only the checkpoint's own; use --format hub")
+    for name in ("measure_repetition", "words", "dtype"):
+        if options.format == "official" and getattr(options, name):
+            option = f"--{name.replace('_', '-')} {getattr(options, name)}"
+            raise UserError(f"{option}: the official format cannot store it; use --format hub")
     _check_new(output, options.format)
-
-    from elf_lightning.checkpoints import load_model, save_official
-    from elf_lightning.generation import ELF
-
-    bundle = load_model(options.checkpoint, **loading(options))
-    if options.format == "official" and output.is_dir():
-        output = output / f"checkpoint_{bundle.config.step}"
-        _check_new(output, options.format)
+    bundle = checkpoints.load_model(options.checkpoint, **loading(options))
     if options.format == "official":
-        save_official(bundle, output)
+        if output.is_dir():
+            output = output / f"checkpoint_{bundle.config.step}"
+            _check_new(output, options.format)
+        checkpoints.save_official(bundle, output)
     else:
         if options.words:
             bundle = _with_words(bundle, options.words)
-        model = ELF(replace(bundle, dtype=options.dtype or bundle.dtype))
+        model = generation.ELF(replace(bundle, dtype=options.dtype or bundle.dtype))
         if texts := options.measure_repetition:
             console = Terminal(stderr=True)
             with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -81,16 +70,14 @@ def run(arguments: Sequence[str]) -> None:
     print(printable(f"written: {output}"), file=sys.stderr)
 
 
-def _with_words(bundle: ModelBundle, path: str) -> ModelBundle:
+def _with_words(bundle: "checkpoints.ModelBundle", path: str) -> "checkpoints.ModelBundle":
     """The model with the words of the text files at `path`."""
     from elf_lightning.codec.words import words_in_pieces
     from elf_lightning.data.sources.files import text_lines
 
     codec = bundle.config.codec
     if codec is None:
-        raise UserError(
-            "--words: the checkpoint does not say which tokenizer it was trained with; use another"
-        )
+        raise UserError("--words: the checkpoint does not say which tokenizer it has; use another")
     words = words_in_pieces(codec.text_tokenizer, text_lines(path))
     return replace(bundle, config=replace(bundle.config, codec=replace(codec, words=words)))
 

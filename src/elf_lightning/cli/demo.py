@@ -1,7 +1,5 @@
 """`elf demo`: a page in the browser where texts settle from noise; also the `app.py` of a Space."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import socket
@@ -15,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, add_reading, load
+from elf_lightning import generation, reporting, sampling
+from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, load
 from elf_lightning.errors import UserError
 from elf_lightning.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gradio import Blocks, Slider
-
-    from elf_lightning.generation import ELF
-    from elf_lightning.sampling import Step
+    from gradio import Blocks
 
 LOOPBACK, PORT = "127.0.0.1", 7860
 SLIDERS = {
@@ -47,7 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=port, metavar="N", help=f"(default: {PORT})")
     machine = parser.add_argument_group("model and machine")
     add_machine(machine)
-    add_reading(machine)
     return parser
 
 
@@ -70,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     serve(page, options.host, options.port)
 
 
-def serve(page: Blocks, host: str, port: int, **options: Any) -> None:
+def serve(page: "Blocks", host: str, port: int, **options: Any) -> None:
     """Serve the page until Ctrl-C, without telemetry, public link, or anything from another server."""
     from gradio.themes import Default
 
@@ -87,23 +82,21 @@ def serve(page: Blocks, host: str, port: int, **options: Any) -> None:
     )
 
 
-def settle(model: ELF, text: str = "", seed: int = 0, **settings: Any) -> Iterator[str]:
+def settle(model: "generation.ELF", text: str = "", seed: int = 0, **settings: Any) -> Iterator[str]:
     """The text after each step of sampling, as HTML; closing the iterator ends sampling after its step.
 
     `text` is a prompt, a template if it has blanks (`_`), or nothing; `settings` override the model's own.
     """
-    from elf_lightning.reporting import TextPath, shown_steps, trajectory_moment
-
     steps = model.changed_settings(**settings).num_steps
-    shown, times = shown_steps(steps), []
-    path = TextPath(text, tokens := [], pieces := [])
+    shown, times = reporting.shown_steps(steps), []
+    path = reporting.TextPath(text, tokens := [], pieces := [])
     given = [text] if text.strip() else None
     template = "_" in text and model.codec.max_condition_length is None
     request = {"infill" if template else "prompts": given}
-    arrived: SimpleQueue[Step | None] = SimpleQueue()
+    arrived: SimpleQueue[sampling.Step | None] = SimpleQueue()
     stopped, start = Event(), time.monotonic()
 
-    def on_step(step: Step) -> None:
+    def on_step(step: "sampling.Step") -> None:
         if stopped.is_set():
             raise CancelledError
         arrived.put(step)
@@ -122,13 +115,13 @@ def settle(model: ELF, text: str = "", seed: int = 0, **settings: Any) -> Iterat
                     tokens.append(step.tokens[0].tolist())
                     pieces.append(model.codec.token_texts(tokens[-1]))
                     note = f"step {step.number + 1} of {steps}, {time.monotonic() - start:.1f} s"
-                    yield trajectory_moment(times, path, len(shown), note)
+                    yield reporting.trajectory_moment(times, path, len(shown), note)
         finally:
             stopped.set()
     work.result()  # raises its error
 
 
-def build(model: ELF) -> Blocks:
+def build(model: "generation.ELF") -> "Blocks":
     """The page: one text, and two settings side by side at one seed. Needs the extra `demo`."""
     import gradio
 
@@ -141,7 +134,7 @@ def build(model: ELF) -> Blocks:
     return page.queue()
 
 
-def _add_tab(model: ELF, sides: Sequence[int]) -> None:
+def _add_tab(model: "generation.ELF", sides: Sequence[int]) -> None:
     """Add prompt, seed and buttons, and for each side, which begins with so many steps, text and settings."""
     import gradio
 
@@ -151,12 +144,18 @@ def _add_tab(model: ELF, sides: Sequence[int]) -> None:
     with gradio.Row():
         start = gradio.Button("Generate" if len(sides) == 1 else "Compare", variant="primary", min_width=100)
         stop = gradio.Button("Stop", min_width=100)
+    visible = dict.fromkeys(SLIDERS, True)  # those without effect on this model are hidden
+    visible["gamma"] = model.settings.solver == "sde"
+    visible["repetition_control"] = model.repetition_direction is not None
     outputs, sliders = [], []
     with gradio.Row():
         for steps in sides:
             with gradio.Column(min_width=320):
                 outputs.append(gradio.HTML(min_height=160))
-                sliders += _sliders(model, steps)
+                own = _own(model) | {"steps": steps}
+                for name, (label, low, high, step) in SLIDERS.items():
+                    form = {"step": step, "label": label, "visible": visible[name]}
+                    sliders.append(gradio.Slider(low, max(high, own[name]), own[name], **form))
     gradio.Examples([[example] for example in EXAMPLES], [text], label="Examples")
 
     def play(text: str, seed: int | None, *values: float) -> Iterator[dict[Any, str]]:
@@ -175,27 +174,12 @@ def _add_tab(model: ELF, sides: Sequence[int]) -> None:
     stop.click(None, cancels=[running])
 
 
-def _sliders(model: ELF, steps: int) -> list[Slider]:
-    """The sliders; those without effect on this model are hidden."""
-    from gradio import Slider
-
-    own, hidden = _own(model) | {"steps": steps}, set()
-    if model.settings.solver != "sde":
-        hidden.add("gamma")
-    if model.repetition_direction is None:
-        hidden.add("repetition_control")
-    return [
-        Slider(low, max(high, own[name]), own[name], step=step, label=label, visible=name not in hidden)
-        for name, (label, low, high, step) in SLIDERS.items()
-    ]
-
-
-def _own(model: ELF) -> dict[str, Any]:
+def _own(model: "generation.ELF") -> dict[str, Any]:
     """The model's own values of the sliders."""
     return {name: getattr(model.settings, name) for name in SLIDERS} | {"steps": model.settings.num_steps}
 
 
-def _changed(model: ELF, values: Sequence[float]) -> dict[str, Any]:
+def _changed(model: "generation.ELF", values: Sequence[float]) -> dict[str, Any]:
     """The settings that differ from the model's own, which may have more to them: `times`, for one."""
     own = zip(_own(model).items(), values, strict=True)
     return {name: type(default)(value) for (name, default), value in own if value != default}

@@ -1,27 +1,21 @@
 """`elf eval-text`: score any texts with the metrics of `elf test`."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
+from elf_lightning import data, metrics, reporting
 from elf_lightning.cli.config import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
 from elf_lightning.data.sources.files import uncompressed_suffix
 from elf_lightning.data.sources.lines import json_objects, open_text
-from elf_lightning.errors import UserError
-from elf_lightning.reporting import Scores, score_table
+from elf_lightning.errors import UserError, errors_about
 from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import json_lines, write_whole
-
-if TYPE_CHECKING:
-    from elf_lightning.metrics import MetricSuite
 
 DESCRIPTION = """Score texts from any source. A file has one text per line or, in *.jsonl, one JSON object
 with a `text` per line; Parquet and Arrow files and folders of save_to_disk have a column. Text is UTF-8,
@@ -66,7 +60,7 @@ def run(arguments: Sequence[str]) -> None:
         bar = progress.add_task("scoring", total=count)
         suite = _suite(options, references, partial(progress.advance, bar))
         rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
-    screen.print(score_table(rows, suite.scoring_model, suite.notes))
+    screen.print(reporting.score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
         records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
         write_whole(options.output, json_lines(records))
@@ -87,28 +81,27 @@ def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[
 
 def _suite(
     options: argparse.Namespace, references: list[str] | None, on_scored: Callable[[int], None]
-) -> MetricSuite:
+) -> "metrics.MetricSuite":
     from elf_lightning.generation.pretrained import usable_device
-    from elf_lightning.metrics import MetricSuite, ScoringModelSettings, bleu_tokenizer
 
     device = usable_device(options.device)
     if references is not None:
-        return MetricSuite.text_to_text(device, tokenize=bleu_tokenizer(references))
-    settings = ScoringModelSettings(
+        return metrics.MetricSuite.text_to_text(device, tokenize=metrics.bleu_tokenizer(references))
+    settings = metrics.ScoringModelSettings(
         options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
     )
     scoring_model = settings.load()
     scoring_model.on_scored = on_scored
-    return MetricSuite.unconditional(scoring_model, device)
+    return metrics.MetricSuite.unconditional(scoring_model, device)
 
 
-def _scores(name: str, sets: list[list[str]], references: list[str] | None, suite: MetricSuite) -> Scores:
+def _scores(
+    name: str, sets: list[list[str]], references: list[str] | None, suite: "metrics.MetricSuite"
+) -> "reporting.Scores":
     columns = [(texts,) if references is None else (texts, references) for texts in sets]
     num_empty = sum(not text.strip() for texts in sets for text in texts)
-    try:
-        return Scores.of(name, "other", len(sets[0]), [suite(*one) for one in columns], num_empty)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+    with errors_about(name):
+        return reporting.Scores.of(name, "other", len(sets[0]), [suite(*one) for one in columns], num_empty)
 
 
 def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
@@ -142,15 +135,13 @@ def _objects(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
 
 def _rows(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
     """The texts of a column."""
-    from elf_lightning.data import DatasetFiles, SavedDataset
-
     column = field or "text"
     with TemporaryDirectory() as scratch:
         if path.is_dir():
-            saved = SavedDataset(str(path), validation_split="train", text_column=column)
+            saved = data.SavedDataset(str(path), validation_split="train", text_column=column)
             rows = saved.load(Path(scratch))["train"]
         else:
-            rows = DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
+            rows = data.DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
         for row in rows:
             if not isinstance(text := row.get("text"), str):
                 raise UserError(f"{path} has {text!r:.40} for a text in '{column}'; see --field")

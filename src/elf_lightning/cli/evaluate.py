@@ -1,30 +1,19 @@
 """`elf eval`: evaluate any checkpoint; a run's checkpoint with the configuration it was trained with."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, run_folder
+from elf_lightning import codec, evaluation, generation
+from elf_lightning.checkpoints.locate import RUNS, find_checkpoint, newest_or_shipped, run_folder
 from elf_lightning.cli.config import CONFIG_OPTIONS, loaded, resolved_arguments
-from elf_lightning.cli.options import (
-    CHECKPOINT,
-    OneLineParser,
-    add_machine,
-    add_reading,
-    loading,
-    newest_or_shipped,
-)
+from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, loading
 from elf_lightning.errors import UserError
 from elf_lightning.terminal import printable
-
-if TYPE_CHECKING:
-    from elf_lightning.codec import TextCodec
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,13 +27,12 @@ def _parser() -> argparse.ArgumentParser:
         "as `--model.evaluation.num_samples 64` change it. Other checkpoints are compared with the text of "
         "`--config` or `--data.source`, if given.",
     )
-    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
-    parser.add_argument("--output", metavar="FOLDER", help="folder for the results, if not as above")
-    parser.add_argument(
-        "--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved"
-    )
+    add_checkpoint(parser)
+    add = parser.add_argument
+    add("--output", metavar="FOLDER", help="folder for the results, if not as above")
+    add("--encoder", metavar="PLACE", help="where the model's encoder is now, if it has moved")
     likelihood = "also bound the texts' likelihood; short for --model.evaluation.likelihood '{}'"
-    parser.add_argument("--likelihood", action="store_true", help=likelihood)
+    add("--likelihood", action="store_true", help=likelihood)
     return parser
 
 
@@ -82,55 +70,51 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     """
     from elf_lightning.cli.classes import one_line_errors
     from elf_lightning.cli.trainer import arithmetic_of_a_command
-    from elf_lightning.evaluation import ReferenceTexts, evaluate
-    from elf_lightning.generation import ELF
 
     parser = OneLineParser(prog="elf eval")
     parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
     add_machine(parser)
-    add_reading(parser)
     options, others = parser.parse_known_args(words)
     in_package = (checkpoint.parent / "__init__.py").is_file()
     name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
     folder = RUNS / f"eval-{name}" if output is None else Path(output)
-    model = ELF.from_pretrained(checkpoint, **loading(options))
+    model = generation.ELF.from_pretrained(checkpoint, **loading(options))
     with one_line_errors(), arithmetic_of_a_command():
         made = _instantiated(_sections(options.config), resolved_arguments(others), model.codec)
         if (data := made.get("data")) is not None:
             data.prepare_data()
-        references = None if data is None else ReferenceTexts(data)
+        references = None if data is None else evaluation.ReferenceTexts(data)
         source = {"checkpoint": str(checkpoint), "precision": model.precision}
-        evaluate(model.generator, made.model.evaluation, folder, references, **source)
+        evaluation.evaluate(model.generator, made.model.evaluation, folder, references, **source)
 
 
-def _instantiated(given: dict[str, Any], words: Sequence[str], codec: TextCodec) -> Any:
+def _instantiated(given: dict[str, Any], words: Sequence[str], stored: "codec.TextCodec") -> Any:
     """`model.evaluation` and, if there is any setting of it, `data`, by default as the codec says."""
     from jsonargparse import ArgumentParser
     from lightning.pytorch import LightningDataModule
 
     from elf_lightning.cli.classes import DATA, check_sections, known_classes, settings_used
-    from elf_lightning.evaluation import EvaluationSettings
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
-    parser.add_class_arguments(EvaluationSettings, "model.evaluation")
+    parser.add_class_arguments(evaluation.EvaluationSettings, "model.evaluation")
     if "data" in given or any(word.startswith("--data") for word in words):
         known_classes()
         parser.add_subclass_arguments(LightningDataModule, "data")
-        parser.set_defaults({"data": {"class_path": DATA, "init_args": _data_of(codec)}})
+        parser.set_defaults({"data": {"class_path": DATA, "init_args": _data_of(stored)}})
     with settings_used():
         parsed = parser.parse_args(["--config", json.dumps(given), *words])
-        check_sections(parsed.model.evaluation, "model.evaluation", EvaluationSettings)
+        check_sections(parsed.model.evaluation, "model.evaluation", evaluation.EvaluationSettings)
         if "data" in parsed:
             check_sections(parsed.data, "data")
         return parser.instantiate(parsed)
 
 
-def _data_of(codec: TextCodec) -> dict[str, Any]:
+def _data_of(stored: "codec.TextCodec") -> dict[str, Any]:
     """The settings of the DataModule as stored in the checkpoint."""
-    encoder = dict(codec.encoder)
+    encoder = dict(stored.encoder)
     names = ("max_length", "max_condition_length", "condition_eos", "pad_mode", "latent_mean", "latent_std")
-    same = {name: getattr(codec, name) for name in names}
+    same = {name: getattr(stored, name) for name in names}
     return {"encoder": {"class_path": encoder.pop("class"), "init_args": encoder}, **same}
 
 
@@ -139,9 +123,9 @@ def _sections(configs: Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for settings in map(loaded, configs):
         model = _section(settings, "model")
-        evaluation = _section(model, "evaluation") or _section(_section(model, "init_args"), "evaluation")
-        if evaluation:
-            given.setdefault("model", {}).setdefault("evaluation", {}).update(evaluation)
+        chosen = _section(model, "evaluation") or _section(_section(model, "init_args"), "evaluation")
+        if chosen:
+            given.setdefault("model", {}).setdefault("evaluation", {}).update(chosen)
         if "data" in settings:
             given["data"] = settings["data"]
     return given

@@ -11,13 +11,7 @@ from pathlib import Path
 from elf_lightning import __version__
 from elf_lightning.cli.options import OneLineParser
 from elf_lightning.errors import Stopped, UserError
-from elf_lightning.terminal import (
-    close_stdout,
-    if_room,
-    keep_bars_out_of_logs,
-    print_messages_safely,
-    printable,
-)
+from elf_lightning.terminal import close_stdout, if_room, print_messages_safely, printable
 from elf_lightning.whole_file import not_writable, not_written
 
 COMMANDS = {
@@ -107,7 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words, command = sys.argv[1:] if arguments is None else list(arguments), "elf"
     print_messages_safely()
-    keep_bars_out_of_logs()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for a user's own classes; last, so that they shadow no package
     try:

@@ -1,45 +1,28 @@
 """`elf sample`: generate texts from a checkpoint, in the terminal."""
 
-from __future__ import annotations
-
 import argparse
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import docstring_parser
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from elf_lightning.cli.options import (
-    OneLineParser,
-    add_checkpoint,
-    add_machine,
-    add_reading,
-    add_settings,
-    load,
-    positive,
-    writable,
-)
+from elf_lightning import generation, reporting
+from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, load, positive, writable
 from elf_lightning.errors import UserError
-from elf_lightning.reporting import (
-    TextPath,
-    shown_steps,
-    trajectory_movie,
-    trajectory_page,
-    trajectory_picture,
-)
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import GrowingFile, write_whole
-
-if TYPE_CHECKING:
-    from elf_lightning.generation import ELF, Sample
 
 DEFAULT_NUM = 8  # number of texts without `--num`, prompts or templates
 
@@ -73,13 +56,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--movie", type=writable, metavar="FILE.svg", help=MOVIE)
     machine = parser.add_argument_group("model and machine")
     machine.add_argument("--batch-size", type=positive, default=32, metavar="N", help=BATCH_SIZE)
-    add_machine(machine)
     machine.add_argument("--compile", action="store_true", help=COMPILE)
-    add_reading(machine)
-    add_settings(parser, SamplingSettings, "sampling (default: the checkpoint's own)")
+    add_machine(machine)
+    _add_settings(parser)
     texts: dict[str, Any] = {"type": positive, "default": DEFAULT_TRAJECTORIES, "metavar": "N"}
     parser.add_argument("--repetition-texts", **texts, help=REPETITION_TEXTS)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each sampling setting."""
+    documented = docstring_parser.parse(SamplingSettings.__doc__ or "").params
+    purpose = {one.arg_name: " ".join((one.description or "").split()).rstrip(".") for one in documented}
+    group = parser.add_argument_group("sampling (default: the checkpoint's own)")
+    for name, hint in get_type_hints(SamplingSettings).items():
+        option, described = f"--{name.replace('_', '-')}", purpose[name].replace("%", "%%")
+        group.add_argument(option, default=argparse.SUPPRESS, help=described, **_argument_for(hint))
+
+
+def _argument_for(hint: Any) -> dict[str, Any]:
+    """Arguments of `add_argument` for a field's type: name, number, switch, list of numbers or dictionary."""
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is dict:
+        return {"type": json.loads, "metavar": "JSON"}
+    kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint)
+    if get_origin(kind) is list:
+        return {"type": get_args(kind)[0], "nargs": "+", "metavar": "VALUE"}
+    return {"type": kind, "metavar": "NAME" if kind is str else "N"}
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -104,7 +110,7 @@ def run(arguments: Sequence[str]) -> None:
         for name, value in details.items():
             table.add_row(Text(name, "dim"), Text(value))
         aside.print(table)
-    paths, times = list[TextPath](), list[float]()
+    paths, times = list[reporting.TextPath](), list[float]()
     with GrowingFile(options.output) if options.output else nullcontext() as file:
         for sample in _samples(model, options, num, settings, aside):
             name = f"{sample.index}: {given[sample.index // num]}" if given else str(sample.index)
@@ -113,15 +119,15 @@ def run(arguments: Sequence[str]) -> None:
                 file.append([sample.record()])
             if sample.stages:
                 times = [stage.time for stage in sample.stages]
-                paths.append(TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
+                paths.append(reporting.TextPath.of(name, sample.stage_tokens, model.codec.token_texts))
     if options.trajectory:
         if options.trajectory.suffix == ".svg":
-            page = trajectory_picture(times, paths[0])
+            page = reporting.trajectory_picture(times, paths[0])
         else:
-            page = trajectory_page("From noise to text", details, times, paths)
+            page = reporting.trajectory_page("From noise to text", details, times, paths)
         write_whole(options.trajectory, page)
     if options.movie:
-        write_whole(options.movie, trajectory_movie(times, paths[0]))
+        write_whole(options.movie, reporting.trajectory_movie(times, paths[0]))
     for path in outputs:
         aside.print(Text(f"written: {path}", "dim"), soft_wrap=True)
 
@@ -142,7 +148,9 @@ def _prompts(path: Path) -> list[str]:
     return lines
 
 
-def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, str]:
+def _details(
+    model: "generation.ELF", options: argparse.Namespace, settings: Mapping[str, Any]
+) -> dict[str, str]:
     """Everything that determines the texts, for display."""
     path, here = Path(options.checkpoint), Path.cwd()
     size = f"{model.bundle.num_parameters / 1e6:.1f}M parameters"
@@ -155,8 +163,12 @@ def _details(model: ELF, options: argparse.Namespace, settings: Mapping[str, Any
 
 
 def _samples(
-    model: ELF, options: argparse.Namespace, num: int, settings: Mapping[str, Any], aside: Console
-) -> Iterator[Sample]:
+    model: "generation.ELF",
+    options: argparse.Namespace,
+    num: int,
+    settings: Mapping[str, Any],
+    aside: Console,
+) -> "Iterator[generation.Sample]":
     """The samples, with a progress bar of sampling steps."""
     steps = model.changed_settings(**settings).num_steps
     count = len(model.requests(num, options.prompt, options.infill))
@@ -171,12 +183,12 @@ def _samples(
             texts = options.repetition_texts
             measuring = bar(f"measuring repetition in {texts} texts", texts)
             model.measure_repetition(texts, on_step=measuring, **shared)
-        kept = shown_steps(steps) if options.trajectory or options.movie else ()
+        kept = reporting.shown_steps(steps) if options.trajectory or options.movie else ()
         sampling = {"infill": options.infill, "trajectory_steps": kept, "on_step": bar("sampling", count)}
         yield from model.samples(num, options.seed, **sampling, **shared)
 
 
-def _show(sample: Sample, name: str, screen: Console) -> None:
+def _show(sample: "generation.Sample", name: str, screen: Console) -> None:
     """Print a panel in a terminal, and only the text to a pipe or file."""
     if not screen.is_terminal:
         screen.print(sample.text, highlight=False, soft_wrap=True)

@@ -20,33 +20,18 @@ from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from elf_lightning.callbacks import (
-    CollapseWatch,
-    RunSummary,
-    SampleWriter,
-    StopOnSignal,
-    Throughput,
-    WholeCheckpointIO,
-)
+from elf_lightning import callbacks
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.stop import RunTimer
 from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
 from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_file
-from elf_lightning.cli.classes import (
-    DATA,
-    MODEL,
-    check_sections,
-    known_classes,
-    one_line_errors,
-    settings_used,
-)
+from elf_lightning.cli.classes import DATA, check_sections, known_classes, one_line_errors, settings_used
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import named_run
-from elf_lightning.cli.quiet import quiet_lightning
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.precision import PRECISIONS
-from elf_lightning.terminal import say
+from elf_lightning.terminal import quiet_lightning, say
 from elf_lightning.training import ELFModule, TrainingModule
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import write_whole
@@ -67,6 +52,8 @@ LASTING = {
     "CSVLogger": "elf_lightning.callbacks.loggers.CSVWhileRoom",
 }
 """Lightning's loggers, and the same that outlast a full disk."""
+ALWAYS = (callbacks.RunSummary, callbacks.Throughput, callbacks.CollapseWatch, callbacks.StopOnSignal)
+"""Callbacks of every run, beside those that are settings."""
 NEED_WEIGHTS = ("validate", "test", "predict")
 
 
@@ -113,10 +100,6 @@ class ELFCLI(LightningCLI):
         known = super().subcommands()
         return {self.command: known.get(self.command, known["fit"])}
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser that raises errors instead of printing its usage and exiting."""
-        return super().init_parser(**kwargs | {"exit_on_error": False})
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add settings of the run, links from data to model, and defaults."""
         name = "name of the run; its folder is runs/<name>"
@@ -127,7 +110,7 @@ class ELFCLI(LightningCLI):
             parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
         parser.set_defaults(
             {
-                "model": {"class_path": MODEL},
+                "model": {"class_path": "elf_lightning.training.ELFModule"},
                 "data": {"class_path": DATA},
                 "trainer.callbacks": [{"class_path": path} for path in DEFAULT_CALLBACKS],
                 "trainer.gradient_clip_val": 1.0,
@@ -174,8 +157,8 @@ class ELFCLI(LightningCLI):
             torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
         folder = trainer.default_root_dir = trainer.default_root_dir or str(named_run(config.name))
-        callbacks = trainer.callbacks or []
-        trainer.callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        chosen = trainer.callbacks or []
+        trainer.callbacks = list(chosen) if isinstance(chosen, list) else [chosen]
         if fitting and not any(one.class_path.endswith(AVERAGES) for one in trainer.callbacks):
             rank_zero_info(
                 "trainer.callbacks leaves out EMA: weights are not averaged; --trainer.callbacks+ adds to "
@@ -188,9 +171,9 @@ class ELFCLI(LightningCLI):
         if trainer.strategy == "ddp":
             trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
         if trainer.logger in (None, True):
-            folders = {"TensorBoardLogger": "tensorboard", "CSVLogger": "csv"}
             trainer.logger = fitting and [
-                _component(lasting, save_dir=folder, name=folders[name]) for name, lasting in LASTING.items()
+                _component(lasting, save_dir=folder, name=name.removesuffix("Logger").lower())
+                for name, lasting in LASTING.items()
             ]
         elif trainer.logger:
             for one in trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]:
@@ -230,12 +213,12 @@ class ELFCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        used: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if (limit := self.config[self.command].trainer.max_time) is not None:
-            callbacks[:] = [RunTimer(limit) if type(one) is Timer else one for one in callbacks]
-        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
-            callbacks.append(SampleWriter())
-        for callback in callbacks:
+            used[:] = [RunTimer(limit) if type(one) is Timer else one for one in used]
+        if self.subcommand == "predict" and not any(isinstance(one, BasePredictionWriter) for one in used):
+            used.append(callbacks.SampleWriter())
+        for callback in used:
             if isinstance(callback, RunConfig):
                 callback.config = self.given
         if trainer.precision not in PRECISIONS:
@@ -244,7 +227,7 @@ class ELFCLI(LightningCLI):
                 f"in float32; choose {', '.join(PRECISIONS)}"
             )
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # unless `trainer.plugins` has another
-            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+            trainer.strategy.checkpoint_io = callbacks.WholeCheckpointIO()
         return trainer
 
     def before_fit(self) -> None:
@@ -306,8 +289,11 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
     """The file that `--ckpt_path` refers to: a file itself, or the newest checkpoint of a run's folder."""
     if path in ("best", "last", "hpc"):  # Lightning finds it
         return path
-    if Path(path).name == LAST and not _is_sound(Path(path)):
-        path = str(Path(path).parent)  # the name of its newest checkpoint
+    if Path(path).name == LAST:
+        try:
+            check_torch_file(Path(path))
+        except (OSError, UserError):
+            path = str(Path(path).parent)  # its newest checkpoint
     if not Path(path).exists():
         raise UserError(f"--ckpt_path {path}: file not found; checkpoints are in runs/<name>/checkpoints")
     file = find_checkpoint(path)
@@ -327,13 +313,6 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
         remedy = f"so training cannot resume from it; start a new run with --model.init_from {file}"
         raise UserError(f"--ckpt_path {file} contains only weights, {remedy}")
     return str(file)
-
-
-def _is_sound(file: Path) -> bool:
-    with suppress(OSError, UserError):
-        check_torch_file(file)
-        return True
-    return False
 
 
 @contextmanager
@@ -357,23 +336,14 @@ def _in_slurm() -> bool:
     return bool(SLURMEnvironment.detect())
 
 
-def _requeue() -> None:
-    """Let SLURM start the job again; `elf fit` then continues from the newest checkpoint of its run."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}"
-    with suppress(OSError):
-        subprocess.run(["scontrol", "requeue", job], check=False)
-
-
-def run(
-    arguments: Sequence[str], trainer_class: type[Trainer] = Trainer, description: str | None = None
-) -> None:
-    """Run a method of `trainer_class`, such as `["fit", "--config", "conf/quickstart.yaml"]`.
+def run(arguments: Sequence[str], kind: type[Trainer] = Trainer, description: str | None = None) -> None:
+    """Run a method of this kind of Trainer, such as `["fit", "--config", "conf/quickstart.yaml"]`.
 
     The description is for `--help`; by default, it is the first line of the method's docstring.
     """
     quiet_lightning()
     known_classes()
+    described = {"exit_on_error": False} | ({"description": description} if description else {})
     command, arguments = arguments[0], ["--help" if word == "--help-all" else word for word in arguments]
     try:
         with one_line_errors(), arithmetic_of_a_command():
@@ -385,16 +355,20 @@ def run(
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
                 save_config_kwargs={"overwrite": True},
-                trainer_class=trainer_class,
+                trainer_class=kind,
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
-                parser_kwargs={"prog": "elf", command: {"description": description} if description else {}},
+                parser_kwargs={"prog": "elf", "exit_on_error": False, command: described},
                 args=resolved_arguments(arguments),
-                trainer_defaults={"callbacks": [RunSummary(), Throughput(), CollapseWatch(), StopOnSignal()]},
+                trainer_defaults={"callbacks": [make() for make in ALWAYS]},
             )
     except Stopped as stopped:
         if stopped.signal == signal.SIGUSR1 and stopped.announced and _in_slurm():
-            _requeue()
+            # `elf fit` then continues from the newest checkpoint of its run.
+            array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+            job = os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}"
+            with suppress(OSError):
+                subprocess.run(["scontrol", "requeue", job], check=False)
         raise
     except SystemExit:
         if {"-h", "--help"} & {*arguments}:  # list what subclass mode omits
