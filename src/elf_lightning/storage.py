@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from elf_lightning.errors import UserError
-from elf_lightning.whole_file import flush, whole_file
+from elf_lightning.whole_file import flush, write_whole
 
 DIGESTS = "digests.json"
 """Size and SHA-256 of each file of a folder, in the folder itself."""
@@ -20,8 +20,7 @@ def write_digests(folder: Path, *left_out: str) -> None:
         flush(path)
         entry = {"bytes": path.stat().st_size, "sha256": _sha256(path.resolve(), stamp(path))}
         digests[path.relative_to(folder).as_posix()] = entry
-    with whole_file(folder / DIGESTS) as file:
-        file.write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / DIGESTS, json.dumps(digests, indent=2) + "\n")
 
 
 def check_digests(folder: Path) -> None:

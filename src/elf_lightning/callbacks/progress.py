@@ -48,8 +48,6 @@ class TrainingProgress(ProgressBar):
         """Shows everything again."""
         self._enabled = True
 
-    # Training
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
@@ -111,8 +109,6 @@ class TrainingProgress(ProgressBar):
         self.on_test_epoch_end()
         if self._main is not None:
             self._show(trainer, "val")
-
-    # The terminal
 
     def _place(self, trainer: Trainer) -> str:
         total = trainer.estimated_stepping_batches

@@ -102,6 +102,7 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     by_epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * steps_per_epoch
     total_steps = min(by_steps, by_epochs)
     base_rate, device = module.optimizer.base_learning_rate, trainer.strategy.root_device
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
     return RunPlan(
         parameters=sum(p.numel() for p in module.network.parameters()),
@@ -118,9 +119,7 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
         decay=module.schedule.decay,
         step_flops=module.training_flops(data.batch_size, data.max_length) * devices * accumulation,
         memory=_memory(module, trainer),
-        device_memory=torch.cuda.get_device_properties(device).total_memory
-        if device.type == "cuda"
-        else None,
+        device_memory=memory,
     )
 
 

@@ -60,7 +60,12 @@ def load_model(
     with errors_about(f"checkpoint '{path}'"):
         bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
         if encoder is not None:
-            bundle = _with_encoder(bundle, encoder)
+            if (codec := bundle.config.codec) is None:
+                raise UserError("it does not say how it uses an encoder; leave out the encoder")
+            # A tokenizer that is read from there moves too.
+            tokenizer = encoder if codec.tokenizer == codec.encoder["name_or_path"] else codec.tokenizer
+            codec = replace(codec, encoder={**codec.encoder, "name_or_path": encoder}, tokenizer=tokenizer)
+            bundle = replace(bundle, config=replace(bundle.config, codec=codec))
         return _with_lengths(bundle, given) if given else bundle
 
 
@@ -71,16 +76,6 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     """
     weights = to_official(bundle.weights)
     save_torch_file({"params": weights, "ema_params1": weights, "step": bundle.config.step}, Path(path))
-
-
-def _with_encoder(bundle: ModelBundle, place: str) -> ModelBundle:
-    """The model with its encoder, and a tokenizer that is read from there, in another place."""
-    codec = bundle.config.codec
-    if codec is None:
-        raise UserError("it does not say how it uses an encoder; leave out the encoder")
-    tokenizer = place if codec.tokenizer == codec.encoder["name_or_path"] else codec.tokenizer
-    codec = replace(codec, encoder={**codec.encoder, "name_or_path": place}, tokenizer=tokenizer)
-    return replace(bundle, config=replace(bundle.config, codec=codec))
 
 
 def _with_lengths(official: ModelBundle, lengths: Mapping[str, Any]) -> ModelBundle:

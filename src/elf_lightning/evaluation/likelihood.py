@@ -19,7 +19,6 @@ from elf_lightning.evaluation.settings import LikelihoodSettings
 from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import TextGenerator
 from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
-from elf_lightning.network import ELFNetwork
 from elf_lightning.network.projections import full_precision
 from elf_lightning.sampling.field import KnownLatents
 
@@ -126,7 +125,14 @@ def _nats(
     padding_is_text = codec.pad_mode == "eos" and not codec.bos_eos  # whose sequences have no padding
     seen = torch.ones_like(batch.attention_mask) if padding_is_text else batch.attention_mask
     modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask)
-    estimate = MemorylessEstimate(network, clean, seen, settings.guidance, settings.self_cond)
+
+    def estimate(z: Tensor, t: float) -> Tensor:
+        z, times = clean.restore(z), z.new_full(z.shape[:1], t)
+        guidance, x_hat = torch.full_like(times, settings.guidance), torch.zeros_like(z)
+        for _ in range(1 + (settings.self_cond and network.config.self_conditioning)):
+            x_hat = network.denoise(z, times, guidance, clean.restore(x_hat), seen)
+        return x_hat
+
     if settings.reconstructed:
         with torch.no_grad():
             x = estimate(x, 1.0)
@@ -144,26 +150,6 @@ def _nats(
             for one, tokens, kept in zip(hidden, batch.input_ids, modelled, strict=True)
         ]
     return latent, torch.stack(losses)
-
-
-@dataclass(frozen=True)
-class MemorylessEstimate:
-    """A network's `x_hat` as a function of latents and time alone, not of earlier steps."""
-
-    network: ELFNetwork
-    condition: KnownLatents  # the clean prefix
-    seen: Tensor  # (B, S) boolean, False at padding that the network does not see
-    guidance: float  # scale `w`
-    self_cond: bool  # a second call takes the first one's estimate at the same latents and time
-
-    def __call__(self, z: Tensor, t: float) -> Tensor:
-        """`x_hat` (B, S, C) of `z` (B, S, C)."""
-        z, times = self.condition.restore(z), z.new_full(z.shape[:1], t)
-        guidance, fed_back = torch.full_like(times, self.guidance), torch.zeros_like(z)
-        for _ in range(1 + (self.self_cond and self.network.config.self_conditioning)):
-            fed_back = self.condition.restore(fed_back)
-            fed_back = self.network.denoise(z, times, guidance, fed_back, self.seen)
-        return fed_back
 
 
 def flow_nats(

@@ -1,6 +1,6 @@
 """The content of a report on an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from elf_lightning.evaluation.evaluate import Evaluation
 from elf_lightning.reporting import Report, Scores, Specimen, closest_to_real, read_curves, report_page
@@ -10,15 +10,23 @@ NUM_SPECIMENS, NUM_TRAJECTORIES = 6, 3
 """Number of texts, and of animated texts, in a report."""
 
 
-def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> str:
+def page_of(evaluation: Evaluation, scores: Sequence[Scores]) -> str:
     """The page on a finished evaluation, with texts of the configuration closest to real text.
 
     A few texts are sampled again, on this rank, to show how they emerge.
     """
-    best, suite = closest_to_real(scores).name, evaluation.suite
+    best, suite, config = closest_to_real(scores).name, evaluation.suite, evaluation.generator.config
+    parameters = sum(weight.numel() for weight in evaluation.generator.network.parameters())
+    seeds = ", ".join(map(str, evaluation.settings.seeds))
+    details = {
+        "model": f"{parameters / 1e6:.1f}M parameters, {config.step} training steps",
+        "checkpoint": evaluation.checkpoint,
+        "scoring model": suite.scoring_model or "",
+        "texts": f"{evaluation.num_samples} for each seed ({seeds}), up to {config.max_length} tokens",
+    }
     content = Report(
         title=evaluation.folder.resolve().name,
-        details=_details(evaluation),
+        details={name: value for name, value in details.items() if value},
         scoring_model=suite.scoring_model,
         rows=scores,
         notes={**suite.notes, **evaluation.likelihood_notes},
@@ -27,18 +35,6 @@ def report_of(evaluation: Evaluation, scores: Sequence[Scores]) -> str:
         trajectory=_trajectory(evaluation, best),
     )
     return report_page(content)
-
-
-def _details(evaluation: Evaluation) -> Mapping[str, str]:
-    config, seeds = evaluation.generator.config, ", ".join(map(str, evaluation.settings.seeds))
-    parameters = sum(weight.numel() for weight in evaluation.generator.network.parameters())
-    details = {
-        "model": f"{parameters / 1e6:.1f}M parameters, {config.step} training steps",
-        "checkpoint": evaluation.checkpoint,
-        "scoring model": evaluation.suite.scoring_model or "",
-        "texts": f"{evaluation.num_samples} for each seed ({seeds}), up to {config.max_length} tokens",
-    }
-    return {name: value for name, value in details.items() if value}
 
 
 def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_type_hints
 from elf_lightning.errors import UserError
 from elf_lightning.metrics import MetricNumber, ScoringModelSettings
 from elf_lightning.reporting import Estimate, Scores
-from elf_lightning.sampling import SamplingSettings
-from elf_lightning.sampling.settings import GridName
+from elf_lightning.sampling.settings import GridName, SamplingSettings
 
 
 @dataclass(frozen=True)

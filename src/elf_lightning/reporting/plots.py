@@ -202,7 +202,17 @@ def _place_labels(axes: Axes, marks: Sequence[Mark], points: Sequence[tuple[floa
 
 def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
     """The plot as an SVG element, with a description for screen readers, and tooltips by `gid`."""
-    _set_ticks(axes)
+    for axis, length, (low, high) in (
+        (axes.xaxis, axes.bbox.width / 64, axes.get_xlim()),
+        (axes.yaxis, axes.bbox.height / 40, axes.get_ylim()),
+    ):
+        # Few round numbers, also on a logarithmic axis.
+        locator: Locator = MaxNLocator(max(2, int(length)), steps=[1, 2, 5, 10])
+        if axis.get_scale() == "log" and (decades := math.log10(high / low)) > 0.9:
+            locator = LogLocator(subs=(1, 2, 5) if decades < 3 else (1,))
+        axis.set_major_locator(locator)
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _: f"{value:,g}")
     figure = axes.get_figure(root=True)
     assert figure is not None
     buffer = io.StringIO()
@@ -219,17 +229,3 @@ def svg(axes: Axes, description: str, tooltips: Mapping[str, str]) -> Markup:
     for name, colour in COLOURS.items():
         content = content.replace(colour, f"var(--{name})")
     return Markup(f'<svg role="img" aria-label="{escape(description)}"{content}')
-
-
-def _set_ticks(axes: Axes) -> None:
-    """Few round numbers, also on a logarithmic axis."""
-    for axis, length, (low, high) in (
-        (axes.xaxis, axes.bbox.width / 64, axes.get_xlim()),
-        (axes.yaxis, axes.bbox.height / 40, axes.get_ylim()),
-    ):
-        locator: Locator = MaxNLocator(max(2, int(length)), steps=[1, 2, 5, 10])
-        if axis.get_scale() == "log" and (decades := math.log10(high / low)) > 0.9:
-            locator = LogLocator(subs=(1, 2, 5) if decades < 3 else (1,))
-        axis.set_major_locator(locator)
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from elf_lightning.metrics import MetricNumber
 from elf_lightning.reporting import plots
 from elf_lightning.reporting.page import render
-from elf_lightning.reporting.plots import Curve, curve_panels, frontier_plots, new_axes, svg
 from elf_lightning.reporting.scores import Scores, closest_to_real, measured_numbers, pareto_optimal, verdict
 
 WIDTHS = {"wide": 980, "narrow": 330}
@@ -40,7 +39,7 @@ class Report:
     scoring_model: str | None  # name of the scoring model, if any
     rows: Sequence[Scores]  # the numbers, real text first
     notes: Mapping[str, str] = field(default_factory=dict)  # such as the signatures of BLEU, by name
-    curves: Mapping[str, Curve] = field(default_factory=dict)  # columns of the training log
+    curves: Mapping[str, plots.Curve] = field(default_factory=dict)  # columns of the training log
     specimens: Sequence[Specimen] = ()  # texts to read
     trajectory: str = ""  # a page of its own (`trajectory_page`); empty for none
 
@@ -51,7 +50,7 @@ def report_page(report: Report) -> str:
     best, numbers = closest_to_real(rows), measured_numbers(rows)
     sampled = [row for row in rows if row.kind == "sampled"]
     marked = pareto_optimal(sampled) if len(sampled) > 1 and model is not None else []
-    drawn = {} if model is None else {css: [*frontier_plots(rows, model, px)] for css, px in WIDTHS.items()}
+    drawn = {css: [*plots.frontier_plots(rows, model, px)] for css, px in WIDTHS.items() if model is not None}
     return render(
         "report.html",
         report=report,
@@ -63,7 +62,7 @@ def report_page(report: Report) -> str:
         chosen=[row for row in rows if row.kind != "sampled" or row in marked],
         plots=drawn,
         published=plots.PUBLISHED_SCORING_MODEL,
-        panels=list(curve_panels(report.curves, WIDTHS["narrow"])),
+        panels=list(plots.curve_panels(report.curves, WIDTHS["narrow"])),
     )
 
 
@@ -103,7 +102,7 @@ def few_steps_page(
 
 
 def _plot(number: MetricNumber, models: Mapping[str, BySteps], real: Scores | None) -> Markup:
-    axes, tooltips = new_axes(480, 280, "sampling steps", log=True), dict[str, str]()
+    axes, tooltips = plots.new_axes(480, 280, "sampling steps", log=True), dict[str, str]()
     axes.set_yscale("log" if number.log else "linear")
     axes.margins(0.05, 0.1)
     for order, (name, by_steps) in enumerate(models.items()):
@@ -118,4 +117,4 @@ def _plot(number: MetricNumber, models: Mapping[str, BySteps], real: Scores | No
         value = real[number.name].mean
         axes.axhline(value, color=plots.COLOURS["real"], dashes=(4, 4), linewidth=1, gid="real")
         tooltips["real"] = f"real text: {value:.4g}"
-    return svg(axes, f"{number.title} by sampling steps. {'; '.join(tooltips.values())}", tooltips)
+    return plots.svg(axes, f"{number.title} by sampling steps. {'; '.join(tooltips.values())}", tooltips)
