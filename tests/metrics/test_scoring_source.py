@@ -37,12 +37,13 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ScoringModel.load(EMBEDDED_SCORING_MODEL)
 
 
-def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"no GGUF at all")
     cache = tmp_path / "cache"
-    with pytest.raises(UserError, match="cannot be loaded"), source.load_errors_explained("broken"):
-        source._convert(broken, cache / "broken")
+    monkeypatch.setattr(source, "scoring_model_path", lambda name: source._convert(broken, cache / name))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        ScoringModel.load("broken")
     assert list(cache.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--host {options.host} --port {options.port}: {reason}; choose another") from error
-    page = build(load(options, "sampling from", Terminal(stderr=True)))
+    page = build(load(options, Terminal(stderr=True)))
     print(f"http://{options.host}:{options.port} (Ctrl-C ends)", file=sys.stderr)
     serve(page, options.host, options.port)
 

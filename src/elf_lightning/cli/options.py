@@ -35,8 +35,8 @@ def add_checkpoint(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
 
 
-def load(options: argparse.Namespace, doing: str, aside: Console) -> "generation.ELF":
-    """The model of `--checkpoint`, by default the newest run's, else the shipped one: "`doing` …" names it.
+def load(options: argparse.Namespace, aside: Console) -> "generation.ELF":
+    """The model of `--checkpoint`, by default the newest run's, else the shipped one, which is named.
 
     Afterwards `options.checkpoint` is the file: of a folder, users want to know which one was the newest.
     """
@@ -47,7 +47,7 @@ def load(options: argparse.Namespace, doing: str, aside: Console) -> "generation
         disable_progress_bar()  # type: ignore[no-untyped-call]
         if options.checkpoint is None:
             options.checkpoint = newest_or_shipped()
-            print(printable(f"{doing} {options.checkpoint}"), file=sys.stderr)
+            print(printable(f"sampling from {options.checkpoint}"), file=sys.stderr)
         else:
             options.checkpoint = find_checkpoint(options.checkpoint)
         return generation.ELF.from_pretrained(options.checkpoint, **loading(options))

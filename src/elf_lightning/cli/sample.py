@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> None:
     screen = Terminal()
     screen.ends_with_pipe = not outputs
     aside = screen if screen.is_terminal else Terminal(stderr=True)
-    model = load(options, "sampling from", aside)
+    model = load(options, aside)
     details = _details(model, options, settings)
     if aside.is_terminal:
         table = Table.grid(padding=(0, 2))

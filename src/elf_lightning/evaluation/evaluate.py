@@ -82,11 +82,10 @@ class Evaluation:
         else:
             scoring_model = settings.scoring_model.load()
             self.suite = MetricSuite.unconditional(scoring_model, generator.device, settings.metrics)
-        bounds, self.likelihood_notes = LIKELIHOOD_NUMBERS if settings.likelihood else (), dict[str, str]()
-        if settings.likelihood is not None:
-            self.likelihood_notes["NLL bound"] = settings.likelihood.short_name
+        bound = settings.likelihood
+        self.likelihood_notes = {"NLL bound": bound.short_name} if bound else {}
         numbers = [number for metric in self.suite.metrics for number in metric.numbers]
-        measured = {number.name: number for number in (*numbers, *bounds)}
+        measured = {number.name: number for number in (*numbers, *(LIKELIHOOD_NUMBERS if bound else ()))}
         self.published = [settings.published.scores(measured)] if settings.published else []
         self.samples = ResultsFile(self.folder / "samples.jsonl")
         self.numbers = ResultsFile(self.folder / "metrics.jsonl")

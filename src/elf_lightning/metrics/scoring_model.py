@@ -2,11 +2,10 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -50,11 +49,7 @@ class ScoringModelSettings:
     def load(self) -> "ScoringModel":
         """Load the scoring model on the CPU; a `UserError` if there is no such causal language model."""
         tokenizer = ScoringTokenizer.load(self.name, self.context_length)
-        with load_errors_explained(self.name):
-            path = scoring_model_path(self.name)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                path, dtype=self.dtype, trust_remote_code=False
-            )
+        model = from_pretrained(transformers.AutoModelForCausalLM, self.name, dtype=self.dtype)
         return ScoringModel(tokenizer, model, self.batch_size)
 
 
@@ -75,9 +70,7 @@ class ScoringTokenizer:
         BOS is used where the tokenizer itself adds it (Llama does, GPT-2 does not). The embedded scoring
         model gets its end-of-text token as BOS and no EOS: it is tuned for chat, where EOS ends a turn.
         """
-        with load_errors_explained(name_or_folder):
-            path = scoring_model_path(name_or_folder)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = from_pretrained(transformers.AutoTokenizer, name_or_folder)
         if name_or_folder == EMBEDDED_SCORING_MODEL:
             return cls(tokenizer, EMBEDDED_NAME, context_length, EMBEDDED_BOS_ID)
         starts_with_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
@@ -209,11 +202,10 @@ def counted_targets(input_ids: Tensor, attention_mask: Tensor, eos_id: int | Non
     return (real & ~is_eos) | (is_eos & (is_eos.cumsum(1) == 1))
 
 
-@contextmanager
-def load_errors_explained(name: str) -> Iterator[None]:
-    """Turn the errors of transformers for a scoring model that cannot be loaded into one line."""
+def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What `kind.from_pretrained` gives for a scoring model, of which no code is run; or a `UserError`."""
     try:
-        yield
+        return kind.from_pretrained(scoring_model_path(name), trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
             f"the scoring model {name!r} cannot be loaded ({first_line(error)}); give the Hub name or folder "
