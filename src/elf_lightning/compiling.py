@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from inspect import signature
 from typing import Any
@@ -40,13 +41,10 @@ def require_compiler(setting: str, device: torch.device) -> None:
 
 def can_compile(device: torch.device) -> bool:
     """Whether `device` is a GPU with the compilers that `torch.compile` needs: there it pays off."""
-    if device.type != "cuda":
-        return False
-    try:
+    with suppress(UserError):
         require_compiler("compile", device)
-    except UserError:
-        return False
-    return True
+        return device.type == "cuda"
+    return False
 
 
 def room_for_graphs() -> dict[str, Any]:

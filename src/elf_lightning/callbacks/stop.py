@@ -48,9 +48,7 @@ class StopOnSignal(Callback):
     # Whatever begins first.
     on_sanity_check_start = on_validation_start = on_test_start = on_predict_start = on_train_start
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, *arguments: Any, **_: Any
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Ends training if any rank has received a signal."""
         stop = self._received is not None
         if trainer.world_size > 1:
@@ -58,9 +56,7 @@ class StopOnSignal(Callback):
         if stop:
             raise self._stopped(trainer)
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, *arguments: Any, **_: Any
-    ) -> None:
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """The same, within a validation."""
         if trainer.state.fn == TrainerFn.FITTING:
             self.on_train_batch_start(trainer, pl_module)

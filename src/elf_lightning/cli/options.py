@@ -15,9 +15,6 @@ from elf_lightning.errors import UserError
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import printable
 
-CHECKPOINT = """a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package
-(default: the newest checkpoint under runs/, otherwise elf_books)"""
-
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser that reports errors in one line and accepts no abbreviated options."""
@@ -32,7 +29,9 @@ class OneLineParser(argparse.ArgumentParser):
 
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:
     """Add the option that names the model, for `load`."""
-    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    places = "a file, a run's folder (its newest checkpoint), a Hub folder, a Hub id (owner/name) or package"
+    default = "the newest checkpoint under runs/, otherwise elf_books"
+    parser.add_argument("--checkpoint", metavar="CHECKPOINT", help=f"{places} (default: {default})")
 
 
 def load(options: argparse.Namespace, aside: Console) -> "generation.ELF":
