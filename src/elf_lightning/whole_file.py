@@ -73,9 +73,9 @@ def whole_folder(path: str | Path, needed: Size = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text in UTF-8; errors as `whole_file`."""
-    content = text.encode()
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write bytes, or a text in UTF-8; errors as `whole_file`."""
+    content = content.encode() if isinstance(content, str) else content
     with whole_file(path, len(content)) as file:
         file.write_bytes(content)
 
@@ -88,7 +88,7 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
 class GrowingFile:
     """JSON lines, kept as they come in `PATH.incomplete`, which becomes `PATH` when all are there.
 
-    As a context, it ends with that, or after an error says where the lines are that are there.
+    Leaving its context gives the file its name; after an error, a message says where the lines so far are.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -57,8 +57,7 @@ class PeriodicTexts(Callback):
         if (every_n_steps is None) == (every_n_epochs is None):
             raise UserError(f"{name}: give either every_n_steps or every_n_epochs")
         for setting in ("every_n_steps", "every_n_epochs", "num_samples", "batch_size"):
-            number = getattr(self, setting)
-            if number is not None and number < 1:
+            if (number := getattr(self, setting)) is not None and number < 1:
                 raise UserError(f"{name}.{setting} is {number}; it must be at least 1")
         self._step = 0
 

@@ -15,7 +15,7 @@ from elf_lightning.checkpoints.config import ELFConfig, ModelBundle
 from elf_lightning.checkpoints.locate import CONFIG_NAME, WEIGHTS_NAME
 from elf_lightning.errors import UserError
 from elf_lightning.storage import DIGESTS, check_digests, write_digests
-from elf_lightning.whole_file import whole_file, write_whole
+from elf_lightning.whole_file import write_whole
 
 CARD_NAME = "README.md"
 TOKENIZER_NAME = "tokenizer"
@@ -41,9 +41,7 @@ def save_hub(bundle: ModelBundle, folder: str | Path) -> None:
         weights = {name: value.to(getattr(torch, bundle.dtype)) for name, value in weights.items()}
     if bundle.repetition_direction is not None:
         weights[_DIRECTION] = bundle.repetition_direction.contiguous()
-    content = save(weights, metadata={"format": "pt"})
-    with whole_file(folder / WEIGHTS_NAME, len(content)) as file:
-        file.write_bytes(content)
+    write_whole(folder / WEIGHTS_NAME, save(weights, metadata={"format": "pt"}))
     version = INT8_VERSION if bundle.dtype == "int8" else FORMAT_VERSION
     config = {"model_type": "elf", "format_version": version, **bundle.config.to_dict()}
     # The vocabulary has thousands of ids: lists of numbers go on one line.

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import zipfile
 import zlib
 from functools import cache
@@ -15,6 +16,10 @@ from elf_lightning.storage import stamp
 from elf_lightning.whole_file import whole_file
 
 _DAMAGED = "the file is damaged, truncated or not a checkpoint; copy it again or use another file"
+_UNSAFE = (
+    "the file contains more than tensors and plain values, and reading it could run malicious code, so it "
+    "was not read; ask its author for a file with only weights"
+)
 
 
 def save_torch_file(content: dict[str, Any], path: Path) -> None:
@@ -52,15 +57,9 @@ def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
         check_torch_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "Unsupported" in str(error):
-            raise UserError(
-                "the file contains more than tensors and plain values, and reading it could run malicious "
-                "code, so it was not read; ask its author for a file with only weights"
-            ) from error
-        raise UserError(_DAMAGED) from error
     except Exception as error:
-        raise UserError(_DAMAGED) from error
+        unsafe = isinstance(error, pickle.UnpicklingError) and re.search("GLOBAL|Unsupported", str(error))
+        raise UserError(_UNSAFE if unsafe else _DAMAGED) from error
     if not isinstance(content, dict):
         raise UserError(f"the file contains a {type(content).__name__}, not a model; use another file")
     return content

@@ -31,10 +31,9 @@ MAX_POINTS = 200  # of a line: neighbours beyond that are averaged, as they coul
 PUBLISHED = {"ELF 105M": (24.1, 5.15), "ELF 342M": (21.7, 5.18), "ELF 652M": (23.3, 5.28)}
 """Gen. PPL and entropy in arXiv 2605.10938: OpenWebText, 1,024 tokens, under `PUBLISHED_SCORING_MODEL`."""
 PUBLISHED_SCORING_MODEL = "gpt2-large"
-LABELS = {"real": "real text", "shuffled": "shuffled"}
 STYLES: dict[str, dict[str, Any]] = {
-    "real": {"colour": "real", "marker": "D", "opacity": 1},
-    "shuffled": {"colour": "shuffled", "marker": "^", "size": 12},
+    "real": {"label": "real text", "colour": "real", "marker": "D", "opacity": 1},
+    "shuffled": {"label": "shuffled", "colour": "shuffled", "marker": "^", "size": 12},
     "published": {"colour": "published", "marker": "s", "opacity": 0},
 }
 """Shapes differ as well as colours; the model has circles."""
@@ -99,19 +98,18 @@ def frontier_plots(rows: Sequence[Scores], scoring_model: str, width: int) -> It
     pixels, is that of all plots together if it is enough for two, else of each.
     """
     source, style = f"published, scoring model {PUBLISHED_SCORING_MODEL}", STYLES["published"]
-    published = [_mark(f"{name}, {source}", point, name, style) for name, point in PUBLISHED.items()]
+    published = [_mark(f"{name}, {source}", xy, {"label": name} | style) for name, xy in PUBLISHED.items()]
     rows = [row for row in rows if row.kind != "published"]  # its scoring model may be another one
     sampled = [row for row in rows if row.kind == "sampled"]
     optimal = pareto_optimal(sampled)
     marks = []
     # The numbered ones last, so that they are not hidden under others.
     for row in sorted(rows, key=lambda row: (row.kind == "sampled", row in optimal)):
-        label, style = LABELS.get(row.kind, row.name), STYLES.get(row.kind, {})
+        style = {"label": "" if row.kind == "sampled" else row.name} | STYLES.get(row.kind, {})
         if row in optimal:
-            label, style = str(optimal.index(row) + 1) if len(sampled) > 1 else "this model", {"opacity": 1}
-        elif row.kind == "sampled":
-            label = ""
-        marks.append(_mark(row.name, row.point, label, style))
+            label = str(optimal.index(row) + 1) if len(sampled) > 1 else "this model"
+            style = {"label": label, "opacity": 1}
+        marks.append(_mark(row.name, row.point, style))
     front = sorted(row.point for row in optimal)
     if scoring_model.endswith(PUBLISHED_SCORING_MODEL):
         yield scoring_model, _frontier([*marks, *published], front, scoring_model, width)
@@ -136,8 +134,8 @@ class Mark:
     opacity: float = 0.3
 
 
-def _mark(name: str, point: tuple[float, float], label: str, style: Mapping[str, Any]) -> Mark:
-    return Mark(point, f"{name}: Gen. PPL {point[0]:.1f}, entropy {point[1]:.2f}", label, **style)
+def _mark(name: str, point: tuple[float, float], style: Mapping[str, Any]) -> Mark:
+    return Mark(point, f"{name}: Gen. PPL {point[0]:.1f}, entropy {point[1]:.2f}", **style)
 
 
 def _frontier(

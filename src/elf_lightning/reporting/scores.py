@@ -217,6 +217,5 @@ def _repetition(ours: float, real: float) -> Finding:
     if math.isnan(ours) or math.isnan(real):
         return Finding("They are too short to repeat themselves.", None)
     details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
-    if ours > real + MORE_REPETITION:
-        return Finding(f"They repeat themselves ({details}).", False)
-    return Finding(f"They rarely repeat themselves ({details}).", True)
+    often = ours > real + MORE_REPETITION
+    return Finding(f"They {'' if often else 'rarely '}repeat themselves ({details}).", not often)
