@@ -99,16 +99,18 @@ def test_the_newest_checkpoint_needs_no_configuration(
     assert not Path("runs/notebook/samples.jsonl").exists()
 
 
-def test_a_checkpoint_in_runs_itself_has_no_configuration(
-    train: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("place", ["runs/newer.ckpt", "newer.ckpt"])
+def test_a_checkpoint_above_a_run_has_no_configuration(
+    train: Callable[[str], None], capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     train("mine")
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
-    shutil.copy(saved, "runs/newer.ckpt")
+    shutil.copy(saved, place)
     capsys.readouterr()
-    assert main(["eval", *ALONE, "--model.evaluation.scoring_model.name", "nobody/nothing"]) == 2
+    given = ["--checkpoint", place, "--model.evaluation.scoring_model.name", "nobody/nothing"]
+    assert main(["eval", *ALONE, *given]) == 2
     err = capsys.readouterr().err
-    assert "evaluating runs/newer.ckpt" in err
+    assert f"evaluating {place}" in err
     assert "the scoring model 'nobody/nothing' cannot be loaded" in err
     assert not Path("runs/mine/report.html").exists()
 

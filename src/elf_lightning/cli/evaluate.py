@@ -46,8 +46,8 @@ def run(arguments: Sequence[str]) -> None:
     folder = run_folder(checkpoint)
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
-    # In runs/ itself, those below belong to other runs.
-    found = [] if folder == RUNS else folder.rglob("config.yaml")
+    # Below the folder of a checkpoint that stands alone, configurations belong to other runs.
+    found = (folder.rglob if folder != checkpoint.parent else folder.glob)("config.yaml")
     own = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-1:]
     alone = checkpoint.suffix != ".ckpt" or not (own or configured)
     if options.encoder is not None:
