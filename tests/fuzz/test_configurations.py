@@ -41,7 +41,7 @@ def write(tiny_run: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any
     def run(nearly: Any) -> str:
         text = nearly.json(settings)
         if nearly.one_of(True, False):
-            with suppress(yaml.YAMLError, RecursionError):
+            with suppress(yaml.YAMLError, RecursionError, ValueError):
                 text = yaml.safe_dump(yaml.safe_load(text)).encode()
         Path("lines.txt").write_text(LINES)
         Path("config.yaml").write_bytes(text)
