@@ -1,7 +1,5 @@
 """Compares the meaning of ids and latents of two codecs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any

@@ -1,7 +1,5 @@
 """Token batches -> normalised latents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -40,11 +38,11 @@ class LatentStatistics:
         return cls(mean, std)
 
     @property
-    def over_channels(self) -> LatentStatistics:
+    def over_channels(self) -> Self:
         """One mean and one standard deviation over all channels, as published ones are."""
         mean = torch.tensor(self.mean, dtype=torch.float64)
         between = (mean - mean.mean()).square().mean()
-        return LatentStatistics(float(mean.mean()), float((self.std**2 + between) ** 0.5))
+        return type(self)(float(mean.mean()), float((self.std**2 + between) ** 0.5))
 
 
 class Embedder:

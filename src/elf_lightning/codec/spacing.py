@@ -1,7 +1,5 @@
 """Where spaces go in a text whose punctuation was split off, as word-piece tokenizers do."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,14 +26,14 @@ BROKEN_PAIR = 1.5
 """Cost of two opening or two closing quotes in a row, against 2 for a quote that touches nothing."""
 
 
-def piece_prefix(tokenizer: PreTrainedTokenizerBase) -> str | None:
+def piece_prefix(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """What the tokens inside a word begin with, in word-piece tokenizers; None for others."""
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     prefix: str | None = getattr(decoder, "prefix", None)  # decoders of word pieces alone have one
     return prefix
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, sequences: list[list[int]]) -> list[str]:
+def decoded(tokenizer: "PreTrainedTokenizerBase", sequences: list[list[int]]) -> list[str]:
     """The texts of tokenizer ids; those of word pieces are set as in print, others keep their spaces."""
     prefix = piece_prefix(tokenizer)
     if prefix is None:

@@ -1,7 +1,5 @@
 """The contract between data, checkpoint and generation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
@@ -108,14 +106,14 @@ class TextCodec:
                 f"fit a network of {latent_size} latent channels and {vocab_size} tokens; copy the file again"
             )
 
-    def check_compatible(self, current: TextCodec) -> None:
+    def check_compatible(self, current: Self) -> None:
         """Refuse the codec of data whose ids or latents have another meaning, naming the setting."""
         check_compatible(self.to_dict(), current.to_dict())
 
     # Text <-> ids
 
     @cached_property
-    def text_tokenizer(self) -> PreTrainedTokenizerBase:
+    def text_tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer; a `UserError` if it cannot be read, or has fewer tokens than in training."""
         with _perhaps_moved():
             tokenizer = read_tokenizer(self.tokenizer)

@@ -1,7 +1,5 @@
 """The network's vocabulary: all tokens of the tokenizer, or those that occur in the corpus."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
@@ -34,7 +32,7 @@ class SpecialIds:
     unknown: int | None
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, pad_mode: PadMode, restricted: bool = False) -> Self:
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", pad_mode: PadMode, restricted: bool = False) -> Self:
         """Read them from a tokenizer; a `UserError` if it lacks EOS and SEP, or a token that is needed."""
         name = tokenizer.name_or_path
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id

@@ -1,7 +1,5 @@
 """Known words: sequences of word pieces that spell a word of the training text."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ MIN_COUNT = 3
 """Rarer words are not listed: many are errors of printing or scanning."""
 
 
-def words_in_pieces(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+def words_in_pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> list[str]:
     """The words of `texts` that occur at least `MIN_COUNT` times and are several word pieces each, sorted."""
     if piece_prefix(tokenizer) is None:
         raise UserError(f"tokenizer '{tokenizer.name_or_path}' has no word pieces; leave out --words")

@@ -1,7 +1,5 @@
 """Folders that are made once and kept under a key of everything they depend on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Examples -> padded batch with its masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

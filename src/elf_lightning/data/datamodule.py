@@ -1,7 +1,5 @@
 """The data of a run: text -> tokens -> batches -> latents on the device."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace

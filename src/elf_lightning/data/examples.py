@@ -1,12 +1,10 @@
 """Prepared token ids -> examples, read from memory-mapped Arrow files."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +61,7 @@ class PackedExamples(Examples):
     """
 
     def __init__(
-        self, dataset: Dataset, max_length: int, eos_id: int, cuts: Path | None = None, bos: bool = False
+        self, dataset: "Dataset", max_length: int, eos_id: int, cuts: Path | None = None, bos: bool = False
     ) -> None:
         self._arguments = (dataset, max_length, eos_id, cuts, bos)
         self._length, self._eos, self._bos = max_length, np.array([eos_id]), np.full(int(bos), eos_id)
@@ -71,9 +69,9 @@ class PackedExamples(Examples):
         self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
         self._cuts = None if cuts is None else np.load(cuts, mmap_mode="r")
 
-    def __reduce__(self) -> tuple[type[PackedExamples], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         """A worker process maps the files itself."""
-        return PackedExamples, self._arguments
+        return type(self), self._arguments
 
     def __len__(self) -> int:
         return int(self._starts[-1]) // self._length if self._cuts is None else len(self._cuts)
@@ -106,7 +104,7 @@ class PackedExamples(Examples):
         return np.concatenate(parts)
 
 
-def write_cuts(dataset: Dataset, packing: str, max_length: int, path: Path) -> None:
+def write_cuts(dataset: "Dataset", packing: str, max_length: int, path: Path) -> None:
     """Write where examples start and end, for `PackedExamples`."""
     chunks = dataset.data.column(IDS).chunks
     lengths = (length for chunk in chunks for length in chunk.value_lengths().to_pylist())
@@ -116,7 +114,7 @@ def write_cuts(dataset: Dataset, packing: str, max_length: int, path: Path) -> N
 class WholeExamples(Examples):
     """One example for each table row: a target and, in text-to-text tasks, its condition."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: "Dataset") -> None:
         self._columns = [name for name in (IDS, CONDITION_IDS) if name in dataset.column_names]
         self._dataset = dataset.with_format("numpy", columns=self._columns)
 

@@ -1,7 +1,5 @@
 """A training set by keys, `epoch * len + index`, so that label drop can depend on the epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice

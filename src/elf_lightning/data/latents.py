@@ -1,7 +1,5 @@
 """The encoder's output for prepared examples, kept on disk: latent statistics and, if asked for, latents."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

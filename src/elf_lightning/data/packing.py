@@ -1,7 +1,5 @@
 """Where the token stream of a corpus is cut into sequences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Sources -> token ids on disk, made once and kept under a key of everything they depend on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -37,7 +35,7 @@ CUTS_FORMAT = 2
 """Increased whenever the borders of sequences change their meaning."""
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Changes with all that decides a tokenizer's ids; taken before its first use, which changes it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     state = repr(tokenizer) + repr(tokenizer.get_vocab()) if backend is None else backend.to_str()
@@ -103,7 +101,7 @@ class Preparation:
                 self._tokenize(dataset, folder / split)
             shutil.rmtree(scratch)
 
-    def _tokenize(self, dataset: Dataset, folder: Path) -> None:
+    def _tokenize(self, dataset: "Dataset", folder: Path) -> None:
         from datasets import Features, List, Value
 
         tokenize = self.tokenize
@@ -184,7 +182,7 @@ class Preparation:
                     write_cuts(self._open(name), packing, length, unfinished / f"{name}.npy")
         return folder / f"{split}.npy"
 
-    def _open(self, split: str) -> Dataset:
+    def _open(self, split: str) -> "Dataset":
         from datasets import Dataset, concatenate_datasets
 
         files = sorted((self.folder / split).glob("tokens*.arrow"))
@@ -237,7 +235,7 @@ class Preparation:
         unknown: int | None = self.tokenize.tokenizer.unk_token_id
         return None if unknown == self.tokenize.eos_id else unknown
 
-    def _counts(self, dataset: Dataset) -> npt.NDArray[Any]:
+    def _counts(self, dataset: "Dataset") -> npt.NDArray[Any]:
         """How often each tokenizer id occurs in a prepared split."""
         counts = np.zeros(len(self.tokenize.tokenizer), dtype=np.int64)
         for name in {IDS, CONDITION_IDS}.intersection(dataset.column_names):

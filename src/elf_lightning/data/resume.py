@@ -1,7 +1,5 @@
 """Where training is in the data, so that a resumed run continues with the next batch."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext

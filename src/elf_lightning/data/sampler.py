@@ -1,7 +1,5 @@
 """The order in which examples are read: a pure function of seed, epoch and first batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

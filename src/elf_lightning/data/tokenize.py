@@ -1,7 +1,5 @@
 """Text -> token ids, as a function for `datasets.map`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +38,7 @@ class Tokenize:
     sentences to be packed stay whole.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     eos_id: int
     packing: Packing
     max_length: int

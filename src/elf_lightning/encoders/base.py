@@ -1,7 +1,5 @@
 """The interface of frozen encoders, and their attention masks."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Reads pretrained configs, weights and tokenizers from a folder, the Hub, or a package."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +85,7 @@ def _reading(what: str, name_or_path: str) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def read_config(name_or_path: str) -> PretrainedConfig:
+def read_config(name_or_path: str) -> "PretrainedConfig":
     """The config of a model."""
     from transformers import AutoConfig
 
@@ -96,7 +94,7 @@ def read_config(name_or_path: str) -> PretrainedConfig:
     return config
 
 
-def encoder_sizes(config: PretrainedConfig) -> Any:
+def encoder_sizes(config: "PretrainedConfig") -> Any:
     """The sizes of the text encoder; T5Gemma has separate ones for decoder and images."""
     sizes = getattr(config, "encoder", config)
     return getattr(sizes, "text_config", sizes)
@@ -112,8 +110,8 @@ def position_limit(config: Any) -> int | None:
 
 
 def read_model(
-    name_or_path: str, config: PretrainedConfig, attn_implementation: str | None
-) -> PreTrainedModel:
+    name_or_path: str, config: "PretrainedConfig", attn_implementation: str | None
+) -> "PreTrainedModel":
     """The model's encoder in float32, without the decoder of an encoder-decoder."""
     from transformers import AutoModel, AutoModelForTextEncoding, GgufConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -140,7 +138,7 @@ def read_model(
     return model.get_encoder() if config.is_encoder_decoder and not text_encoder else model
 
 
-def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+def read_tokenizer(name_or_path: str) -> "PreTrainedTokenizerBase":
     """The tokenizer, or a `UserError`; without the warning about long texts, which are cut later."""
     from transformers import AutoTokenizer
 
@@ -150,7 +148,7 @@ def read_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+def token_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
     """The ids of each text, without special tokens, whose names in a text are ordinary text."""
     how = {"add_special_tokens": False, "split_special_tokens": True}
     try:

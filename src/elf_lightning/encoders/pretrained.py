@@ -1,7 +1,5 @@
 """Frozen Hugging Face encoders: the T5, T5Gemma and BERT families, and causal language models."""
 
-from __future__ import annotations
-
 import logging
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -130,7 +128,7 @@ class PretrainedEncoder(Encoder):
         return identity
 
     @staticmethod
-    def _hidden_states(model: PreTrainedModel, input_ids: Tensor, mask: Tensor) -> Tensor:
+    def _hidden_states(model: "PreTrainedModel", input_ids: Tensor, mask: Tensor) -> Tensor:
         """The hidden states (B, S, C) of ids (B, S) under just this boolean mask (B, 1, S, S)."""
         device = input_ids.device.type
         autocast = torch.is_autocast_enabled(device)

@@ -1,7 +1,5 @@
 """A frozen table of token vectors, the non-contextual ablation of the paper."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """The straight path from noise to data, and distributions of times and guidance scales."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Random generators as functions of their purpose, so that no generator state has to be saved."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

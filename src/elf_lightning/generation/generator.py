@@ -1,7 +1,5 @@
 """The text generator behind `ELF`, callbacks, `predict` and evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace

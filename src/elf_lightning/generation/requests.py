@@ -1,7 +1,5 @@
 """Requests for texts: unconditional, from a prompt, a condition, or a template with blanks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,7 +59,7 @@ def requests_from_user(
     return [replace(request, index=index) for index, request in enumerate(repeated)]
 
 
-def requests_from_data(data: ELFDataModule | None, indices: Sequence[int]) -> list[Request]:
+def requests_from_data(data: "ELFDataModule | None", indices: Sequence[int]) -> list[Request]:
     """Requests with these indices; in text-to-text tasks, for the validation conditions that they have."""
     if data is None or data.max_condition_length is None:
         return [Request(index) for index in indices]

@@ -1,7 +1,5 @@
 """The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The prefix tokens that condition the network on time, guidance scale and mode."""
 
-from __future__ import annotations
-
 import math
 
 import torch

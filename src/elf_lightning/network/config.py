@@ -1,7 +1,5 @@
 """Sizes of a network, and the three published ones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from elf_lightning.errors import UserError

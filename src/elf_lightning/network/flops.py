@@ -6,8 +6,6 @@ counts matrix products (a multiply and an add are 2 FLOPs), and for attention th
 gradient checkpointing, which is not work of the model (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

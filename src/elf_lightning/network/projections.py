@@ -1,7 +1,5 @@
 """From latents to hidden states, and from those to latents and tokens. All of it stays in float32."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

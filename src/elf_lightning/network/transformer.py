@@ -1,7 +1,5 @@
 """The network of ELF, denoiser and decoder in one (arXiv 2605.10938, section 3)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Training objectives: draw all random numbers first, then compute losses from them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -109,10 +107,10 @@ class Losses:
         """Fraction of the decode sequences' tokens that are correct, (); 0 without any."""
         return self.decode_correct / self.decode_count.clamp(min=1)
 
-    def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Losses:
+    def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Self:
         """Losses of all `ranks` together, without gradient; `add` sums a tensor over them."""
         total, *sums = add(torch.stack([*vars(self).values()]).detach()).unbind()
-        return Losses(total / ranks, *sums)
+        return type(self)(total / ranks, *sums)
 
     def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
         """Values to log by name, without those of a mode that has no sequence in this micro-batch."""

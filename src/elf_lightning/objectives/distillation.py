@@ -3,8 +3,6 @@
 As published with ELF (arXiv 2605.10938, appendix B, and its official code).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import pairwise
 

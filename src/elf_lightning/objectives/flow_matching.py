@@ -1,7 +1,5 @@
 """The training objective of ELF (arXiv 2605.10938, section 3)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args

@@ -3,8 +3,6 @@
 Iterative rollout distillation (IRD) of arXiv 2610.06648, with the decode sequences of ELF.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil

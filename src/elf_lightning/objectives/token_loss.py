@@ -1,7 +1,5 @@
 """Cross-entropy of the token head and its correct predictions, without all logits at once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

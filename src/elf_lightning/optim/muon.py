@@ -1,7 +1,5 @@
 """Muon for matrices and Nesterov Adam for everything else, as one optimizer."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from itertools import compress

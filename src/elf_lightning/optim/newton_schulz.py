@@ -3,8 +3,6 @@
 Products are `torch.bmm`, which `@` reaches after four more operations: the host bounds small models on a GPU.
 """
 
-from __future__ import annotations
-
 import torch
 from muon import zeropower_via_newtonschulz5
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The learning rate: scaling by the batch size, warm-up and decay."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any, Literal, get_args

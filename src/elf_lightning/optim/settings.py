@@ -1,7 +1,5 @@
 """Settings of the optimizer, as given in YAML or a notebook, checked on creation."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf

@@ -1,7 +1,5 @@
 """Clean latents to tokens, and the early exit of sequences whose tokens are final."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The velocity field of a network that estimates clean latents, and its guidance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol

@@ -5,8 +5,6 @@ than those of others. Pushing the input back along it makes the text repeat less
 direction is measured once for a model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the sampler takes besides a prompt, and what it gives."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Noise to latents to tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any

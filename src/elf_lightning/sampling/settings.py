@@ -1,7 +1,5 @@
 """Sampling configuration, in plain types for YAML files and checkpoints."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, Self, get_args
@@ -101,7 +99,7 @@ class SamplingSettings:
                 raise UserError(f"sampling.times is {times}; give rising times that start at 0 and end at 1")
         self.build_solver()
 
-    def build_solver(self) -> Solver:
+    def build_solver(self) -> "Solver":
         """A fresh solver; the module of a class path is imported.
 
         Raises:

@@ -1,7 +1,5 @@
 """Solvers of `dz/dt = v(z, t)` from noise (t=0) to data (t=1)."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,7 +33,7 @@ class Solver(ABC):
         registry: all solvers, by short name and by class path.
     """
 
-    registry: ClassVar[dict[str, type[Solver]]] = {}
+    registry: ClassVar[dict[str, type["Solver"]]] = {}
 
     def __init_subclass__(cls, name: str = "", alias: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -47,7 +45,7 @@ class Solver(ABC):
             Solver.registry[key] = cls
 
     @classmethod
-    def from_settings(cls, settings: SamplingSettings) -> Self:
+    def from_settings(cls, settings: "SamplingSettings") -> Self:
         """A fresh solver; its constructor takes `settings.solver_options`."""
         return cls(**settings.solver_options)
 
@@ -87,7 +85,7 @@ class Sde(Solver, name="sde"):
     gamma_power: float = 1.0
 
     @classmethod
-    def from_settings(cls, settings: SamplingSettings) -> Self:
+    def from_settings(cls, settings: "SamplingSettings") -> Self:
         """A fresh solver with the settings' gammas."""
         return cls(settings.gamma, settings.gamma_end, settings.gamma_power, **settings.solver_options)
 
@@ -190,7 +188,7 @@ def solver_class(name: str) -> type[Solver]:
 
 
 def time_grid(
-    settings: SamplingSettings, distribution: LogitNormal, seed: int, *batch: int
+    settings: "SamplingSettings", distribution: LogitNormal, seed: int, *batch: int
 ) -> tuple[float, ...]:
     """Rising times from 0 to 1, one more than there are steps; plain numbers, so no step waits for a device.
 

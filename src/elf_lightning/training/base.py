@@ -1,7 +1,5 @@
 """The base class of training modules: everything but the training step."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A student that does several steps of a frozen teacher in one (arXiv 2605.10938, appendix B)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any

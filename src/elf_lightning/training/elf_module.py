@@ -1,7 +1,5 @@
 """ELF as published: flow matching with guided self-conditioning, and decoding by the same network."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from elf_lightning.batch import LatentBatch

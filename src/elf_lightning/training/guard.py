@@ -1,7 +1,5 @@
 """Optimizer steps that are stopped or skipped if the loss or gradient is not finite."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 

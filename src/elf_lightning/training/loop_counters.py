@@ -1,7 +1,5 @@
 """Loop counters of a checkpoint that agree with its weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from elf_lightning.data.resume import Position

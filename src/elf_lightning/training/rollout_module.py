@@ -1,7 +1,5 @@
 """A generator that learns where whole rollouts of a frozen teacher end (arXiv 2610.06648)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Initial weights from another run or a published model."""
 
-from __future__ import annotations
-
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 

@@ -1,7 +1,5 @@
 """What every source offers, and what several of them share."""
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -31,7 +29,7 @@ class Source(ABC):
     """Sequences that count as one epoch of a streamed source; None for a source that is prepared on disk."""
 
     @abstractmethod
-    def load(self, scratch: Path) -> DatasetDict:
+    def load(self, scratch: Path) -> "DatasetDict":
         """The splits to prepare; `validation` alone for a streamed source.
 
         Args:
@@ -45,12 +43,12 @@ class Source(ABC):
     def identity(self) -> dict[str, Any]:
         """Plain values that change when the content does; they are part of the cache key."""
 
-    def stream(self, epoch: int, seed: int) -> IterableDataset:
+    def stream(self, epoch: int, seed: int) -> "IterableDataset":
         """The training examples of a streamed source, in this epoch's order."""
         raise NotImplementedError(f"{type(self).__name__} is prepared on disk, not streamed")
 
 
-def both_splits(train: Dataset, fraction: float, validation: Dataset | None = None) -> DatasetDict:
+def both_splits(train: "Dataset", fraction: float, validation: "Dataset | None" = None) -> "DatasetDict":
     """Training and validation set; by default the last `fraction` of `train`, at least one example."""
     from datasets import DatasetDict
 

@@ -1,7 +1,5 @@
 """Two English Bibles in the public domain, read from installed packages that are never imported."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys
@@ -49,7 +47,7 @@ class WebBible(Source):
             choices = ", ".join(get_args(DivineName))
             raise UserError(f"divine_name {self.divine_name!r}: choose one of {choices}")
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import Dataset
 
         chapters = groupby(sorted(read_verses(WEB).items()), key=lambda verse: verse[0] // 1000)
@@ -80,7 +78,7 @@ class KingJamesToWeb(Source):
     max_words: int | None = None
     validation_fraction: float = 0.05
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import Dataset
 
         old, new = read_verses(KING_JAMES), read_verses(WEB)

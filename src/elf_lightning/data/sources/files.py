@@ -1,7 +1,5 @@
 """Text and JSON-lines files."""
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -49,10 +47,10 @@ class FileSource(Source):
     validation_fraction: float
 
     @abstractmethod
-    def read(self, files: list[Path], scratch: Path) -> Dataset:
+    def read(self, files: list[Path], scratch: Path) -> "Dataset":
         """One data set of all the files."""
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         train, *validation = (self.read(files, scratch) for files in self._files())
         return both_splits(train, self.validation_fraction, *validation)
 
@@ -93,7 +91,7 @@ class TextFiles(FileSource):
         if self.document not in get_args(Unit):
             raise UserError(f"source document '{self.document}': choose {', '.join(get_args(Unit))}")
 
-    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+    def read(self, files: list[Path], scratch: Path) -> "Dataset":  # noqa: D102
         from datasets import Value
 
         features = {TEXT: Value("string")}
@@ -118,7 +116,7 @@ class JsonLines(FileSource):
     validation: str | list[str] | None = None
     validation_fraction: float = 0.05
 
-    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+    def read(self, files: list[Path], scratch: Path) -> "Dataset":  # noqa: D102
         from datasets import List, Value
 
         form = _find_form(self._files()[0][0])
@@ -172,7 +170,7 @@ def uncompressed_suffix(path: Path) -> str:
 
 def _generate(
     read: Callable[..., Iterator[Any]], features: dict[str, Any], scratch: Path, **arguments: object
-) -> Dataset:
+) -> "Dataset":
     """The examples that `read(**arguments)` yields, written to `scratch` and memory-mapped."""
     from datasets import Dataset, Features
     from datasets.exceptions import DatasetGenerationError

@@ -1,7 +1,5 @@
 """How text and JSON lines are read: UTF-8 or, with a byte order mark, UTF-16 and UTF-32; also compressed."""
 
-from __future__ import annotations
-
 import bz2
 import codecs
 import gzip

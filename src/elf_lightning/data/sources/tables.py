@@ -1,7 +1,5 @@
 """Data sets with columns, as the `datasets` library reads them: from the Hub, a saved folder, or files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,11 +44,11 @@ class DatasetFiles(FileSource):
     condition_column: str | None = None
     validation_fraction: float = 0.05
 
-    def read(self, files: list[Path], scratch: Path) -> Dataset:  # noqa: D102
+    def read(self, files: list[Path], scratch: Path) -> "Dataset":  # noqa: D102
         from datasets import Dataset, concatenate_datasets
         from datasets.exceptions import DatasetGenerationError
 
-        def read(file: str) -> Dataset:
+        def read(file: str) -> "Dataset":
             parquet = file.endswith(".parquet")
             return Dataset.from_parquet(file, cache_dir=str(scratch)) if parquet else Dataset.from_file(file)
 
@@ -102,7 +100,7 @@ class HubDataset(Source):
         if self.streamed_examples is not None and self.streamed_examples < 1:
             raise UserError(f"source.streamed_examples {self.streamed_examples} must be at least 1")
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import Dataset, DatasetDict
 
         validation = None if self.validation_split is None else self._read(self.validation_split)
@@ -113,7 +111,7 @@ class HubDataset(Source):
             validation = Dataset.from_list(self._validation_examples(stream))
         return DatasetDict(validation=validation)
 
-    def stream(self, epoch: int, seed: int) -> IterableDataset:  # noqa: D102
+    def stream(self, epoch: int, seed: int) -> "IterableDataset":  # noqa: D102
         stream = self._read(self.train_split, streaming=True)
         if self.validation_split is None:
             # By content, because the first examples by number differ in every part of a stream.
@@ -135,7 +133,7 @@ class HubDataset(Source):
             )
             return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
 
-    def _validation_examples(self, stream: IterableDataset) -> list[dict[str, Any]]:
+    def _validation_examples(self, stream: "IterableDataset") -> list[dict[str, Any]]:
         """The first examples of a stream, which are not trained on."""
         with _reading(self.path, self.train_split):
             return _first_examples(stream, self.streamed_validation_examples)
@@ -163,7 +161,7 @@ class SavedDataset(Source):
     validation_fraction: float = 0.05
     revision: str | None = None
 
-    def load(self, scratch: Path) -> DatasetDict:  # noqa: D102
+    def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import DatasetDict, load_from_disk
         from huggingface_hub import snapshot_download
 
@@ -254,7 +252,7 @@ def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -
     return dataset.select_columns(list(wanted)).rename_columns(renamed)
 
 
-def _first_examples(stream: IterableDataset, count: int) -> list[dict[str, Any]]:
+def _first_examples(stream: "IterableDataset", count: int) -> list[dict[str, Any]]:
     """The first examples of a stream, also in a loader's worker, where plain iteration sees a part of it."""
     columns: dict[str, list[Any]] = next(stream.take(count).iter(count), {})
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
