@@ -163,20 +163,27 @@ def sampling_run(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
 
 def muon_steps(run: Recording, clipping: str) -> Pairs:
     """Parameters after each step, with (`clip`) or without (`noclip`) global-norm clipping."""
-    initial = {name.replace(".", "_"): value for name, value in run.group("init").items()}
-    module = nn.ParameterDict({name: nn.Parameter(value.clone()) for name, value in initial.items()})
-    matrices = [name for name, value in initial.items() if value.ndim == 2]
-    optimizer = MuonWithNesterovAdam(muon_parameter_groups(module, transposed=matrices))
+
+    def as_linear(part: str) -> dict[str, Tensor]:
+        """Recorded matrices (fan_in, fan_out) as (fan_out, fan_in), and all others, by name."""
+        recorded = run.group(part).items()
+        return {
+            name.replace(".", "_"): one.T.contiguous() if one.ndim == 2 else one.clone()
+            for name, one in recorded
+        }
+
+    module = nn.ParameterDict({name: nn.Parameter(value) for name, value in as_linear("init").items()})
+    optimizer = MuonWithNesterovAdam(muon_parameter_groups(module))
     for step, rate in enumerate(run["lr"].tolist()):
-        for name, grad in run.group(f"grad/step{step}").items():
-            module[name.replace(".", "_")].grad = grad.clone()
+        for name, grad in as_linear(f"grad/step{step}").items():
+            module[name].grad = grad
         if clipping == "clip":
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        for name, recorded in run.group(f"{clipping}/step{step}").items():
-            yield module[name.replace(".", "_")].detach(), recorded
+        for name, recorded in as_linear(f"{clipping}/step{step}").items():
+            yield module[name].detach(), recorded
 
 
 def generative_perplexity(run: Recording) -> Pairs:

@@ -1,7 +1,7 @@
 """Muon for matrices and Nesterov Adam for everything else, as one optimizer."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from itertools import compress
 from math import sqrt
 from typing import Any
@@ -28,21 +28,10 @@ def split_parameters(network: nn.Module) -> tuple[dict[str, nn.Parameter], dict[
     return matrices, {name: p for name, p in trainable.items() if name not in matrices}
 
 
-def muon_parameter_groups(network: nn.Module, transposed: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Parameter groups for `MuonWithNesterovAdam`, without empty ones; a `UserError` without parameters.
-
-    Args:
-        network: any module.
-        transposed: names of matrices stored (fan_in, fan_out); others are as in `nn.Linear`.
-    """
-    matrices, others = split_parameters(network)
-    if unknown := sorted(set(transposed) - set(matrices)):
-        raise UserError(f"transposed={unknown}: not trainable matrices; choose from {sorted(matrices)}")
-    groups: list[dict[str, Any]] = []
-    for flipped in (False, True):
-        params = [p for name, p in matrices.items() if (name in transposed) == flipped]
-        groups.append({"params": params, "use_muon": True, "transposed": flipped})
-    groups.append({"params": list(others.values()), "use_muon": False})
+def muon_parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups for `MuonWithNesterovAdam`, without empty ones; a `UserError` without parameters."""
+    matrices, others = (list(part.values()) for part in split_parameters(network))
+    groups = [{"params": matrices, "use_muon": True}, {"params": others, "use_muon": False}]
     return [group for group in groups if group["params"]]
 
 
@@ -60,9 +49,9 @@ class MuonWithNesterovAdam(Optimizer):
 
     Args:
         param_groups: as returned by `muon_parameter_groups`. Each has `params` and `use_muon`; optional are
-            `lr`, `weight_decay` (0, decoupled), for matrices `momentum` (0.95) and `transposed` (False: the
-            matrices are (fan_out, fan_in) as in `nn.Linear`), for the others `betas` (0.9, 0.999) and
-            `eps` (1e-8). A `UserError` for `use_muon` with anything but matrices.
+            `lr`, `weight_decay` (0, decoupled), for matrices, (fan_out, fan_in) as in `nn.Linear`, `momentum`
+            (0.95), for the others `betas` (0.9, 0.999) and `eps` (1e-8). A `UserError` for `use_muon` with
+            anything but matrices.
         lr: learning rate of groups without their own.
         newton_schulz_dtype: float32, or bfloat16 for speed on a GPU.
         sharded: split the orthogonalisation among the processes of the default process group. Gradients must
@@ -88,7 +77,7 @@ class MuonWithNesterovAdam(Optimizer):
         """Adds a group; its step count starts at 0."""
         muon, adam = {"momentum": 0.95}, {"betas": (0.9, 0.999), "eps": 1e-8}
         # A Python number, saved with the group, so that reading it never waits for the device.
-        defaults = {"step": 0, "transposed": False, **(muon if param_group["use_muon"] else adam)}
+        defaults = {"step": 0, **(muon if param_group["use_muon"] else adam)}
         super().add_param_group(defaults | param_group)
         group = self.param_groups[-1]
         shapes = [tuple(p.shape) for p in group["params"] if p.ndim != 2]
@@ -129,8 +118,7 @@ class MuonWithNesterovAdam(Optimizer):
         for (group, params), directions in zip(buckets, computed, strict=True):
             if world_size > 1:
                 directions = _gather(directions, [owner[p] for p in params], rank)
-            rows, columns = params[0].shape
-            fan_out, fan_in = (columns, rows) if group["transposed"] else (rows, columns)
+            fan_out, fan_in = params[0].shape
             step_size = group["lr"] * sqrt(max(1.0, fan_out / fan_in))
             _decay(group, params)
             torch._foreach_add_(params, list(directions.unbind()), alpha=-step_size)

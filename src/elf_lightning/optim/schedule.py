@@ -63,8 +63,7 @@ class Schedule:
     def resolve_warmup(self, steps_per_epoch: int, total_steps: float, trial: bool = False) -> int:
         """The warm-up in optimizer steps, rounded down; in a trial run of a few steps, at most as long as it.
 
-        Raises:
-            UserError: it is longer than the run, or a cosine decay has no number of steps.
+        Otherwise a longer one is a `UserError`, as is a cosine decay without a number of steps.
         """
         if self.decay == "cosine" and total_steps == inf:
             raise UserError(

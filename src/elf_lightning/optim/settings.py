@@ -26,11 +26,9 @@ class OptimizerSettings(ABC):
 
     @abstractmethod
     def build(self, network: nn.Module, learning_rate: float) -> Optimizer:
-        """The optimizer of all trainable parameters of `network`.
+        """The optimizer of all trainable parameters of `network`; a `UserError` if it has none.
 
-        Args:
-            network: any module; a `UserError` if it has nothing to train.
-            learning_rate: the peak rate, already scaled by the global batch (`scaled_learning_rate`).
+        `learning_rate` is the peak rate, already scaled by the global batch (`scaled_learning_rate`).
         """
 
 
@@ -108,8 +106,7 @@ class AdamWSettings(OptimizerSettings):
         return optimizer
 
 
-KINDS = {"use_muon", "momentum", "betas"}
-"""Settings of a parameter group by which optimizers are told apart."""
+KINDS = {"use_muon", "momentum", "betas"}  # settings of a parameter group by which optimizers are told apart
 
 
 def _check(settings: MuonSettings | AdamWSettings) -> None:
