@@ -6,13 +6,9 @@ import torch
 
 
 def seeded_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A new generator on `device` that depends on `key` alone.
+    """A new generator on `device` that depends on `key` alone, for example (seed, epoch, batch, rank).
 
     Different keys give unrelated streams, as do different kinds of devices.
-
-    Args:
-        key: identifies the draws, for example (seed, epoch, batch, rank).
-        device: device of the draws.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

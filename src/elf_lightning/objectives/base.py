@@ -29,17 +29,9 @@ class StepKey:
     batch: int
     rank: int = 0
 
-    def generator(self, device: torch.device | str) -> torch.Generator:
-        """The generator of this rank's draws, on `device`."""
-        return seeded_generator("draws", self.seed, self.epoch, self.batch, self.rank, device=device)
-
-    def counts_generator(self) -> torch.Generator:
-        """The generator of this rank's mode counts; on the CPU, since Python slices by them."""
-        return seeded_generator("counts", self.seed, self.epoch, self.batch, self.rank)
-
-    def shared_generator(self) -> torch.Generator:
-        """A generator that is the same on every rank."""
-        return seeded_generator("shared", self.seed, self.epoch, self.batch)
+    def generator(self, device: torch.device | str, purpose: str = "draws") -> torch.Generator:
+        """The generator of this rank's draws for a `purpose`, on `device`."""
+        return seeded_generator(purpose, self.seed, self.epoch, self.batch, self.rank, device=device)
 
 
 @dataclass(frozen=True)
@@ -141,16 +133,10 @@ class Objective(ABC):
     def __call__(
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
-        """The losses of one micro-batch: a pure function of its arguments.
+        """The losses of one micro-batch, with a gradient in `total`: a pure function of its arguments.
 
-        Args:
-            network: the denoiser and decoder.
-            batch: B sequences with their clean latents.
-            draws: the random numbers of the step, from `draw`.
-            unknown_id: the token for all others outside a restricted vocabulary; it is never correct.
-
-        Returns:
-            Losses with a gradient in `total`.
+        `draws` come from `draw`. `unknown_id` is the token for all others outside a restricted vocabulary; it
+        is never correct.
         """
 
     @abstractmethod

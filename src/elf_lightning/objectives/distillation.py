@@ -3,7 +3,7 @@
 As published with ELF (arXiv 2605.10938, appendix B, and its official code).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
-from elf_lightning.flow import expand_like, seeded_generator
+from elf_lightning.flow import expand_like
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.base import Draws, Losses, StepKey
-from elf_lightning.objectives.flow_matching import ELFObjective
-from elf_lightning.objectives.token_loss import token_cross_entropy
+from elf_lightning.objectives.flow_matching import ELFObjective, masked_losses
 
 SMALLEST_SPAN = 1e-3
 """Below it, the target is the teacher's last estimate: a division by the span would amplify rounding."""
@@ -41,11 +40,8 @@ class ProgressiveDistillation(ELFObjective):
 
     Attributes:
         teacher: a frozen network in evaluation mode; it runs on denoise sequences alone.
-        step_size: span D of a student's step; 1/N for a student of N steps.
-        teacher_steps: number K of the teacher's Euler steps in that span.
-
-    Raises:
-        UserError: for a step size outside (0, 1], less than one step of the teacher, and as `ELFObjective`.
+        step_size: span D of a student's step, in (0, 1]; 1/N for a student of N steps.
+        teacher_steps: number K of the teacher's Euler steps in that span, at least 1.
     """
 
     teacher: ELFNetwork = field(repr=False)
@@ -63,7 +59,7 @@ class ProgressiveDistillation(ELFObjective):
         self, shape: torch.Size | tuple[int, int, int], key: StepKey, device: torch.device
     ) -> DistillationDraws:
         """See `Objective.draw`."""
-        generator = seeded_generator("teacher steps", key.seed, key.epoch, key.batch, key.rank, device=device)
+        generator = key.generator(device, "teacher steps")
         inner_times = self.times.sample(shape[0], self.teacher_steps - 1, generator=generator)
         return DistillationDraws(**vars(super().draw(shape, key, device)), inner_times=inner_times)
 
@@ -78,19 +74,13 @@ class ProgressiveDistillation(ELFObjective):
         hidden = self._hidden(network, x, z, times[:, 0], self_cond, draws)
         mask = (batch.loss_mask & ~batch.condition_mask).float()
         mask = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        # Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs.
         errors = (network.latent_head(hidden[first:]) - target).square().mean(-1)
-        denoise_sum = (errors * mask[first:]).sum()
-        decode_sum, decode_correct = token_cross_entropy(
-            network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
-        )
-        return Losses(
-            total=(denoise_sum + decode_sum) / len(x),
-            denoise_sum=denoise_sum,
-            denoise_count=denoise_sum.new_full((), len(z)),
-            decode_sum=decode_sum,
-            decode_count=denoise_sum.new_full((), first),
-            decode_correct=decode_correct,
+        losses = masked_losses(network, hidden, errors, batch.input_ids, mask, unknown_id)
+        return replace(
+            losses,
+            total=(losses.denoise_sum + losses.decode_sum) / len(x),
+            denoise_count=mask.new_full((), len(z)),
+            decode_count=mask.new_full((), first),
         )
 
     @torch.no_grad()
@@ -100,13 +90,8 @@ class ProgressiveDistillation(ELFObjective):
         """What the teacher shows the student, for the P denoise sequences.
 
         The student's step that ends where the teacher's K steps end has the estimate
-        `x* = z + (1 - t) / D * (z_end - z)`.
-
-        Args:
-            network: the student, for objectives that feed its own estimate back.
-            x: (B, S, C) clean latents.
-            condition: (B, S, 1), True at condition positions, which stay clean.
-            draws: the random numbers of the step.
+        `x* = z + (1 - t) / D * (z_end - z)`. Of clean latents `x` (B, S, C), those where `condition`
+        (B, S, 1) is True stay clean. Objectives that feed its own estimate back call the student `network`.
 
         Returns:
             The student's noised latents (P, S, C), the times (P, K + 1) of the teacher's steps, which begin
@@ -117,27 +102,31 @@ class ProgressiveDistillation(ELFObjective):
         start = draws.t[first:, None] * max(1 - self.step_size, 1e-6)
         inner = start + self.step_size * draws.inner_times[first:].sort(dim=1).values
         times = torch.cat([start, inner, start + self.step_size], dim=1)
-
-        def estimate(z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
-            x_hat = self.teacher.denoise(z, t, w[: len(z)], self_cond)
-            return torch.where(condition[: len(z)], x[: len(z)], x_hat)
-
         begin = torch.where(condition, x, self.path.interpolate(x, draws.noise[first:], start[:, 0]))
         self_cond = x * condition
         if count:
-            own = estimate(begin[:count], start[:count, 0], self_cond[:count])
+            own = estimate(self.teacher, begin[:count], start[:count, 0], w, self_cond, condition)
             self_cond = torch.cat([own, self_cond[count:]])
-        if not len(x):
-            return begin, times, self_cond, begin
-        z, x_hat = begin, self_cond
-        for t, t_next in pairwise(times.unbind(1)):
-            x_hat = estimate(z, t, x_hat)
-            z = z + expand_like(t_next - t, z) * self.path.velocity(x_hat, z, t)
-        if self.teacher_steps == 1 or self.step_size < SMALLEST_SPAN:
-            return begin, times, self_cond, x_hat
-        return (
-            begin,
-            times,
-            self_cond,
-            begin + expand_like((1 - start[:, 0]) / self.step_size, z) * (z - begin),
-        )
+        z, x_hat = self.rollout(begin, times, w, self_cond, condition)
+        if self.teacher_steps > 1 and self.step_size >= SMALLEST_SPAN:
+            x_hat = begin + expand_like((1 - start[:, 0]) / self.step_size, z) * (z - begin)
+        return begin, times, self_cond, x_hat
+
+    def rollout(
+        self, z: Tensor, times: Tensor, w: Tensor, x_hat: Tensor, condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where the teacher's Euler steps from `z` end, and its last estimate; first, `x_hat` is fed back."""
+        if len(z):
+            for t, t_next in pairwise(times.unbind(1)):
+                x_hat = estimate(self.teacher, z, t, w, x_hat, condition)
+                z = z + expand_like(t_next - t, z) * self.path.velocity(x_hat, z, t)
+        return z, x_hat
+
+
+def estimate(
+    network: ELFNetwork, z: Tensor, t: Tensor, w: Tensor, self_cond: Tensor, condition: Tensor
+) -> Tensor:
+    """`x_hat` of the first sequences, (rows, S, C) as `z`, with the condition as in `self_cond`."""
+    rows = slice(len(z))
+    x_hat = network.denoise(z, t, w[rows], self_cond[rows])
+    return torch.where(condition[rows], self_cond[rows], x_hat)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
-from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, expand_like
+from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, expand_like, seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.base import Draws, Losses, Objective, StepKey
 from elf_lightning.objectives.token_loss import token_cross_entropy
@@ -20,6 +20,8 @@ Mixing = Literal["rows", "steps", "devices"]
 @dataclass(frozen=True)
 class ELFObjective(Objective):
     """Flow matching with guided self-conditioning on most sequences, decoding of tokens on the others.
+
+    A probability outside [0, 1], a negative scale or an unknown mixing is a `UserError`.
 
     Attributes:
         path: how latents and noise are mixed.
@@ -33,9 +35,6 @@ class ELFObjective(Objective):
         mixing: "rows" splits every micro-batch between the two modes; "steps" gives a whole micro-batch to
             one of them, the same on every rank; "devices" draws that mode on each rank, as the official JAX
             code does.
-
-    Raises:
-        UserError: for a probability outside [0, 1], a negative scale or an unknown mixing.
     """
 
     path: RectifiedPath = RectifiedPath()
@@ -71,48 +70,35 @@ class ELFObjective(Objective):
             num_self_cond=num_self_cond,
         )
 
-    def mean_counts(self, num_sequences: int) -> tuple[float, float]:
-        """See `Objective.mean_counts`."""
+    def mean_counts(self, num_sequences: int) -> tuple[float, float]:  # noqa: D102
         decode = self.decode_probability * num_sequences
         return decode, self.self_cond_probability * (num_sequences - decode)
 
     def _mode_counts(self, rows: int, key: StepKey) -> tuple[int, int]:
         """Numbers of decode and of self-conditioning sequences, each within 1 of its mean, and unbiased."""
-        u, u_self_cond = torch.rand(2, generator=key.counts_generator()).tolist()
+        # On the CPU, since Python slices by them.
+        u, u_self_cond = torch.rand(2, generator=key.generator("cpu", "counts")).tolist()
         if self.mixing == "rows":
             num_decode = math.floor(self.decode_probability * rows + u)
         else:
-            shared = torch.rand((), generator=key.shared_generator()).item()
-            coin = shared if self.mixing == "steps" else u
+            shared = torch.rand((), generator=seeded_generator("shared", key.seed, key.epoch, key.batch))
+            coin = shared.item() if self.mixing == "steps" else u
             num_decode = rows if coin < self.decode_probability else 0
         return num_decode, math.floor(self.self_cond_probability * (rows - num_decode) + u_self_cond)
 
-    def __call__(
+    def __call__(  # noqa: D102
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
-        """See `Objective.__call__`."""
         x, condition = self._clean(batch)
         t, first = draws.t[draws.num_decode :], draws.num_decode
         z = torch.where(condition, x, self.path.interpolate(x, draws.noise, draws.t))[first:]
         target = self.path.velocity(x[first:], z, t)
         self_cond, target = self._self_condition(network, z, target, x * condition, condition, draws)
         hidden = self._hidden(network, x, z, t, self_cond, draws)
-
-        # Each head on its own sequences; an empty slice still reaches every parameter, as DDP needs.
-        mask = (batch.loss_mask & ~batch.condition_mask).float()
         velocity = self.path.velocity(network.latent_head(hidden[first:]), z, t)
-        denoise_sum = ((velocity - target).square().mean(-1) * mask[first:]).sum()
-        decode_sum, decode_correct = token_cross_entropy(
-            network, hidden[:first], batch.input_ids[:first], mask[:first], unknown_id
-        )
-        return Losses(
-            total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),
-            denoise_sum=denoise_sum,
-            denoise_count=mask[first:].sum(),
-            decode_sum=decode_sum,
-            decode_count=mask[:first].sum(),
-            decode_correct=decode_correct,
-        )
+        mask = (batch.loss_mask & ~batch.condition_mask).float()
+        errors = (velocity - target).square().mean(-1)
+        return masked_losses(network, hidden, errors, batch.input_ids, mask, unknown_id)
 
     @staticmethod
     def _clean(batch: LatentBatch) -> tuple[Tensor, Tensor]:
@@ -123,16 +109,7 @@ class ELFObjective(Objective):
     def _hidden(
         self, network: ELFNetwork, x: Tensor, z: Tensor, t: Tensor, self_cond: Tensor, draws: Draws
     ) -> Tensor:
-        """Hidden states (B, S, H) of both modes in one pass.
-
-        Args:
-            network: the denoiser and decoder.
-            x: (B, S, C) clean latents; those of the decode sequences, the first, are noised here.
-            z: noised latents of the denoise sequences, (rows, S, C).
-            t: (rows,) their times.
-            self_cond: (rows, S, C) their self-conditioning.
-            draws: the random numbers of the step.
-        """
+        """Hidden states (B, S, H) of both modes; `x` are all latents, `z` the noised ones to denoise."""
         first = draws.num_decode
         mix = draws.decode_mix[:first, :, None]
         z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
@@ -148,11 +125,7 @@ class ELFObjective(Objective):
     def _self_condition(
         self, network: ELFNetwork, z: Tensor, target: Tensor, clean: Tensor, condition: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
-        """Self-conditioning inputs and guided velocity targets of the denoise sequences, (rows, S, C) each.
-
-        The first `draws.num_self_cond` sequences of `z` and `target` are conditioned on the network's own
-        estimate, and their target is guided from the unconditioned towards the conditioned velocity.
-        """
+        """Self-conditioning inputs and guided velocity targets of the denoise sequences, (P, S, C) each."""
         first, count = draws.num_decode, draws.num_self_cond
         clean = clean[first:]
         if count == 0:
@@ -185,3 +158,23 @@ class ELFObjective(Objective):
             denoise_sum=denoise.denoise_sum,
             denoise_count=denoise.denoise_count,
         )
+
+
+def masked_losses(
+    network: ELFNetwork, hidden: Tensor, errors: Tensor, ids: Tensor, mask: Tensor, unknown_id: int | None
+) -> Losses:
+    """Losses of hidden states (B, S, H), whose last P sequences denoise with `errors` (P, S).
+
+    Each head runs on its own sequences; an empty slice still reaches every parameter, as DDP needs.
+    """
+    n = len(hidden) - len(errors)
+    decode_sum, decode_correct = token_cross_entropy(network, hidden[:n], ids[:n], mask[:n], unknown_id)
+    denoise_sum = (errors * mask[n:]).sum()
+    return Losses(
+        total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),
+        denoise_sum=denoise_sum,
+        denoise_count=mask[n:].sum(),
+        decode_sum=decode_sum,
+        decode_count=mask[:n].sum(),
+        decode_correct=decode_correct,
+    )

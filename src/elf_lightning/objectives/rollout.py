@@ -4,16 +4,14 @@ Iterative rollout distillation (IRD) of arXiv 2610.06648, with the decode sequen
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from math import ceil
 
 import torch
 from torch import Tensor
 
 from elf_lightning.errors import UserError
-from elf_lightning.flow import expand_like
 from elf_lightning.network import ELFNetwork
-from elf_lightning.objectives.distillation import DistillationDraws, ProgressiveDistillation
+from elf_lightning.objectives.distillation import DistillationDraws, ProgressiveDistillation, estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +25,7 @@ class RolloutDistillation(ProgressiveDistillation):
 
     Attributes:
         step_size: 1, from noise to data.
-        student_steps: number N of the student's steps.
-
-    Raises:
-        UserError: for another step size, less than one step, and as `ELFObjective`.
+        student_steps: number N of the student's steps, at least 1.
     """
 
     step_size: float = 1.0
@@ -54,21 +49,10 @@ class RolloutDistillation(ProgressiveDistillation):
         inner = draws.inner_times[first:].sort(dim=1).values
         times = torch.cat([torch.zeros_like(w)[:, None], inner, torch.ones_like(w)[:, None]], dim=1)
         begin = torch.where(condition, x, self.path.noise_scale * draws.noise[first:])
-        clean = x * condition
-        if not len(x):
-            return begin, times, clean, begin
-
-        def estimate(model: ELFNetwork, z: Tensor, t: Tensor, self_cond: Tensor) -> Tensor:
-            rows = len(z)
-            return torch.where(condition[:rows], x[:rows], model.denoise(z, t, w[:rows], self_cond))
-
-        own = clean
+        own = clean = x * condition
         for passes in range(1, self.student_steps):
-            rows = ceil(count * (self.student_steps - passes) / (self.student_steps - 1))
-            if rows:
-                own = torch.cat([estimate(network, begin[:rows], times[:rows, 0], own[:rows]), own[rows:]])
-        z, x_hat = begin, clean
-        for t, t_next in pairwise(times.unbind(1)):
-            x_hat = estimate(self.teacher, z, t, x_hat)
-            z = z + expand_like(t_next - t, z) * self.path.velocity(x_hat, z, t)
+            if rows := ceil(count * (self.student_steps - passes) / (self.student_steps - 1)):
+                x_hat = estimate(network, begin[:rows], times[:rows, 0], w, own, condition)
+                own = torch.cat([x_hat, own[rows:]])
+        _, x_hat = self.rollout(begin, times, w, clean, condition)
         return begin, times, own, x_hat

@@ -31,11 +31,10 @@ def token_cross_entropy(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Masked sum of the cross-entropies of `features @ weight.T + bias`, and which predictions are correct.
+    """Masked sum of the cross-entropies of `features @ weight.T + bias`, and the correct predictions."""
 
-    The gradients are computed along with each chunk's logits, so that nothing of size (N, V) is kept and
-    nothing is computed twice. `F.linear_cross_entropy` works the same way, but does not return predictions.
-    """
+    # The gradients are computed along with each chunk's logits, so that nothing of size (N, V) is kept and
+    # nothing is computed twice. `F.linear_cross_entropy` works the same way, but does not return predictions.
 
     @staticmethod
     def forward(
