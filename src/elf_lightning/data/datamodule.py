@@ -28,8 +28,7 @@ from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
 
-WORKER_GRACE_SECONDS = 20
-"""How long a worker process outlasts SIGTERM, unless its rank ends it before."""
+WORKER_GRACE_SECONDS = 20  # how long a worker process outlasts SIGTERM, unless its rank ends it before
 MakeBatch = Callable[[Sequence[Example]], TokenBatch | PromptBatch]
 
 
@@ -37,7 +36,8 @@ class ELFDataModule(ResumableDataModule):
     """Prepares a corpus, reads it in batches, and embeds them on the device with a frozen encoder.
 
     Constructing it reads the tokenizer and the encoder's sizes, no text. `prepare_data` tokenises, on one
-    process; `vocab_size` of a restricted vocabulary does so too, if it comes first.
+    process; `vocab_size` of a restricted vocabulary does so too, if it comes first. Settings that contradict
+    each other or are out of range are a `UserError`.
 
     Args:
         source: where the text comes from.
@@ -73,8 +73,9 @@ class ELFDataModule(ResumableDataModule):
         num_proc: processes that tokenise; None for this one alone.
         rebuild_cache: make prepared data and latents again if they are damaged, instead of saying so.
 
-    Raises:
-        UserError: for settings that contradict each other or are out of range.
+    Attributes:
+        latent_size: channels of a latent, C.
+        bos_eos: whether sequences begin and end with the EOS id, and do not end at the first.
     """
 
     def __init__(
@@ -119,11 +120,7 @@ class ELFDataModule(ResumableDataModule):
                 f"data.label_drop_probability {label_drop_probability}: there is no condition to drop; set "
                 "data.max_condition_length for text-to-text, or the probability to 0"
             )
-        if (
-            bucket_step is not None
-            and packing in ("pack", BOS_EOS, "sentences")
-            and max_condition_length is None
-        ):
+        if bucket_step and packing in ("pack", BOS_EOS, "sentences") and max_condition_length is None:
             raise UserError(
                 f"data.bucket_step {bucket_step}: packed sequences all have the same length; leave it out, "
                 "or choose another data.packing"
@@ -140,18 +137,13 @@ class ELFDataModule(ResumableDataModule):
                     "out, or leave out source.streamed_examples"
                 )
         super().__init__(batch_size, global_batch_size, bucket_step is not None or streamed)
-        self.source = source
-        self.encoder = encoder
-        self.max_length = max_length
+        self.source, self.encoder, self.latent_size = source, encoder, encoder.latent_size
+        self.max_length, self.max_condition_length = max_length, max_condition_length
         self.pad_mode: PadMode = pad_mode
-        self.max_condition_length = max_condition_length
-        self.label_drop_probability = label_drop_probability
-        self.bucket_step = bucket_step
-        self.num_workers = num_workers
-        self.seed = seed
-        self.restrict_vocabulary = restrict_vocabulary
-        self.cache_latents = cache_latents
-        self.num_predict_samples = num_predict_samples
+        self.bos_eos = packing == BOS_EOS and max_condition_length is None
+        self.label_drop_probability, self.bucket_step = label_drop_probability, bucket_step
+        self.num_workers, self.num_predict_samples, self.seed = num_workers, num_predict_samples, seed
+        self.restrict_vocabulary, self.cache_latents = restrict_vocabulary, cache_latents
         self.tokenizer = read_tokenizer(encoder.name_or_path)
         self.special = SpecialIds.of(self.tokenizer, pad_mode, restrict_vocabulary)
         tokenize = Tokenize(
@@ -161,8 +153,6 @@ class ELFDataModule(ResumableDataModule):
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
         given = LatentStatistics.given(latent_mean, latent_std)
         self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)
-
-    # What the model needs to know
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -179,11 +169,6 @@ class ELFDataModule(ResumableDataModule):
         return len(self.vocabulary)
 
     @property
-    def latent_size(self) -> int:
-        """Channels of a latent, C."""
-        return self.encoder.latent_size
-
-    @property
     def pad_id(self) -> int:
         """Network id of padding."""
         return self.vocabulary.network_id(self.special.pad)
@@ -192,11 +177,6 @@ class ELFDataModule(ResumableDataModule):
     def eos_id(self) -> int:
         """Network id that ends a text."""
         return self.vocabulary.network_id(self.special.eos)
-
-    @property
-    def bos_eos(self) -> bool:
-        """Whether sequences begin and end with the EOS id, and do not end at the first."""
-        return self.preparation.tokenize.packing == BOS_EOS and self.max_condition_length is None
 
     @property
     def unknown_id(self) -> int | None:
@@ -237,8 +217,6 @@ class ELFDataModule(ResumableDataModule):
             loaded_encoder=self.encoder,
         )
 
-    # Preparation
-
     def prepare_data(self) -> None:
         """Tokenise, measure and embed whatever is not on disk yet; Lightning calls it on one process."""
         self.preparation.run()
@@ -263,8 +241,6 @@ class ELFDataModule(ResumableDataModule):
         """What each prepared split holds; tokens outside a restricted vocabulary are unknown."""
         return self.preparation.summary(self.vocabulary.kept_ids)
 
-    # Loaders
-
     def train_dataloader(self) -> DataLoader[Example]:
         """Shuffled training examples, from where a loaded checkpoint stopped."""
         if self.batch_size != self._given_batch_size:  # by BatchSizeFinder
@@ -275,13 +251,12 @@ class ELFDataModule(ResumableDataModule):
         lengths = None
         if self.source.streamed_examples is not None:
             examples = StreamedExamples(
-                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed,
-                self.label_drop_probability,
-            )  # fmt: skip
+                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed
+            )
         else:
-            prepared = self.preparation.examples("train")
-            examples = KeyedExamples(prepared, self.label_drop_probability, self.seed)
-            lengths = prepared.lengths() if self.bucket_step else None
+            examples = self.preparation.examples("train")
+            lengths = examples.lengths() if self.bucket_step else None
+        examples = KeyedExamples(examples, self.label_drop_probability, self.seed)
         sampler = EpochSampler(
             len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,
             self.position.batch, self.source.streamed_examples is None, lengths,
@@ -295,9 +270,7 @@ class ELFDataModule(ResumableDataModule):
         sampler = ShardSampler(len(examples), *self._rank(), even=True)
         return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
-    def test_dataloader(self) -> DataLoader[Example]:
-        """The validation examples of `val_dataloader`."""
-        return self.val_dataloader()
+    test_dataloader = val_dataloader
 
     def predict_dataloader(self) -> DataLoader[Example]:
         """Prompts: empty ones, or in text-to-text the first validation conditions."""

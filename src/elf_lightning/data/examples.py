@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Ids = npt.NDArray[np.integer[Any]]
-CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])
-"""How a `Cut` is stored."""
+CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])  # how a `Cut` is stored
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Example:
 
 
 class Examples(torch.utils.data.Dataset[Example], ABC):
-    """Examples by index, several at a time."""
+    """Examples by index, several at a time; of a key beyond the last, by its remainder."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -77,7 +76,7 @@ class PackedExamples(Examples):
         return int(self._starts[-1]) // self._length if self._cuts is None else len(self._cuts)
 
     def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
-        return [Example(self._read(index), index=index) for index in indices]
+        return [Example(self._read(index), index=index) for index in (key % len(self) for key in indices)]
 
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each example, (N,)."""
@@ -122,7 +121,8 @@ class WholeExamples(Examples):
         return len(self._dataset)
 
     def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
-        columns = self._dataset[list(indices)]
+        indices = [key % len(self) for key in indices]
+        columns = self._dataset[indices]
         targets = columns[IDS]
         conditions = columns.get(CONDITION_IDS, [None] * len(targets))
         return [

@@ -15,21 +15,12 @@ from elf_lightning.data.tokenize import Table, Tokenize
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 
-READ_AT_ONCE = 256
-"""Documents that are tokenised together."""
-
-
-def drop_label(example: Example, probability: float, seed: int, epoch: int) -> Example:
-    """Hide a condition from its target or not, for classifier-free guidance: one coin for each epoch."""
-    if not probability:
-        return example
-    generator = seeded_generator("label drop", seed, epoch, example.index)
-    return replace(example, label_drop=bool(torch.rand((), generator=generator) < probability))
+READ_AT_ONCE = 256  # documents that are tokenised together
 
 
 @dataclass(eq=False)
 class KeyedExamples(Examples):
-    """A split's examples by key, with label drop."""
+    """Examples by key, with label drop for classifier-free guidance: one coin for each example and epoch."""
 
     examples: Examples
     label_drop_probability: float = 0.0
@@ -39,16 +30,20 @@ class KeyedExamples(Examples):
         return len(self.examples)
 
     def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
-        epochs, indices = zip(*(divmod(key, len(self)) for key in keys), strict=True)
-        return [
-            drop_label(example, self.label_drop_probability, self.seed, epoch)
-            for example, epoch in zip(self.examples.read(indices), epochs, strict=True)
-        ]
+        examples = self.examples.read(keys)
+        if not self.label_drop_probability:
+            return examples
+        coins = (
+            torch.rand((), generator=seeded_generator("label drop", self.seed, *divmod(key, len(self))))
+            for key in keys
+        )
+        dropped = [bool(coin < self.label_drop_probability) for coin in coins]
+        return [replace(one, label_drop=drop) for one, drop in zip(examples, dropped, strict=True)]
 
 
 @dataclass(eq=False)
 class StreamedExamples(Examples):
-    """A stream's examples by key, for keys in order, with label drop.
+    """A stream's examples by key, for keys in order.
 
     The stream is split over ranks and loader workers. Batch `b` of a rank is the `b // workers`-th of the
     stream's part `b % workers`, whichever worker is asked for it. So a resumed run, whose first worker reads
@@ -62,7 +57,6 @@ class StreamedExamples(Examples):
     rank: int = 0
     world_size: int = 1
     seed: int = 0
-    label_drop_probability: float = 0.0
 
     def __post_init__(self) -> None:
         self._open: tuple[int, int] | None = None
@@ -84,10 +78,7 @@ class StreamedExamples(Examples):
         skipped = (turn - self._turn) * self.batch_size
         examples = list(islice(self._examples, skipped, skipped + len(keys)))
         self._turn = turn + 1
-        return [
-            drop_label(replace(example, index=key % len(self)), self.label_drop_probability, self.seed, epoch)
-            for example, key in zip(examples, keys, strict=True)
-        ]
+        return [replace(one, index=key % len(self)) for one, key in zip(examples, keys, strict=True)]
 
     def part(self, epoch: int, part: int, parts: int) -> Iterator[Example]:
         """The examples of one of the parts of this rank's share of the stream, without end."""
@@ -107,9 +98,7 @@ class StreamedExamples(Examples):
             if empty:
                 remedy = "use fewer data.num_workers"
                 if parts == 1:
-                    remedy = (
-                        "lower source.streamed_validation_examples, which are not trained on, or give more"
-                    )
+                    remedy = "lower source.streamed_validation_examples (not trained on), or give more"
                 raise UserError(
                     f"source {type(self.source).__name__}: part {part + 1} of {parts} of the stream is too "
                     f"short for one sequence; {remedy}"

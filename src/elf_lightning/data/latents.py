@@ -20,10 +20,8 @@ from elf_lightning.data.prepare import Preparation
 from elf_lightning.encoders import Encoder, weights_stamp
 from elf_lightning.errors import UserError
 
-MEASURED_TOKENS = 32_768
-"""Positions over which the latent statistics are measured, about."""
-EMBEDDED_TOKENS = 8_192
-"""Positions that are embedded at a time when the cache is filled, about."""
+MEASURED_TOKENS = 32_768  # positions over which the latent statistics are measured, about
+EMBEDDED_TOKENS = 8_192  # positions that are embedded at a time when the cache is filled, about
 
 
 @dataclass(frozen=True)

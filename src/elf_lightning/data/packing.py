@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 Packing = Literal["pack", "bos_eos", "paragraphs", "sentences", "truncate", "wrap"]
-BOS_EOS = "bos_eos"
-"""Sequences that begin and end with the EOS id, which is GPT-2's BOS too."""
+BOS_EOS = "bos_eos"  # sequences that begin and end with the EOS id, which is GPT-2's BOS too
 
 
 class Cut(NamedTuple):

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
-"""Increased whenever prepared tokens change their meaning."""
-MANY_UNKNOWN = 0.05
-"""Fraction of unknown tokens above which a warning is given."""
-CUTS_FORMAT = 2
-"""Increased whenever the borders of sequences change their meaning."""
+FORMAT = 2  # increased whenever prepared tokens change their meaning
+MANY_UNKNOWN = 0.05  # fraction of unknown tokens above which a warning is given
+CUTS_FORMAT = 2  # increased whenever the borders of sequences change their meaning
 
 
 def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -44,19 +41,12 @@ def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a prepared split holds.
+    """What a prepared split holds."""
 
-    Attributes:
-        examples: number of sequences.
-        mean_tokens: tokens of a sequence on average, condition included.
-        padding: fraction of positions that are padding, at `max_length` positions per sequence.
-        unknown: fraction of tokens that are unknown.
-    """
-
-    examples: int
-    mean_tokens: float
-    padding: float
-    unknown: float
+    examples: int  # number of sequences
+    mean_tokens: float  # of a sequence, condition included
+    padding: float  # fraction of positions, at `max_length` positions per sequence
+    unknown: float  # fraction of tokens
 
 
 @dataclass(frozen=True)
@@ -104,9 +94,9 @@ class Preparation:
     def _tokenize(self, dataset: "Dataset", folder: Path) -> None:
         from datasets import Features, List, Value
 
-        tokenize = self.tokenize
+        tokenize, split, paired = self.tokenize, folder.name, self.tokenize.max_condition_length is not None
         folder.mkdir()
-        columns = [IDS] if tokenize.max_condition_length is None else [CONDITION_IDS, IDS]
+        columns = [CONDITION_IDS, IDS] if paired else [IDS]
         at_once = examples_at_once(dataset.data.nbytes / max(1, len(dataset)))
         tokens = dataset.map(
             tokenize,
@@ -114,38 +104,33 @@ class Preparation:
             batch_size=at_once,
             writer_batch_size=at_once,
             with_indices=True,
-            fn_kwargs={"split": folder.name},
+            fn_kwargs={"split": split},
             remove_columns=dataset.column_names,
             features=Features({name: List(Value("int32")) for name in columns} | {TRUNCATED: Value("bool")}),
             cache_file_name=str(folder / "tokens.arrow"),
-            new_fingerprint=f"{self.key}-{folder.name}",
+            new_fingerprint=f"{self.key}-{split}",
             num_proc=self.num_proc,
-            desc=f"Tokenising {folder.name}",
+            desc=f"Tokenising {split}",
         )
         if not len(tokens):
             raise UserError(
-                f"source {type(self.source).__name__}: the {folder.name} split has no text in it; "
-                "choose another split or text_column"
+                f"source {type(self.source).__name__}: the {split} split has no text in it; choose another "
+                "split or text_column"
             )
         if cut := sum(chunk.true_count for chunk in tokens.data.column(TRUNCATED).chunks):
-            limits = f"data.max_length {tokenize.max_length}"
-            if tokenize.max_condition_length is not None:
-                limits += f", data.max_condition_length {tokenize.max_condition_length}"
+            limit = f"data.max_length {tokenize.max_length}"
+            limit += f", data.max_condition_length {tokenize.max_condition_length}" if paired else ""
+            logger.warning("%d of %d %s sequences were truncated to %s", cut, len(tokens), split, limit)
+        if paired and (empty := len(dataset) - len(tokens)):
             logger.warning(
-                "%d of %d %s sequences were truncated to %s", cut, len(tokens), folder.name, limits
-            )
-        if tokenize.max_condition_length is not None and (empty := len(dataset) - len(tokens)):
-            logger.warning(
-                "%d of %d %s pairs have an empty target and are left out", empty, len(dataset), folder.name
+                "%d of %d %s pairs have an empty target and are left out", empty, len(dataset), split
             )
         counts, unknown = self._counts(tokens), self._unknown_id
         if unknown is not None and counts[unknown] > MANY_UNKNOWN * counts.sum():
             logger.warning(
                 "%.0f%% of the tokens of the %s split are unknown to the tokenizer '%s': choose an encoder "
                 "for this language and script",
-                100 * counts[unknown] / counts.sum(),
-                folder.name,
-                tokenize.tokenizer.name_or_path,
+                *(100 * counts[unknown] / counts.sum(), split, tokenize.tokenizer.name_or_path),
             )
 
     def splits(self) -> list[str]:

@@ -13,8 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from elf_lightning.errors import UserError
 
-VERSION = 2
-"""Of the order of training examples and of label drop; increased whenever these change."""
+VERSION = 2  # of the order of training examples and of label drop; increased whenever these change
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,30 @@ class Position:
     def begun(self) -> bool:
         """Whether there are batches before this one."""
         return (self.epoch, self.batch) != (0, 0)
+
+    def set_counters(self, fit_loop: dict[str, Any], batches_per_epoch: int, steps: int) -> None:
+        """Set the counters of a checkpoint's fit loop, in place, to this position after so many `steps`.
+
+        What Lightning saves depends on the hook that saves. If a run stops within an epoch (`max_time`), the
+        counters say that the epoch is over; between two accumulated micro-batches, a resumed run would miss
+        the gradient of the first; after the last batch of an epoch, it would not start the next. From these,
+        it always resumes with the batch here. An interrupted validation is not repeated.
+        """
+        started = self.epoch + 1 if self.batch else self.epoch
+        # Lightning starts the epoch, including hooks, if `ready` and `started` differ, else continues it.
+        epochs = {"ready": self.epoch + 1, "started": started, "processed": self.epoch}
+        epochs["completed"] = self.epoch
+        fit_loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
+        total = self.epoch * batches_per_epoch + self.batch
+        fit_loop["epoch_loop.batch_progress"] = {
+            # Lightning infers the hook that saved from `completed`: a lag of 0 or 1 is treated specially.
+            "total": {"ready": total, "started": total, "processed": total, "completed": total - 2},
+            "current": dict.fromkeys(("ready", "started", "processed", "completed"), self.batch),
+            "is_last_batch": False,
+        }
+        # The x axis of all logs; Lightning adds one when it resumes.
+        fit_loop["epoch_loop.state_dict"] = {"_batches_that_stepped": steps - 1}
+        fit_loop.pop("epoch_loop.val_loop.batch_progress", None)
 
 
 class ResumableDataModule(LightningDataModule):

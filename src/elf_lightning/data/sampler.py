@@ -11,8 +11,7 @@ from torch.utils.data import DistributedSampler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import seeded_generator
 
-POOL_BATCHES = 64
-"""Batches among which examples of similar length are brought together."""
+POOL_BATCHES = 64  # batches among which examples of similar length are brought together
 
 
 def whole_batches(examples: int, batch_size: int, world_size: int) -> int:

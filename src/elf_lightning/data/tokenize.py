@@ -3,7 +3,8 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +26,7 @@ ABBREVIATION = re.compile(
     r"(?<!\w)(?:Mr|Mrs|Ms|Dr|St|Messrs|Mme|Mlle|Prof|Capt|Col|Gen|Lieut|Lt|Rev|Hon|Esq|Vol|vol|No|\w)\.$"
 )
 """Ends with a full stop that does not end a sentence: titles and single letters."""
-TRUNCATED = "truncated"
-"""Column that is True where tokens were cut off."""
+TRUNCATED = "truncated"  # column that is True where tokens were cut off
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class Tokenize:
 
     def _tokenised(self, texts: Sequence[str | None]) -> list[list[int]]:
         ids: list[list[int]] = [[] for _ in texts]
-        for batch in _batches(texts):
-            pieces = token_ids(self.tokenizer, [piece for _, piece in batch])
-            for (place, _), found in zip(batch, pieces, strict=True):
+        for _, batch in groupby(_pieces(texts), itemgetter(0)):
+            _, places, pieces = zip(*batch, strict=True)
+            for place, found in zip(places, token_ids(self.tokenizer, list(pieces)), strict=True):
                 ids[place] += found
         return ids
 
@@ -174,30 +174,21 @@ def _whole(texts: list[list[int]]) -> Table:
     return {IDS: kept, TRUNCATED: [False] * len(kept)}
 
 
-def _batches(texts: Sequence[str | None]) -> Iterator[list[tuple[int, str]]]:
-    """The texts by place, in batches of at most `CHARACTERS`; longer ones in pieces."""
-    batch: list[tuple[int, str]] = []
-    size = 0
+def _pieces(texts: Sequence[str | None]) -> Iterator[tuple[int, int, str]]:
+    """Pieces of the texts after their batch and place; cut before a space, where tokenizers cut too."""
+    batch = size = 0
     for place, text in enumerate(texts):
-        for piece in _pieces(text or ""):
-            if batch and size + len(piece) > CHARACTERS:
-                yield batch
-                batch, size = [], 0
-            batch.append((place, piece))
-            size += len(piece)
-    if batch:
-        yield batch
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """The text, cut before a space, where tokenizers cut too, if it is longer than `CHARACTERS`."""
-    start = 0
-    while len(text) - start > CHARACTERS:
-        space = max(text.rfind(mark, start + 1, start + CHARACTERS) for mark in " \n")
-        end = space if space > start else start + CHARACTERS
-        yield text[start:end]
-        start = end
-    yield text[start:]
+        start, length = 0, len(text := text or "")
+        while start < length:
+            end = length
+            if length - start > CHARACTERS:
+                space = max(text.rfind(mark, start + 1, start + CHARACTERS) for mark in " \n")
+                end = space if space > start else start + CHARACTERS
+            size += end - start
+            if size > CHARACTERS:
+                batch, size = batch + 1, end - start
+            yield batch, place, text[start:end]
+            start = end
 
 
 def sentences(text: str) -> Iterator[str]:

@@ -121,11 +121,8 @@ class PretrainedEncoder(Encoder):
     def identity(self) -> dict[str, Any]:  # noqa: D102
         identity = {"class": "PretrainedEncoder", "name_or_path": self.name_or_path, "layer": self.layer}
         # Left out where they change nothing, so that checkpoints written before they existed stay the same.
-        if self.start_token is not None:
-            identity["start_token"] = self.start_token
-        if self.unit_rms:
-            identity["unit_rms"] = True
-        return identity
+        added = {"start_token": self.start_token, "unit_rms": self.unit_rms}
+        return identity | {name: value for name, value in added.items() if value}
 
     @staticmethod
     def _hidden_states(model: "PreTrainedModel", input_ids: Tensor, mask: Tensor) -> Tensor:

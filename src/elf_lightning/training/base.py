@@ -30,7 +30,6 @@ from elf_lightning.ranks import sum_over_ranks
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 from elf_lightning.training.guard import GuardedModule, NonFinite
-from elf_lightning.training.loop_counters import set_loop_counters
 from elf_lightning.training.warm_start import InitialWeights
 
 SIZES_FROM_DATA = (*SIZES, "eos_id", "pad_id", "unknown_id")
@@ -116,8 +115,6 @@ class TrainingModule(GuardedModule):
         self._initial = InitialWeights(self.network, init_from) if init_from else None
         self._compile = compile
 
-    # Construction
-
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
         """A module with the sizes of `data`, which takes the latent statistics of any `init_from`."""
@@ -132,11 +129,8 @@ class TrainingModule(GuardedModule):
     ) -> Self:
         """A module with the averaged weights of a checkpoint in any format that `load_model` reads.
 
-        `settings` are arguments of this class that override the checkpoint's.
-
-        Raises:
-            UserError: if the checkpoint cannot be read, does not name its tokenizer, or does not fit the
-                network in `settings`.
+        `settings` are arguments of this class that override the checkpoint's. A checkpoint that cannot be
+        read, does not name its tokenizer, or does not fit the network in `settings` is a `UserError`.
         """
         bundle = load_model(checkpoint_path)
         config, codec = bundle.config, bundle.config.codec
@@ -163,8 +157,6 @@ class TrainingModule(GuardedModule):
         """The codec of the weights to start from, until training starts; None if there is none."""
         return self._initial.config.codec if self._initial else None
 
-    # What the weights mean
-
     @property
     def text_data(self) -> TextData | None:
         """The DataModule of the Trainer, if it has the meaning of ids and latents."""
@@ -190,8 +182,6 @@ class TrainingModule(GuardedModule):
             codec=self.codec,
             step=self.global_step or (self.loaded.step if self.loaded else 0),
         )
-
-    # Training
 
     @property
     def networks(self) -> list[ELFNetwork]:
@@ -272,8 +262,6 @@ class TrainingModule(GuardedModule):
         counts = self.objective.mean_counts(batch_size)
         return training_step_flops(self.network, batch_size, length, *counts)
 
-    # Validation
-
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
         """Losses and decode accuracies of validation sequences, with the same draws every time."""
         # The words are part of the seed: another key would change the numbers of earlier runs.
@@ -293,8 +281,6 @@ class TrainingModule(GuardedModule):
         """Like `validation_step`; texts are generated and scored after the last batch."""
         self.validation_step(batch, batch_idx)
 
-    # Checkpoints
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything that sampling needs, in plain types, so that it needs no configuration file."""
         super().on_save_checkpoint(checkpoint)
@@ -302,7 +288,7 @@ class TrainingModule(GuardedModule):
         data = self.text_data
         if isinstance(data, ELFDataModule) and (position := data.reached()) is not None:
             batches = int(self.trainer.num_training_batches)
-            set_loop_counters(checkpoint["loops"]["fit_loop"], position, batches, self.global_step)
+            position.set_counters(checkpoint["loops"]["fit_loop"], batches, self.global_step)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, or of data whose ids or latents have another meaning.
@@ -315,9 +301,8 @@ class TrainingModule(GuardedModule):
             state = checkpoint.get(type(data).__qualname__, {})
             if (position := data.rescaled(state)) is not None:
                 state |= asdict(position)
-                loop, step = checkpoint["loops"]["fit_loop"], checkpoint["global_step"]
                 batches = data.batches_per_epoch(trainer.world_size, trainer.limit_train_batches)
-                set_loop_counters(loop, position, batches, step)
+                position.set_counters(checkpoint["loops"]["fit_loop"], batches, checkpoint["global_step"])
         if "elf" not in checkpoint:
             raise UserError(
                 "the checkpoint has no entry 'elf', so it was not written by elf_lightning; give one that was"
@@ -330,8 +315,6 @@ class TrainingModule(GuardedModule):
         if data is not None and stored.codec is not None:
             stored.codec.check_compatible(data.codec)
         self.loaded = stored
-
-    # Texts
 
     def text_generator(self) -> TextGenerator:
         """A generator with the current weights; all ranks share the work."""
@@ -361,8 +344,6 @@ class TrainingModule(GuardedModule):
     def on_predict_end(self) -> None:
         """Delete the generator, which averaging would copy with this module."""
         del self._generator
-
-    # Evaluation
 
     def on_test_start(self) -> None:
         """Load the scoring model, so that a missing one is reported before any text is generated."""

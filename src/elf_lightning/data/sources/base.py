@@ -14,8 +14,7 @@ logger = logging.getLogger(__name__)
 
 TEXT, CONDITION_TEXT = "text", "condition_text"
 IDS, CONDITION_IDS = "input_ids", "condition_input_ids"
-BYTES_AT_ONCE = 4_000_000
-"""Size of a batch of examples, about, while they are prepared."""
+BYTES_AT_ONCE = 4_000_000  # size of a batch of examples, about, while they are prepared
 
 
 class Source(ABC):
@@ -32,11 +31,8 @@ class Source(ABC):
     def load(self, scratch: Path) -> "DatasetDict":
         """The splits to prepare; `validation` alone for a streamed source.
 
-        Args:
-            scratch: a folder for temporary files, deleted after preparation.
-
-        Raises:
-            UserError: if the data is missing or empty, or lacks a column.
+        Temporary files go to the folder `scratch`. Missing or empty data, or a column that it lacks, is a
+        `UserError`.
         """
 
     @abstractmethod

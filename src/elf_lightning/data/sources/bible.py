@@ -31,9 +31,6 @@ class WebBible(Source):
             first occurs some 7,000 times and is four tokens of a BERT vocabulary, the second is two.
         first_book: leave out the books before this one, from 1 (Genesis) to 66 (Revelation); from 18 (Job)
             on there are half as many names of people and places.
-
-    Raises:
-        UserError: for an unknown `divine_name` or `first_book`.
     """
 
     validation_fraction: float = 0.05
@@ -81,20 +78,18 @@ class KingJamesToWeb(Source):
     def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import Dataset
 
-        old, new = read_verses(KING_JAMES), read_verses(WEB)
+        old, new, limit = read_verses(KING_JAMES), read_verses(WEB), self.max_words or sys.maxsize
+        verses = [(condition, new.get(number, "")) for number, condition in sorted(old.items())]
         pairs = [
-            {CONDITION_TEXT: condition, TEXT: new[number]}
-            for number, condition in sorted(old.items())
-            if self._fits(condition) and self._fits(new.get(number, ""))
+            {CONDITION_TEXT: condition, TEXT: target}
+            for condition, target in verses
+            if all(0 < len(verse.split()) <= limit for verse in (condition, target))
         ]
         return both_splits(Dataset.from_list(pairs), self.validation_fraction)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         files = file_stamps([locate_text(KING_JAMES), locate_text(WEB)])
         return {"class": "KingJamesToWeb", "files": files, **vars(self)}
-
-    def _fits(self, verse: str) -> bool:
-        return 0 < len(verse.split()) <= (self.max_words or sys.maxsize)
 
 
 def locate_text(package: str) -> Path:

@@ -9,16 +9,8 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from elf_lightning.data.sources.base import (
-    CONDITION_IDS,
-    CONDITION_TEXT,
-    IDS,
-    TEXT,
-    Source,
-    both_splits,
-    examples_at_once,
-    file_stamps,
-)
+from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
+from elf_lightning.data.sources.base import both_splits, examples_at_once, file_stamps
 from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES, json_objects, open_text
 from elf_lightning.errors import UserError
 
@@ -26,8 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 Unit = Literal["file", "line", "block"]
-MAX_DOCUMENT = 2**31
-"""Bytes; Arrow holds no longer text."""
+MAX_DOCUMENT = 2**31  # bytes; Arrow holds no longer text
 FORMS = (
     {"text": TEXT},
     {"input": CONDITION_TEXT, "output": TEXT},
@@ -76,9 +67,6 @@ class TextFiles(FileSource):
         document: what counts as one document: a whole file, a line, or a block between blank lines.
         validation: validation files, given as `path`; None uses the last documents for validation.
         validation_fraction: fraction of documents for validation where `validation` is not given.
-
-    Raises:
-        UserError: for an unknown `document`.
     """
 
     suffixes = (".txt",)

@@ -51,9 +51,7 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
         try:
             content = io.BufferedReader(unpack(file)) if unpack else file
             start = content.peek(4)
-            encoding = next(
-                (name for marks, name in ENCODINGS.items() if start.startswith(marks)), "utf-8-sig"
-            )
+            encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8-sig")
             with io.TextIOWrapper(content, encoding, errors) as text:
                 yield text
         except UnicodeDecodeError as error:

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elf_lightning.data.sources.base import (
-    CONDITION_IDS,
-    CONDITION_TEXT,
-    IDS,
-    TEXT,
-    Source,
-    both_splits,
-    file_stamps,
-)
+from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
+from elf_lightning.data.sources.base import both_splits, file_stamps
 from elf_lightning.data.sources.files import FileSource, files_below
 from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
@@ -55,9 +48,7 @@ class DatasetFiles(FileSource):
         try:
             dataset = concatenate_datasets([read(str(file)) for file in files])
         except (ValueError, DatasetGenerationError) as error:
-            raise UserError(
-                f"source files '{files[0]}'…: not readable as Arrow or Parquet ({error})"
-            ) from error
+            raise UserError(f"source '{files[0]}'…: not readable as Arrow or Parquet ({error})") from error
         return _pick_columns(dataset, self.text_column, self.condition_column, str(files[0]))
 
 
@@ -75,13 +66,10 @@ class HubDataset(Source):
         validation_fraction: fraction of examples for validation where `validation_split` is not given.
         revision: of the Hub data set.
         streamed_examples: read the training split as a stream, without writing it to disk; an epoch is then
-            this many sequences. None prepares it on disk.
+            this many sequences, at least 1. None prepares it on disk.
         shuffle_buffer: number of examples among which a stream is shuffled.
         streamed_validation_examples: number of examples of a stream used for validation where
             `validation_split` is not given.
-
-    Raises:
-        UserError: for a `streamed_examples` below 1.
     """
 
     path: str
@@ -221,20 +209,17 @@ def _reading(path: str, split: str) -> Iterator[None]:
 
 
 def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -> Any:
-    """Keep the columns to train on, and call them as preparation expects; ids if there is no such text.
-
-    The columns of a stream are those of its first example. `origin` is the name in error messages.
-    """
+    """Keep the columns to train on, and call them as preparation expects; ids if there is no such text."""
     from datasets import IterableDataset
 
-    first: dict[str, Any] = {}
     if isinstance(dataset, IterableDataset):
+        dataset = dataset.map(_flat)
         if not (examples := _first_examples(dataset, 1)):
             raise UserError(f"source '{origin}' is empty; choose another split")
-        (first,) = examples
-    elif "." in f"{text}{condition}":
-        dataset = dataset.flatten()
-    present = list(_flat(first)) or dataset.column_names
+        present = list(examples[0])
+    else:
+        dataset = dataset.flatten() if "." in f"{text}{condition}" else dataset
+        present = dataset.column_names
     if text not in present and IDS in present:
         return dataset.select_columns([name for name in (CONDITION_IDS, IDS) if name in present])
     wanted = {text: TEXT} if condition is None else {text: TEXT, condition: CONDITION_TEXT}
@@ -242,11 +227,6 @@ def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -
         raise UserError(
             f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
             "set text_column and condition_column"
-        )
-    if first:
-        return dataset.map(
-            lambda example: {new: _flat(example)[old] for old, new in wanted.items()},
-            remove_columns=list(first),
         )
     renamed = {old: new for old, new in wanted.items() if old != new}
     return dataset.select_columns(list(wanted)).rename_columns(renamed)
