@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LEFT = frozenset(".,;:!?%)]}…°")
-"""What stands at the word before it."""
-RIGHT = frozenset("([{")
-"""What stands at the word after it."""
-BOTH = frozenset("-\N{EN DASH}\N{EM DASH}/")
-"""What stands between two words without a space."""
-CURRENCIES = frozenset("$£€#")
-"""What stands at a number after it."""
-ENDINGS = frozenset(["s", "t", "d", "m", "re", "ve", "ll"])
-"""What follows the apostrophe of it's and don't."""
-ELISIONS = frozenset(["tis", "twas", "twere", "twill", "twould", "em"])
-"""What begins with an apostrophe."""
-PREFIXES = frozenset(["o", "d", "l", "qu"])
-"""What ends in an apostrophe at the word after it: o'clock, d'Artagnan."""
+LEFT = frozenset(".,;:!?%)]}…°")  # what stands at the word before it
+RIGHT = frozenset("([{")  # what stands at the word after it
+BOTH = frozenset("-\N{EN DASH}\N{EM DASH}/")  # what stands between two words without a space
+CURRENCIES = frozenset("$£€#")  # what stands at a number after it
+ENDINGS = frozenset(["s", "t", "d", "m", "re", "ve", "ll"])  # what follows the apostrophe of it's and don't
+ELISIONS = frozenset(["tis", "twas", "twere", "twill", "twould", "em"])  # what begins with an apostrophe
+PREFIXES = frozenset(["o", "d", "l", "qu"])  # what ends in an apostrophe: o'clock, d'Artagnan
 ABBREVIATIONS = frozenset({("a", "m"), ("p", "m"), ("i", "e"), ("e", "g")})
 """Letters that are written without a space after the full stop between them."""
 BROKEN_PAIR = 1.5

@@ -1,15 +1,15 @@
 """The contract between data, checkpoint and generation."""
 
-from collections.abc import Iterator, KeysView, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
-from elf_lightning.codec.compatibility import check_compatible
 from elf_lightning.codec.latents import Embedder, LatentStatistics
 from elf_lightning.codec.spacing import decoded, piece_prefix, spaced_pieces
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
 
 REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """Byte-level tokenizers decode incomplete characters to this."""
+TOLERANCE = 1e-3
+"""Absolute and relative difference in latent statistics that may be due to precision or device."""
+SETTINGS = {
+    "tokenizer": "data.encoder",
+    "encoder": "data.encoder",
+    "kept_ids": "data.restrict_vocabulary",
+    "pad_mode": "data.pad_mode",
+    "eos_id": "the tokenizer of data.encoder",
+    "pad_id": "the tokenizer of data.encoder",
+    "unknown_id": "the tokenizer of data.encoder",
+    "max_condition_length": "data.max_condition_length",
+    "condition_eos": "data.condition_eos",
+    "bos_eos": "data.packing",
+    "latent_mean": "data.latent_mean",
+    "latent_std": "data.latent_std",
+}
+"""The entries that must agree -> the setting that determines each."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +83,18 @@ class TextCodec:
     loaded_encoder: Encoder | None = field(default=None, compare=False, repr=False)
     words: Sequence[str] | None = field(default=None, compare=False, repr=False)
 
-    # Plain values
-
     def to_dict(self) -> dict[str, Any]:
         """The codec in plain types, for `from_dict`."""
-        return {name: getattr(self, name) for name in _stored()}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The codec described by `values`; a `UserError` if an entry is missing or unknown."""
-        required = [f.name for f in fields(cls) if f.default is MISSING]
-        if missing := [name for name in required if name not in values]:
+        if missing := [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]:
             raise UserError(
                 f"the model's description has no entry 'codec.{missing[0]}'; use a complete copy of the file"
             )
-        if unknown := sorted(values.keys() - _stored()):
+        if unknown := sorted(values.keys() - {f.name for f in fields(cls) if f.compare}):
             raise UserError(
                 f"the model's description has an entry 'codec.{unknown[0]}' that this version of "
                 "elf_lightning does not know; upgrade it"
@@ -108,9 +122,19 @@ class TextCodec:
 
     def check_compatible(self, current: Self) -> None:
         """Refuse the codec of data whose ids or latents have another meaning, naming the setting."""
-        check_compatible(self.to_dict(), current.to_dict())
-
-    # Text <-> ids
+        checkpoint, data = self.to_dict(), current.to_dict()
+        for name, setting in SETTINGS.items():
+            was, here = checkpoint[name], data[name]
+            values = {name: (was, here)}
+            if name == "encoder":  # the entries that both have
+                values = {f"encoder {one}": (was[one], here[one]) for one in sorted(was.keys() & here.keys())}
+            for entry, (was, here) in values.items():
+                if not _same(entry, was, here):
+                    raise UserError(
+                        f"the checkpoint was trained on other data: {setting}: {entry} {_abbreviated(was)} "
+                        f"(here {_abbreviated(here)}); use the configuration and text it was trained with, "
+                        "or start a new run from its weights with model.init_from"
+                    )
 
     @cached_property
     def text_tokenizer(self) -> "PreTrainedTokenizerBase":
@@ -164,25 +188,13 @@ class TextCodec:
         tokens = [self.tokenizer_id(ids[place]) for place in places]
         prefix = piece_prefix(self.text_tokenizer)
         if prefix is None:
-            new = [self._token_text(*pair) for pair in zip([None, *tokens], tokens, strict=False)]
+            pairs = zip([None, *tokens], tokens, strict=False)
+            new = [_token_text(self.text_tokenizer, *pair) for pair in pairs]
         else:
             new = spaced_pieces(self.text_tokenizer.convert_ids_to_tokens(tokens), prefix)
         for place, text in zip(places, new, strict=True):
             texts[place] = text
         return texts
-
-    @cached_property
-    def _token_text(self) -> Any:
-        """Memoised: the text that a tokenizer id adds after another."""
-
-        @cache
-        def token_text(before: int | None, token: int) -> str:
-            context = [] if before is None else [before]
-            decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
-            start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
-            return both.removeprefix(start) if both.startswith(start) else alone
-
-        return token_text
 
     @cached_property
     def known_words(self) -> KnownWords:
@@ -197,12 +209,8 @@ class TextCodec:
         network_ids = self.vocabulary.to_network(torch.arange(len(tokenizer))).tolist()
         spelled = token_ids(tokenizer, list(self.words)) if self.words else []
         words = [[network_ids[one] for one in ids] for ids in spelled]
-        inside = {
-            network_ids[one] for piece, one in tokenizer.get_vocab().items() if piece.startswith(prefix)
-        }
+        inside = {network_ids[i] for piece, i in tokenizer.get_vocab().items() if piece.startswith(prefix)}
         return KnownWords((word for word in words if unknown not in word), inside - {unknown})
-
-    # Ids -> latents
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -210,6 +218,15 @@ class TextCodec:
         with _perhaps_moved():
             encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
+
+
+@cache
+def _token_text(tokenizer: "PreTrainedTokenizerBase", before: int | None, token: int) -> str:
+    """The text that a tokenizer id adds after another."""
+    context = [] if before is None else [before]
+    decoded = tokenizer.batch_decode([context, [*context, token], [token]])
+    start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
+    return both.removeprefix(start) if both.startswith(start) else alone
 
 
 @contextmanager
@@ -220,5 +237,18 @@ def _perhaps_moved() -> Iterator[None]:
         raise UserError(f"{error}. If the encoder has moved, say where it is with --encoder") from error
 
 
-def _stored() -> KeysView[str]:
-    return dict.fromkeys(f.name for f in fields(TextCodec) if f.compare).keys()
+def _same(entry: str, checkpoint: Any, data: Any) -> bool:
+    if entry in ("tokenizer", "encoder name_or_path"):  # a moved folder contains the same model
+        return PurePath(checkpoint).name == PurePath(data).name
+    if entry in ("latent_mean", "latent_std"):
+        was, here = (torch.tensor(value, dtype=torch.float64) for value in (checkpoint, data))
+        return bool(torch.isclose(was, here, rtol=TOLERANCE, atol=TOLERANCE).all())
+    return bool(checkpoint == data)
+
+
+def _abbreviated(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"{len(value)} values, {', '.join(map(_abbreviated, value[:3]))}, …"
+    return str(value)

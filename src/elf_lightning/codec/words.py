@@ -13,8 +13,7 @@ from elf_lightning.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MIN_COUNT = 3
-"""Rarer words are not listed: many are errors of printing or scanning."""
+MIN_COUNT = 3  # rarer words are not listed: many are errors of printing or scanning
 
 
 def words_in_pieces(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> list[str]:
@@ -35,11 +34,8 @@ class KnownWords:
     """Finds the most likely sequence of tokens whose words are one token each, or listed.
 
     A network that decodes each position by itself may put pieces together that are in no word. The search is
-    dynamic programming over the likeliest tokens of each position.
-
-    Args:
-        words: the token ids of each word of several tokens.
-        inside: ids of the tokens that continue a word.
+    dynamic programming over the likeliest tokens of each position. `words` are the ids of each word of
+    several tokens, and `inside` those that continue a word.
     """
 
     def __init__(self, words: Iterable[Sequence[int]], inside: Set[int]) -> None:
@@ -52,13 +48,9 @@ class KnownWords:
                 self._next[word[:length]].add(word[length])
 
     def most_likely(self, scores: Tensor, ids: Tensor) -> list[int]:
-        """The best tokens (S,) of a sequence, from K candidates per position, (S, K) each.
+        """The best tokens (S,) of a sequence, from the K best `ids` of each position, (S, K), best first.
 
-        Where no candidate fits, the likeliest is taken as it is.
-
-        Args:
-            scores: log-probabilities or logits, best first.
-            ids: the candidates' token ids.
+        `scores` (S, K) are log-probabilities or logits. Where none fits, the likeliest is taken as it is.
         """
         # The pieces of the current word -> the best score so far, and the pieces before this position.
         states: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {(): (0.0, ())}
@@ -70,12 +62,11 @@ class KnownWords:
                 for word, (total, _) in states.items()
                 for token in self._next.get(word, set()) & candidates.keys()
             }
-            whole = [(total, word) for word, (total, _) in states.items() if self._is_whole(word)]
+            ends = (word for word in states if len(word) < 2 or word in self._words)
+            whole = [(states[word][0], word) for word in ends]
             total, word = max(whole, default=(0.0, ()))
             new = tokens if whole else []
-            reached |= {
-                (token,): (total + candidates[token], word) for token in new if token not in self._inside
-            }
+            reached |= {(one,): (total + candidates[one], word) for one in new if one not in self._inside}
             if not reached:
                 total, word = max((total, word) for word, (total, _) in states.items())
                 reached[(tokens[0],)] = (total + row[0], word)
@@ -87,6 +78,3 @@ class KnownWords:
             found.append(word[-1])
             word = reached[word][1]
         return found[::-1]
-
-    def _is_whole(self, word: tuple[int, ...]) -> bool:
-        return len(word) < 2 or word in self._words
