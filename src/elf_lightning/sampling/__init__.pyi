@@ -2,11 +2,11 @@ from .field import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .field import KnownLatents as KnownLatents
 from .field import LatentField as LatentField
 from .field import TwoPassGuidance as TwoPassGuidance
-from .results import Infill as Infill
-from .results import SampleResult as SampleResult
-from .results import Step as Step
-from .results import Trajectory as Trajectory
+from .sampler import Infill as Infill
 from .sampler import Sampler as Sampler
+from .sampler import SampleResult as SampleResult
+from .sampler import Step as Step
+from .sampler import Trajectory as Trajectory
 from .settings import SamplingSettings as SamplingSettings
 from .solvers import AdamsBashforth as AdamsBashforth
 from .solvers import Euler as Euler

@@ -103,10 +103,8 @@ class EarlyExit:
     def __init__(
         self, network: ELFNetwork, settings: SamplingSettings, generated: Tensor, eos_id: int | None
     ) -> None:
-        self.network = network
-        self.settings = settings
-        self.generated = generated
-        self.eos_id = eos_id
+        self.network, self.settings = network, settings
+        self.generated, self.eos_id = generated, eos_id
         self.running = torch.ones_like(generated[:, 0])
         self._tokens = torch.full(generated.shape, -1, device=generated.device)
 

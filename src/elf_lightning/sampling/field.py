@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,28 +9,14 @@ from torch import Tensor
 from elf_lightning.flow import RectifiedPath
 from elf_lightning.network import ELFNetwork
 
-
-class VelocityField(Protocol):
-    """What solvers integrate."""
-
-    def __call__(self, z: Tensor, t: float) -> Tensor:
-        """Velocity (B, S, C) of latents `z` (B, S, C) at time `t`."""
-
-    def clamp(self, z: Tensor) -> Tensor:
-        """`z` (B, S, C) with its condition restored, for solvers that add noise."""
-
-
 Denoiser = Callable[[Tensor, float, Tensor], Tensor]
 """`x_hat` (B, S, C) of noised latents (B, S, C), a time and an earlier `x_hat`: a network, perhaps guided."""
 
 
 class NetworkDenoiser:
-    """A network at one guidance scale; all sequences of a call share their time, and so their prefix.
+    """A network at one `guidance` scale; all sequences of a call share their time, and so their prefix.
 
-    Args:
-        network: estimates the clean latents.
-        guidance: scale `w`.
-        running: (B,) boolean, False for sequences that have ended, which are skipped; None: all run.
+    Sequences that have ended, where `running` (B,) is False, are skipped; None: all run.
     """
 
     def __init__(self, network: ELFNetwork, guidance: float, running: Tensor | None = None) -> None:
@@ -57,11 +42,6 @@ class NetworkDenoiser:
         return self.network.latent_head(self.network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
 
 
-def _both_passes(denoiser: Denoiser, z: list[Tensor], t: float, self_cond: list[Tensor]) -> list[Tensor]:
-    """`x_hat` (B, S, C) with and without what guides, as one batch."""
-    return list(denoiser(torch.cat(z), t, torch.cat(self_cond)).chunk(2))
-
-
 @dataclass(frozen=True)
 class ClassifierFreeGuidance:
     """Away from the estimate without the condition: `x_u + cfg_scale * (x_c - x_u)`.
@@ -82,7 +62,8 @@ class ClassifierFreeGuidance:
         """`x_hat` (B, S, C)."""
         hidden = self.condition_mask[..., None]
         unguided = self_cond.masked_fill(hidden, 0)
-        x_c, x_u = _both_passes(self.denoiser, [z, z.masked_fill(hidden, 0)], t, [self_cond, unguided])
+        z = torch.cat([z, z.masked_fill(hidden, 0)])
+        x_c, x_u = self.denoiser(z, t, torch.cat([self_cond, unguided])).chunk(2)
         return x_u + self.cfg_scale * (x_c - x_u)
 
 
@@ -104,25 +85,18 @@ class TwoPassGuidance:
         """`x_hat` (B, S, C)."""
         copies = len(z) // len(self.condition_mask)
         unguided = self_cond.masked_fill(~self.condition_mask.repeat(copies, 1)[..., None], 0)
-        x_c, x_u = _both_passes(self.denoiser, [z, z], t, [self_cond, unguided])
+        x_c, x_u = self.denoiser(z.repeat(2, 1, 1), t, torch.cat([self_cond, unguided])).chunk(2)
         return x_u + self.guidance * (x_c - x_u)
 
 
 @dataclass(frozen=True)
 class RepetitionSteering:
-    """Away from repetition: `self_cond - strength * direction`, except at the condition (arXiv 2607.00588).
-
-    Attributes:
-        denoiser: what to steer.
-        direction: (C,) unit vector towards repetition.
-        strength: `lambda`.
-        condition_mask: (B, S), True at condition positions.
-    """
+    """Away from repetition: `self_cond - strength * direction`, but for the condition (arXiv 2607.00588)."""
 
     denoiser: Denoiser
-    direction: Tensor
-    strength: float
-    condition_mask: Tensor
+    direction: Tensor  # (C,), unit vector towards repetition
+    strength: float  # `lambda`
+    condition_mask: Tensor  # (B, S)
 
     def __call__(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
         """`x_hat` (B, S, C)."""
@@ -147,51 +121,44 @@ class KnownLatents:
         return torch.where(self.mask[..., None], self.latents, z)
 
 
+@dataclass(eq=False)
 class LatentField:
     """Velocity `(x_hat - z) / max(1 - t, t_eps)` towards a denoiser's estimate, which is fed back to it.
 
     The condition stays clean at all times. Infilled positions start as noise and follow the straight path to
     their known latents, as the network saw them in training.
 
-    Args:
+    Attributes:
         denoiser: estimator of the clean latents.
         path: the path that the network was trained on.
         condition: the clean prefix.
         infill: further positions with known clean latents, if any.
         running: (B,) boolean, False for sequences that have ended, whose estimate stays; None: all run.
-
-    Attributes:
         x_hat: (B, S, C) the last estimate, known positions restored; at the start the condition alone.
         network_calls: (B,) int64, calls for each sequence so far.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        path: RectifiedPath,
-        condition: KnownLatents,
-        infill: KnownLatents | None = None,
-        running: Tensor | None = None,
-    ) -> None:
-        self.denoiser = denoiser
-        self.path = path
-        self.known = [condition] if infill is None else [condition, infill]
-        self.condition = condition
-        self.running = running
-        self.x_hat = condition.restore(torch.zeros_like(condition.latents))
-        self.network_calls = torch.zeros_like(condition.mask[:, 0], dtype=torch.int64)
+    denoiser: Denoiser
+    path: RectifiedPath
+    condition: KnownLatents
+    infill: KnownLatents | None = None
+    running: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.x_hat = self.clamp(torch.zeros_like(self.condition.latents))
+        self.network_calls = torch.zeros_like(self.condition.mask[:, 0], dtype=torch.int64)
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """Velocity (B, S, C) at `z` (B, S, C); 0 at condition positions if `z` is clamped."""
-        x_hat = self.denoiser(z, t, self.x_hat)
-        for known in self.known:
-            x_hat = known.restore(x_hat)
+        x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
+        if self.infill is not None:
+            x_hat = self.infill.restore(x_hat)
         self.x_hat = self.ended_at(self.x_hat, x_hat)
         self.count_call()
         return self.path.velocity(self.x_hat, z, z.new_full(z.shape[:1], t))
 
     def clamp(self, z: Tensor) -> Tensor:
-        """`z` (B, S, C) with the clean condition in its place."""
+        """`z` (B, S, C) with the clean condition in its place, for solvers that add noise."""
         return self.condition.restore(z)
 
     def count_call(self) -> None:

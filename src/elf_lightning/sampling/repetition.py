@@ -13,8 +13,7 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
-from elf_lightning.sampling.results import Step
-from elf_lightning.sampling.sampler import Sampler
+from elf_lightning.sampling.sampler import Sampler, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 MIN_TRAJECTORIES = 6
@@ -34,9 +33,7 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     """Unit vector (C,) from the mean of the least repetitive third to that of the most repetitive third.
 
     Of N trajectories: `means` (N, C) are vectors, `repetition` (N,) is how much the text repeats itself.
-
-    Raises:
-        UserError: for too few trajectories, or if the thirds repeat themselves equally.
+    Too few trajectories, or thirds that repeat themselves equally, are a `UserError`.
     """
     if len(means) < MIN_TRAJECTORIES:
         raise UserError(
@@ -55,9 +52,8 @@ def trajectory_means(
 ) -> tuple[Tensor, Tensor]:
     """What `direction_between` needs of a batch of unsteered trajectories; arguments as in `Sampler.sample`.
 
-    Returns:
-        (B, C) each trajectory's self-conditioning input averaged over positions and steps, and (B,) the
-        fraction of repeated 4-grams in its text.
+    That is each one's self-conditioning input averaged over positions and steps, (B, C), and the fraction of
+    repeated 4-grams in its text, (B,).
     """
     settings = replace(sampler.settings, repetition_control=0.0, early_exit_margin=0.0)
     fed_back, total = prompt.latents, torch.zeros_like(prompt.latents)

@@ -13,24 +13,87 @@ from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
+from elf_lightning.sampling import ClassifierFreeGuidance, KnownLatents, LatentField, TwoPassGuidance
 from elf_lightning.sampling.decode import EarlyExit, decode_tokens, end_at_eos, shift_left
-from elf_lightning.sampling.field import (
-    ClassifierFreeGuidance,
-    Denoiser,
-    KnownLatents,
-    LatentField,
-    NetworkDenoiser,
-    RepetitionSteering,
-    TwoPassGuidance,
-)
-from elf_lightning.sampling.results import Infill, SampleResult, Step, Trajectory
+from elf_lightning.sampling.field import Denoiser, NetworkDenoiser, RepetitionSteering
 from elf_lightning.sampling.settings import SamplingSettings
 from elf_lightning.sampling.solvers import integrate, time_grid
 
 
 @dataclass(frozen=True)
+class Infill:
+    """Tokens that a text must have, anywhere in the sequence.
+
+    Attributes:
+        mask: (B, S) boolean, True at fixed positions.
+        input_ids: (B, S) int64, the fixed tokens; any values elsewhere.
+        latents: (B, S, C) their normalised latents; any values elsewhere.
+    """
+
+    mask: Tensor
+    input_ids: Tensor
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """The state of the sampler after a step.
+
+    Attributes:
+        number: of the step, from 0.
+        time: the time reached.
+        latents: (B, S, C) noised latents `z`.
+        estimate: (B, S, C) the network's last estimate of the clean latents, `x_hat`.
+        tokens: (B, S) int64, as in `Trajectory`, if this is one of the `trajectory_steps`.
+    """
+
+    number: int
+    time: float
+    latents: Tensor
+    estimate: Tensor
+    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How a text came about, at K steps.
+
+    Attributes:
+        times: the K times, rising to 1.
+        latents: (K, B, S, C) noised latents `z`.
+        estimates: (K, B, S, C) the network's estimates of the clean latents, `x_hat`.
+        tokens: (K, B, S) int64, `x_hat` decoded, in the form of `SampleResult.tokens`; at t=1 those tokens.
+    """
+
+    times: tuple[float, ...]
+    latents: Tensor
+    estimates: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Sampled sequences.
+
+    Attributes:
+        tokens: (B, S) int64, without the condition; padding from the first EOS on.
+        latents: (B, S, C) float32, the latents at t=1, condition included.
+        network_calls: (B,) int64, calls by the solver and by checks of the early exit for each sequence; two
+            passes of guidance are one call, and the final decoding is not counted.
+        trajectory: how the sequences came about, if requested.
+    """
+
+    tokens: Tensor
+    latents: Tensor
+    network_calls: Tensor
+    trajectory: Trajectory | None = None
+
+
+@dataclass(frozen=True)
 class Sampler:
     """Draws texts from a network; the same seed and sequence number give the same text in any batch.
+
+    Without what its settings need (a direction, self-conditioning, a compiler), it is a `UserError`.
 
     Attributes:
         network: the denoiser and decoder.
@@ -42,10 +105,6 @@ class Sampler:
         repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
         compile: compile the network, which pays for itself over many batches.
         words: the words to which `settings.known_words` keeps.
-
-    Raises:
-        UserError: for repetition control without a direction or without self-conditioning, or for `compile`
-            without a compiler.
     """
 
     network: ELFNetwork
@@ -84,7 +143,7 @@ class Sampler:
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
     ) -> SampleResult:
-        """Texts for the sequences of `prompt`.
+        """Texts for the sequences of `prompt`; a `UserError` if a condition fills its whole sequence.
 
         Args:
             prompt: the sequences' numbers and their clean condition, empty for unconditional text.
@@ -93,9 +152,6 @@ class Sampler:
             trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
             on_step: called after every step, for progress bars and measurements. If all sequences end early,
                 that is the last step, at time 1.
-
-        Raises:
-            UserError: if a condition fills its whole sequence.
         """
         if full := prompt.index[prompt.condition_mask.all(dim=1)].tolist():
             raise UserError(
@@ -176,10 +232,8 @@ class Sampler:
         if infill is not None:
             places = torch.arange(1, z.shape[1] + 1, device=z.device)
             open_until = (places * infill.mask).amax(dim=1)
-        closing_ids = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
-        tokens = decode_tokens(
-            self.network, z, self.settings, generators, closing_ids, open_until, self.words
-        )
+        closing = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
+        tokens = decode_tokens(self.network, z, self.settings, generators, closing, open_until, self.words)
         if infill is not None:
             tokens = torch.where(infill.mask, infill.input_ids, tokens)
         tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)

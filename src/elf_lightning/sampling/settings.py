@@ -10,12 +10,9 @@ if TYPE_CHECKING:
     from elf_lightning.sampling.solvers import Solver
 
 GridName = Literal["logit_normal", "quantiles", "uniform"]
-DEFAULT_TRAJECTORIES = 400
-"""Texts from which to measure the direction of repetition (arXiv 2607.00588)."""
-MEASURING_SEED = 260700588
-"""Seed of these texts, used for nothing else, so that no text is steered by itself."""
-MOST_STEPS = 100_000
-"""More than anybody waits for: a damaged file may give any number."""
+DEFAULT_TRAJECTORIES = 400  # texts from which to measure the direction of repetition (arXiv 2607.00588)
+MEASURING_SEED = 260700588  # seed of these texts, used for nothing else, so that no text is steered by itself
+MOST_STEPS = 100_000  # more than anybody waits for: a damaged file may give any number
 _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
     *("repetition_control", "early_exit_margin", "early_exit_fraction"),
@@ -27,7 +24,7 @@ class SamplingSettings:
     """From noise to text (arXiv 2605.10938, section 3 and its sampling tables).
 
     The defaults are the published ones for unconditional text; `text_to_text` has those for translation
-    and summarisation.
+    and summarisation. A value out of its range, or an unknown name, is a `UserError`.
 
     Attributes:
         steps: solver steps; `heun` calls the network twice a step, all others once.
@@ -54,9 +51,6 @@ class SamplingSettings:
         early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
             margin; 0 is off.
         early_exit_fraction: fraction of a text's tokens for which this must hold.
-
-    Raises:
-        UserError: for a value out of its range, an unknown name, or options unknown to the solver.
     """
 
     steps: int = 32
@@ -100,11 +94,7 @@ class SamplingSettings:
         self.build_solver()
 
     def build_solver(self) -> "Solver":
-        """A fresh solver; the module of a class path is imported.
-
-        Raises:
-            UserError: if there is no such solver, or it does not take the options.
-        """
+        """A fresh solver, imported if need be; a `UserError` if there is none, or it refuses its options."""
         from elf_lightning.sampling.solvers import solver_class  # imports torch, which `--help` does without
 
         chosen = solver_class(self.solver)
@@ -139,15 +129,12 @@ class SamplingSettings:
             parts.append(f"{self.grid} grid")
         if self.grid_per_batch:
             parts.append("grid per batch")
-        others = (
-            *("cfg_scale", "temperature", "top_k", "repetition_control"),
-            *("early_exit_margin", "early_exit_fraction"),
-        )
+        others = {name: getattr(self, name) for name in _NUMBERS[4:]}
         default = SamplingSettings()
         parts += [
-            f"{name.replace('_', ' ')} {getattr(self, name):g}"
-            for name in others
-            if getattr(self, name) != getattr(default, name)
+            f"{name.replace('_', ' ')} {value:g}"
+            for name, value in others.items()
+            if value != getattr(default, name)
         ]
         parts += ["known words"] * self.known_words
         return ", ".join(parts)

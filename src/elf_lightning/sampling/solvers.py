@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.flow import LogitNormal, seeded_generator
-from elf_lightning.sampling.field import VelocityField
+from elf_lightning.sampling.field import LatentField
 
 if TYPE_CHECKING:
     from elf_lightning.sampling.settings import SamplingSettings
@@ -50,10 +50,10 @@ class Solver(ABC):
         return cls(**settings.solver_options)
 
     @abstractmethod
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C), from `z` (B, S, C) at `t`."""
 
-    def last_step(self, field: VelocityField, z: Tensor, t: float, t_next: float) -> Tensor:
+    def last_step(self, field: LatentField, z: Tensor, t: float, t_next: float) -> Tensor:
         """Latents at the end, (B, S, C), by Euler's method, without noise."""
         return z + (t_next - t) * field(z, t)
 
@@ -61,7 +61,7 @@ class Solver(ABC):
 class Euler(Solver, name="ode", alias="euler"):
     """Euler's method: `z' = z + h v(z, t)` with `h = t' - t`. First order, one network call a step."""
 
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         return z + (t_next - t) * field(z, t)
 
@@ -95,7 +95,7 @@ class Sde(Solver, name="sde"):
             return self.gamma
         return float(self.gamma_end + (self.gamma - self.gamma_end) * (1 - t) ** self.gamma_power)
 
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         kept = min(max(1 - self.gamma_at(t) * (t_next - t), 0.0), 1.0)
         t_back = kept * t
@@ -109,7 +109,7 @@ class Heun(Solver, name="heun"):
     `z' = z + h/2 (v(z, t) + v(z + h v(z, t), t'))` with `h = t' - t`.
     """
 
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         span = t_next - t
         start = field(z, t)
@@ -131,7 +131,7 @@ class AdamsBashforth(Solver, name="multistep"):
         self.max_growth = max_growth
         self._last: tuple[Tensor, float] | None = None
 
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         span = t_next - t
         velocity = field(z, t)
@@ -152,12 +152,12 @@ class Feedback(Solver, name="feedback"):
     end. Only the number of times matters.
     """
 
-    def step(self, field: VelocityField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
+    def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """The noise `z`, (B, S, C)."""
         field(z, 0.0)
         return z
 
-    def last_step(self, field: VelocityField, z: Tensor, t: float, t_next: float) -> Tensor:
+    def last_step(self, field: LatentField, z: Tensor, t: float, t_next: float) -> Tensor:
         """The last estimate, (B, S, C)."""
         return z + field(z, 0.0)
 
@@ -169,10 +169,8 @@ def known_solver(name: str) -> bool:
 
 def solver_class(name: str) -> type[Solver]:
     """The solver of a short name or class path; the module of an unknown class path is imported."""
-    if known_solver(name):
-        return Solver.registry[name]
     try:
-        found = resolve_name(name)
+        found = Solver.registry.get(name) or resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(key for key in Solver.registry if "." not in key)
         raise UserError(
@@ -180,9 +178,7 @@ def solver_class(name: str) -> type[Solver]:
             f"({first_line(error)})"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Solver)):
-        raise UserError(
-            f"sampling.solver is {name!r}, which is not a subclass of elf_lightning.sampling.Solver"
-        )
+        raise UserError(f"sampling.solver is {name!r}, not a subclass of elf_lightning.sampling.Solver")
     Solver.registry[name] = found
     return found
 
@@ -192,8 +188,7 @@ def time_grid(
 ) -> tuple[float, ...]:
     """Rising times from 0 to 1, one more than there are steps; plain numbers, so no step waits for a device.
 
-    The grid `logit_normal` draws from the training distribution by `seed`, for all batches of a request or,
-    with numbers that tell them apart, for each `batch`.
+    The grid `logit_normal` draws from the training distribution by `seed` and, if given, the `batch`.
     """
     if settings.times is not None:
         return tuple(settings.times)
@@ -206,7 +201,7 @@ def time_grid(
 
 
 def integrate(
-    field: VelocityField,
+    field: LatentField,
     z: Tensor,
     times: Sequence[float],
     solver: Solver,
