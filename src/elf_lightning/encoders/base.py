@@ -1,7 +1,7 @@
 """The interface of frozen encoders, and their attention masks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -25,10 +25,7 @@ class Encoder(nn.Module, ABC):
     name_or_path: str
     latent_size: int
     max_length: int | None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._loaded = False
+    _loaded = False
 
     @abstractmethod
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:
@@ -74,15 +71,16 @@ def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:
     """The encoder with this `identity()`: `class`, its name, and its constructor arguments.
 
     Its weights are read on first use. Only imported classes are found: a checkpoint must not import code.
-
-    Raises:
-        UserError: if the class is unknown, or does not take these arguments.
+    An unknown class, or one that does not take these arguments, is a `UserError`.
     """
     from elf_lightning.encoders import pretrained, token_table  # noqa: F401  # the classes of this package
 
     arguments = dict(identity)
     name = arguments.pop("class", None)
-    known = {cls.__name__: cls for cls in _subclasses(Encoder)}  # type: ignore[type-abstract]
+    classes: list[type[Encoder]] = [Encoder]  # type: ignore[type-abstract]
+    for one in classes:
+        classes += one.__subclasses__()  # which the loop reaches, too
+    known = {one.__name__: one for one in classes[1:]}
     if name not in known:
         raise UserError(
             f"the model's encoder has the class {name!r}, but only {', '.join(sorted(known))} are imported; "
@@ -97,22 +95,12 @@ def encoder_from_identity(identity: Mapping[str, Any]) -> Encoder:
         ) from error
 
 
-def _subclasses(cls: type[Encoder]) -> Iterator[type[Encoder]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
-
-
 def encoder_mask(attention_mask: Tensor, condition_mask: Tensor, label_drop: Tensor | None = None) -> Tensor:
     """Boolean mask (B, S, S), True where query position (row) attends to key (column) (arXiv 2605.10938).
 
     Condition positions attend to condition positions; all others attend to every valid position, except
-    that they ignore the condition in label-dropped sequences.
-
-    Args:
-        attention_mask: (B, S) boolean, True at real tokens.
-        condition_mask: (B, S) boolean, True at condition positions.
-        label_drop: (B,) boolean, True for label-dropped sequences; None for none.
+    that they ignore the condition in label-dropped sequences. The masks are (B, S), `label_drop` is (B,), all
+    boolean.
     """
     sees_condition, sees_all = condition_mask & attention_mask, attention_mask
     if label_drop is not None:

@@ -9,22 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elf_lightning.compiling import require_compiler, room_for_graphs
-from elf_lightning.encoders.base import Encoder, additive_mask
-from elf_lightning.encoders.hugging_face import (
-    encoder_sizes,
-    position_limit,
-    read_config,
-    read_model,
-    read_tokenizer,
-)
+from elf_lightning.encoders import Encoder, additive_mask, read_tokenizer
+from elf_lightning.encoders.hugging_face import encoder_sizes, position_limit, read_config, read_model
 from elf_lightning.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
-COMPILED_ON = ("cuda",)
-"""Kinds of devices on which encoders are compiled."""
+COMPILED_ON = ("cuda",)  # kinds of devices on which encoders are compiled
 Attention = Literal["eager", "sdpa"]
 CLOSING_NORMS = ("final_layer_norm", "final_norm", "norm", "ln_f")
 """Names of the normalisation after the last block in T5, ModernBERT, T5Gemma, Llama and GPT-2."""
@@ -35,6 +28,7 @@ class PretrainedEncoder(Encoder):
 
     A causal model keeps its causal mask: a latent at position i does not change with tokens after i, and the
     mask of `forward` only restricts it further. Whether a model is causal is found from what it computes.
+    A model that cannot be found, or has no such layer, is a `UserError`.
 
     Args:
         name_or_path: folder, GGUF file, Hub id, or `package:NAME/PATH` for a folder or GGUF file inside an
@@ -50,9 +44,6 @@ class PretrainedEncoder(Encoder):
             model would: the blocks of causal models leave sizes that differ tenfold between positions.
         compile: on a GPU under bfloat16 mixed precision, run a compiled copy of the model with bfloat16
             weights, several times as fast; False runs the model as it is.
-
-    Raises:
-        UserError: if the model cannot be found or has no such layer.
     """
 
     def __init__(
@@ -70,12 +61,8 @@ class PretrainedEncoder(Encoder):
                 f"encoder attn_implementation '{attn_implementation}' does not accept a mask per position; "
                 f"choose {' or '.join(get_args(Attention))}"
             )
-        self.name_or_path = name_or_path
-        self.layer = layer
-        self.attn_implementation = attn_implementation
-        self.start_token = start_token
-        self.unit_rms = unit_rms
-        self.compile_model = compile
+        self.name_or_path, self.layer, self.attn_implementation = name_or_path, layer, attn_implementation
+        self.start_token, self.unit_rms, self.compile_model = start_token, unit_rms, compile
         self._config = read_config(name_or_path)
         sizes = encoder_sizes(self._config)
         self.latent_size: int = sizes.hidden_size
@@ -136,11 +123,9 @@ class PretrainedEncoder(Encoder):
 
     def _compiled_hidden_states(self, input_ids: Tensor, mask: Tensor) -> Tensor | None:
         """The same from a compiled copy in bfloat16; None where that is not wanted, or not possible."""
-        device = input_ids.device
-        bfloat16 = torch.is_autocast_enabled(device.type) and (
-            torch.get_autocast_dtype(device.type) == torch.bfloat16
-        )
-        if not (self.compile_model and bfloat16 and device.type in COMPILED_ON):
+        device, kind = input_ids.device, input_ids.device.type
+        bfloat16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        if not (self.compile_model and bfloat16 and kind in COMPILED_ON):
             return None
         from torch._dynamo.exc import TorchDynamoException  # takes a second: imported only to compile
 
@@ -150,7 +135,7 @@ class PretrainedEncoder(Encoder):
                 with torch.inference_mode(False):  # validation may come first, training needs it too
                     self.bfloat16_model = deepcopy(self.model).bfloat16()
                 self.bfloat16_model.compile(**room_for_graphs())
-            with torch.autocast(device.type, enabled=False):
+            with torch.autocast(kind, enabled=False):
                 return self._hidden_states(self.bfloat16_model, input_ids, mask)
         except (TorchDynamoException, UserError) as error:
             self.compile_model, self.bfloat16_model = False, None

@@ -14,15 +14,14 @@ from elf_lightning.errors import UserError
 class TokenTableEncoder(Encoder):
     """One frozen vector per token, without context (arXiv 2605.10938, ablation of the embeddings).
 
+    A model that cannot be found, or a `latent_size` unlike a pretrained table's, is a `UserError`.
+
     Args:
         name_or_path: pretrained model that provides the tokenizer and, for `pretrained`, the table.
         table: `gaussian` draws unit-normal vectors; `pretrained` uses the model's input embeddings.
         latent_size: C of the gaussian table; by default the model's.
         vocab_size: number of vectors in the gaussian table; by default the model's.
         seed: of the gaussian table.
-
-    Raises:
-        UserError: if the model cannot be found, or `latent_size` contradicts a pretrained table.
     """
 
     vectors: Tensor

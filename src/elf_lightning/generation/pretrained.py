@@ -46,7 +46,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     """A trained model with its tokenizer and, for prompts, its frozen encoder.
 
     `from_pretrained` reads Lightning checkpoints, official checkpoints and Hub folders;
-    `save_pretrained` and `push_to_hub` write a Hub folder.
+    `save_pretrained` and `push_to_hub` write a Hub folder. A device, precision or compiler that is not
+    available is a `UserError`.
 
     Args:
         bundle: configuration and weights.
@@ -55,9 +56,6 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             compiler on a CPU and Triton on a GPU.
         precision: one of `PRECISIONS`; by default `bf16-mixed` on GPUs with bfloat16 arithmetic, otherwise
             `32-true`.
-
-    Raises:
-        UserError: if device, precision or compiler is not available.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -105,11 +103,7 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
         return cls(load_model(pretrained_model_name_or_path, **options), device, compile, precision)
 
     def to(self, device: torch.device | str) -> Self:
-        """This model, moved to a device, at the same precision.
-
-        Raises:
-            UserError: if the device is not available.
-        """
+        """This model, moved to a device, at the same precision; a `UserError` if it is not available."""
         self.device = usable_device(device)
         self.network.to(self.device)
         precision = partial(autocast_context, self.precision, self.device)
@@ -153,6 +147,8 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
     ) -> list[str]:
         """Generate texts; the same seed gives the same texts for any batch size.
 
+        Unusable settings, prompts or templates are a `UserError`.
+
         Args:
             num: number of texts, or of texts per prompt or template.
             seed: of all random draws.
@@ -160,9 +156,6 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             infill: templates in which each `_` is a token to fill in.
             batch_size: texts sampled at once.
             settings: any of `SamplingSettings`, such as `steps=64`, to override the model's own.
-
-        Raises:
-            UserError: for unusable settings, prompts or templates.
         """
         samples = self.samples(num, seed, prompts, infill, batch_size, **settings)
         return [sample.text for sample in samples]

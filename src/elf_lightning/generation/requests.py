@@ -87,11 +87,7 @@ def _from_prompt(codec: TextCodec, text: str) -> Request:
 
 
 def _from_template(codec: TextCodec, text: str) -> Request:
-    """A request with the tokens of `text` fixed, and EOS after it; each `_` leaves one position open.
-
-    A blank has a fixed number of tokens, which need not be whole words. The given tokens are embedded
-    without the words that fill the blanks, which a contextual encoder would use.
-    """
+    """A request with the tokens of `text` fixed, and EOS after it; each `_` leaves one position open."""
     needs = "infill needs a model"
     if codec.max_condition_length is not None:
         raise UserError(f"{needs} of unconditional text, but this one is text-to-text; give prompts")

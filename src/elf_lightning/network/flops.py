@@ -42,15 +42,9 @@ def training_step_flops(
 ) -> float:
     """Forward and backward pass of a micro-batch of `rows` sequences, each computed as far as its mode needs.
 
-    Every sequence goes through the backbone with gradient, and through the head of its mode.
-    Self-conditioning sequences also go twice through backbone and latent head without gradient.
-
-    Args:
-        network: only its sizes matter.
-        rows: sequences in the micro-batch.
-        length: tokens of a sequence, padding included.
-        decode_rows: sequences that decode; the others denoise. A mean, such as `0.2 * rows`, gives the mean.
-        self_cond_rows: denoise sequences with self-conditioning.
+    Every sequence, of `length` tokens with padding, goes through the backbone with gradient, and through the
+    head of its mode. Self-conditioning sequences also go twice through backbone and latent head without
+    gradient. A mean of `decode_rows`, such as `0.2 * rows`, gives the mean.
     """
     flops = _flops(network, length, backward=True)
     total = rows * flops["backbone"] + flops["once"] + decode_rows * flops["token_head"]

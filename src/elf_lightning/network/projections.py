@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from elf_lightning.network.blocks import RMSNorm
 from elf_lightning.network.config import NetworkConfig
 
-CHUNK_LOGITS = 2**24
-"""Logits that training and validation hold at a time on a CPU, 64 MiB."""
+CHUNK_LOGITS = 2**24  # logits that training and validation hold at a time on a CPU, 64 MiB
 
 
 def rows_at_once(device: torch.device, vocab_size: int) -> int:

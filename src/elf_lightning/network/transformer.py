@@ -13,12 +13,13 @@ from elf_lightning.network.config import NetworkConfig
 from elf_lightning.network.projections import LatentHead, LatentProjection, TokenHead
 
 EMBEDDING_STD = 0.02
-LONGEST = 65_536
-"""Maximum `max_length`; a description with more is damaged, and would take all memory."""
+LONGEST = 65_536  # maximum `max_length`; a description with more is damaged, and would take all memory
 
 
 class ELFNetwork(nn.Module):
     """A bidirectional transformer over noised latents; `forward` returns hidden states for the heads.
+
+    Sizes that are not positive, or a `max_length` beyond all memory, are a `UserError`.
 
     Args:
         config: width, depth and so on; `PRESETS` has the published ones.
@@ -26,9 +27,6 @@ class ELFNetwork(nn.Module):
         vocab_size: V, number of tokens that the token head distinguishes.
         max_length: largest number of text positions S; shorter sequences work too.
         generator: source of the initial values; torch's global generator by default.
-
-    Raises:
-        UserError: for sizes that are not positive, or a `max_length` beyond all memory.
     """
 
     rotary: Tensor
@@ -49,10 +47,7 @@ class ELFNetwork(nn.Module):
         if max_length > LONGEST:
             raise UserError(f"max_length is {max_length}; it must be at most {LONGEST}")
         self.config = config
-        self.latent_size = latent_size
-        self.vocab_size = vocab_size
-        self.max_length = max_length
-
+        self.latent_size, self.vocab_size, self.max_length = latent_size, vocab_size, max_length
         self.latent_in = LatentProjection(latent_size, config)
         self.prefix = Prefix(config)
         self.blocks = Blocks(config)
@@ -86,7 +81,7 @@ class ELFNetwork(nn.Module):
         self_cond: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states of the text positions.
+        """Hidden states of the text positions; sequences longer than `max_length` are a `UserError`.
 
         Args:
             z: (B, S, C) noised latents, `S <= max_length`.
@@ -100,9 +95,6 @@ class ELFNetwork(nn.Module):
 
         Returns:
             (B, S, H), the input of `latent_head` and `token_head`.
-
-        Raises:
-            UserError: for sequences longer than `max_length`.
         """
         return self.hidden(self.prefix(t, guidance, decode_gate), z, self_cond, attention_mask)
 

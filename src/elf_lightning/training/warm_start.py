@@ -9,8 +9,7 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError, errors_about
 from elf_lightning.network import ELFNetwork
 
-TOLERANCE = 0.05
-"""Maximum difference, in standard deviations, between equivalent normalisations."""
+TOLERANCE = 0.05  # maximum difference, in standard deviations, between equivalent normalisations
 TOKEN_ROWS = ("token_head.unembed.weight", "token_head.unembed.bias")
 """The weights with one row per token of the vocabulary."""
 
@@ -32,10 +31,9 @@ class InitialWeights:
             # Without a codec nothing is known about the tokens: there have to be equally many.
             check_weights(bundle.weights, own | rows if bundle.config.codec else own)
         self.config, self.rows = bundle.config, rows
-        same_size = bundle.config.vocab_size == network.vocab_size
-        network.load_state_dict(
-            {**bundle.weights, **(rows if same_size else {n: own[n] for n in TOKEN_ROWS})}
-        )
+        if bundle.config.vocab_size == network.vocab_size:
+            own |= rows
+        network.load_state_dict({**bundle.weights, **{name: own[name] for name in TOKEN_ROWS}})
 
     def fit_vocabulary(self, data: TextCodec | None) -> None:
         """Take the token head's rows by tokenizer id, and say what was taken and what is new.
