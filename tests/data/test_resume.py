@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from elf_lightning.data.resume import Position
+from elf_lightning.data.resume import Position, ResumableDataModule
 
 
 @pytest.mark.parametrize(
@@ -19,5 +22,13 @@ from elf_lightning.data.resume import Position
     ],
 )
 def test_training_goes_on_after_the_last_whole_step(batches: int, position: tuple[int, int]) -> None:
-    reached = Position.after_last_step(batches, batches_in_epoch=10, accumulation=3, examples_per_batch=8)
-    assert reached == Position(*position, examples_per_batch=8)
+    progress = SimpleNamespace(total=SimpleNamespace(processed=batches))
+    trainer: Any = SimpleNamespace(
+        num_training_batches=10,
+        accumulate_grad_batches=3,
+        world_size=2,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+    data = ResumableDataModule(batch_size=4, global_batch_size=None, order_depends_on_batches=False)
+    data.trainer = trainer
+    assert data.reached() == Position(*position, examples_per_batch=8)

@@ -321,9 +321,9 @@ def _outlast_signals(_: int) -> None:
     """Let a worker live on after a signal to all processes of a run, so that its rank can end in order."""
     for signum in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_later)
 
+    def end_later(signum: int, _: object) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        signal.alarm(WORKER_GRACE_SECONDS)
 
-def _end_later(signum: int, _: object) -> None:
-    signal.signal(signum, signal.SIG_DFL)
-    signal.alarm(WORKER_GRACE_SECONDS)
+    signal.signal(signal.SIGTERM, end_later)

@@ -25,17 +25,6 @@ class Position:
     examples_per_batch: int | None = None
 
     @classmethod
-    def after_last_step(
-        cls, batches: int, batches_in_epoch: int, accumulation: int, examples_per_batch: int
-    ) -> Self:
-        """The batch after those of the last optimizer step, where `batches` counts all epochs.
-
-        No checkpoint holds the gradients of later micro-batches: these are repeated.
-        """
-        epoch, batch = divmod(batches, batches_in_epoch)
-        return cls(epoch, batch - batch % accumulation, examples_per_batch)
-
-    @classmethod
     def in_state(cls, state_dict: Mapping[str, Any]) -> Self:
         """The position in a DataModule's `state_dict`."""
         # Version 1 had no entry `version`, and another name for the examples of a batch.
@@ -108,18 +97,18 @@ class ResumableDataModule(LightningDataModule):
         return needed
 
     def reached(self) -> Position | None:
-        """Where the last optimizer step of `fit` left training; None if no training has begun."""
+        """Where the last optimizer step of `fit` left training; None if no training has begun.
+
+        No checkpoint holds the gradients of later micro-batches: these are repeated.
+        """
         trainer = self.trainer
         if trainer is None or not 0 < trainer.num_training_batches < inf:
             return None
         # `completed` is one behind when a callback saves after a batch.
-        progress = trainer.fit_loop.epoch_loop.batch_progress.total
-        return Position.after_last_step(
-            progress.processed,  # type: ignore[attr-defined]
-            int(trainer.num_training_batches),
-            trainer.accumulate_grad_batches,
-            self.batch_size * trainer.world_size,
-        )
+        batches: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        epoch, batch = divmod(batches, int(trainer.num_training_batches))
+        batch -= batch % trainer.accumulate_grad_batches
+        return Position(epoch, batch, self.batch_size * trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is in the data."""

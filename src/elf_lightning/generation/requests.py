@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
 
@@ -113,10 +111,10 @@ def _from_template(codec: TextCodec, text: str) -> Request:
 
 def _check_known(codec: TextCodec, text: str, ids: list[int]) -> None:
     """Refuse tokens outside a restricted vocabulary."""
-    if codec.kept_ids is None:
+    if codec.kept_ids is None or codec.unknown_id is None:
         return
-    network_ids = codec.vocabulary.to_network(torch.tensor(ids, dtype=torch.int64)).tolist()
-    if unknown := [one for one, known in zip(ids, network_ids, strict=True) if known == codec.unknown_id]:
+    known = {*codec.kept_ids} - {codec.kept_ids[codec.unknown_id]}
+    if unknown := [one for one in ids if one not in known]:
         tokens = ", ".join(map(repr, codec.text_tokenizer.convert_ids_to_tokens(unknown)))
         raise UserError(f"{_short(text)}: the model's vocabulary does not contain {tokens}; rephrase it")
 
