@@ -55,17 +55,6 @@ def training_step_flops(
     return total
 
 
-def sampling_flops(network: ELFNetwork, rows: int, length: int, calls: int, passes: int = 1) -> int:
-    """Network calls at `calls` times that all sequences share, and the decoding of their tokens.
-
-    Under classifier-free guidance, `passes` is 2. Other arguments as in `training_step_flops`.
-    """
-    flops = _flops(network, length)
-    backbone, once, prefix = flops["backbone"], flops["once"], flops["prefix"]
-    call = passes * rows * (backbone - prefix + flops["latent_head"]) + prefix + once
-    return calls * call + rows * (backbone + flops["token_head"]) + once
-
-
 def _flops(network: ELFNetwork, length: int, backward: bool = False) -> dict[str, int]:
     return _count(network.config, network.latent_size, network.vocab_size, length, backward)
 
@@ -98,7 +87,6 @@ def _count(
     return {
         "backbone": two - one + (config.depth - 1) * block,
         "once": 2 * one - two,
-        "prefix": measure(network.prefix, scalar[:1], scalar[:1], scalar[:1]),
         "latent_head": measure(network.latent_head, hidden),
         "token_head": measure(network.token_head, hidden),
     }
