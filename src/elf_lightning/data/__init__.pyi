@@ -1,5 +1,5 @@
-from .collate import Collate as Collate
 from .datamodule import ELFDataModule as ELFDataModule
+from .examples import Collate as Collate
 from .examples import Example as Example
 from .sources import DatasetFiles as DatasetFiles
 from .sources import HubDataset as HubDataset

@@ -15,8 +15,7 @@ from elf_lightning.batch import LatentBatch, LatentPromptBatch, PromptBatch, Tok
 from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import LatentStatistics
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import Example, Examples
+from elf_lightning.data.examples import Collate, Example, Examples
 from elf_lightning.data.keyed_examples import KeyedExamples, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.packing import BOS_EOS, Packing
@@ -270,7 +269,9 @@ class ELFDataModule(ResumableDataModule):
         sampler = ShardSampler(len(examples), *self._rank(), even=True)
         return self._loader(examples, sampler, self._with_latents(self.collate, "validation"))
 
-    test_dataloader = val_dataloader
+    def test_dataloader(self) -> DataLoader[Example]:
+        """The validation examples of `val_dataloader`."""
+        return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Example]:
         """Prompts: empty ones, or in text-to-text the first validation conditions."""

@@ -14,8 +14,7 @@ from torch import Tensor
 from elf_lightning.batch import LatentBatch, TokenBatch
 from elf_lightning.codec.latents import Embedder, LatentStatistics, measure_latent_statistics
 from elf_lightning.data.cache import cache_key, reading, written_once
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import Example
+from elf_lightning.data.examples import Collate, Example
 from elf_lightning.data.prepare import Preparation
 from elf_lightning.encoders import Encoder, weights_stamp
 from elf_lightning.errors import UserError

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
-from elf_lightning.data.collate import Collate
-from elf_lightning.data.examples import Example
+from elf_lightning.data.examples import Collate, Example
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation.settings import LikelihoodSettings
 from elf_lightning.flow import seeded_generator

@@ -5,16 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.flow import LogitNormal, seeded_generator
 from elf_lightning.sampling.field import LatentField
-
-if TYPE_CHECKING:
-    from elf_lightning.sampling.settings import SamplingSettings
+from elf_lightning.sampling.settings import SamplingSettings
 
 NoiseSource = Callable[[], Tensor]
 """Fresh noise of the latents' shape (B, S, C) at each call, of the path's standard deviation."""
@@ -45,7 +43,7 @@ class Solver(ABC):
             Solver.registry[key] = cls
 
     @classmethod
-    def from_settings(cls, settings: "SamplingSettings") -> Self:
+    def from_settings(cls, settings: SamplingSettings) -> Self:
         """A fresh solver; its constructor takes `settings.solver_options`."""
         return cls(**settings.solver_options)
 
@@ -85,7 +83,7 @@ class Sde(Solver, name="sde"):
     gamma_power: float = 1.0
 
     @classmethod
-    def from_settings(cls, settings: "SamplingSettings") -> Self:
+    def from_settings(cls, settings: SamplingSettings) -> Self:
         """A fresh solver with the settings' gammas."""
         return cls(settings.gamma, settings.gamma_end, settings.gamma_power, **settings.solver_options)
 
@@ -184,7 +182,7 @@ def solver_class(name: str) -> type[Solver]:
 
 
 def time_grid(
-    settings: "SamplingSettings", distribution: LogitNormal, seed: int, *batch: int
+    settings: SamplingSettings, distribution: LogitNormal, seed: int, *batch: int
 ) -> tuple[float, ...]:
     """Rising times from 0 to 1, one more than there are steps; plain numbers, so no step waits for a device.
 
