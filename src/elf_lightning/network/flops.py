@@ -46,17 +46,14 @@ def training_step_flops(
     head of its mode. Self-conditioning sequences also go twice through backbone and latent head without
     gradient. A mean of `decode_rows`, such as `0.2 * rows`, gives the mean.
     """
-    flops = _flops(network, length, backward=True)
+    sizes = (network.config, network.latent_size, network.vocab_size, length)
+    flops = _count(*sizes, backward=True)
     total = rows * flops["backbone"] + flops["once"] + decode_rows * flops["token_head"]
     total += (rows - decode_rows) * flops["latent_head"]
     if self_cond_rows:
-        flops = _flops(network, length)
+        flops = _count(*sizes, backward=False)
         total += 2 * (self_cond_rows * (flops["backbone"] + flops["latent_head"]) + flops["once"])
     return total
-
-
-def _flops(network: ELFNetwork, length: int, backward: bool = False) -> dict[str, int]:
-    return _count(network.config, network.latent_size, network.vocab_size, length, backward)
 
 
 @lru_cache
