@@ -84,6 +84,7 @@ def test_an_unknown_name_is_reported_with_the_known_ones(
     assert main(["plan", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(r"elf plan: --config \S*elf_106m\S*: neither a file nor a shipped configuration", line)
+    assert "(did you mean elf_105m" in line
     assert all(name in line for name in shipped())
     assert main(["config", "show", "elf_106m"]) == 2
     assert "quickstart_text2text" in capsys.readouterr().err

@@ -119,3 +119,18 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "elf_lightning", "--version"], capture_output=True, text=True, check=True
     )
     assert shown.stdout == f"elf_lightning {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--max_steps 3", "--trainer.max_steps"),
+        ("--trainer.max_stepps=3", "--trainer.max_steps"),
+        ("--source.path texts", "--data.source.path"),
+    ],
+)
+def test_an_option_that_is_nearly_right_is_shown_as_it_should_be(
+    words: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", "quickstart", *words.split()]) == 2
+    assert capsys.readouterr().err.endswith(f"lists the settings (did you mean {meant}?)\n")

@@ -351,7 +351,11 @@ def test_options_that_make_no_sense(complaint: Complaint, tmp_path: Path) -> Non
     assert "from 5 trajectories is noise; use at least 6" in complaint(*given)
     assert "--num: 0 is too small" in complaint("--num", "0")
     assert "--batch-size: 0 is too small" in complaint("--batch-size", "0")
-    assert "unrecognized arguments: --setps 3; `elf sample --help` lists" in complaint("--setps", "3")
+    line = complaint("--setps", "3")
+    assert (
+        "unrecognized arguments: --setps 3; `elf sample --help` lists the options (did you mean --steps?)"
+        in line
+    )
     assert "not allowed with argument --prompt" in complaint("--prompt", "god", "--infill", "_")
     assert "--output: " in complaint("--output", str(tmp_path))
     both = ("--output", str(tmp_path / "a"), "--trajectory", str(tmp_path / "b" / ".." / "a"))

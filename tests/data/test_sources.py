@@ -120,7 +120,11 @@ class TestTextFiles:
             TextFiles(str(tmp_path / "nowhere.txt")).identity()
 
     def test_a_folder_without_text(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"no folder with .txt files in it"):
+        with pytest.raises(UserError, match=r"no folder with .txt files in it$"):
+            TextFiles(str(tmp_path)).identity()
+        for name in ("b.docx", "a.docx", "c.md"):
+            (tmp_path / name).touch()
+        with pytest.raises(UserError, match=r"in it; save its \.docx, \.md files as \.txt$"):
             TextFiles(str(tmp_path)).identity()
 
     @pytest.mark.parametrize("document", ["file", "line", "block"])
@@ -179,7 +183,16 @@ def test_a_truncated_compressed_file_is_named(tmp_path: Path, end: str) -> None:
 def test_an_archive_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.txt", "w") as archive:
         archive.writestr("b.txt", "text")
-    with pytest.raises(UserError, match=r"a.txt' is an archive; unpack it, and give its files"):
+    with pytest.raises(
+        UserError, match=r"a.txt' is an archive or a document, .*; unpack it, and give its files"
+    ):
+        load(TextFiles(str(tmp_path)), tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"%PDF-1.7\n", b"{\\rtf1\\ansi", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+def test_a_document_of_an_office_program_is_named(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(start + b" text")
+    with pytest.raises(UserError, match=r"a.txt' is .* a document, not plain text; .* save it as plain text"):
         load(TextFiles(str(tmp_path)), tmp_path)
 
 

@@ -14,9 +14,10 @@ from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from elf_lightning import callbacks, data, encoders, optim, training
+from elf_lightning.cli.options import did_you_mean
 from elf_lightning.errors import UserError, causes, first_line
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import not_writable
@@ -47,7 +48,8 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(f"{_innermost(error.message)}; `elf fit --help-all` lists the settings") from error
+        lists = f"`elf fit --help-all` lists the settings{_did_you_mean(error.message)}"
+        raise UserError(f"{_innermost(error.message)}; {lists}") from error
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except (ValueError, RuntimeError) as error:
@@ -104,6 +106,16 @@ def check_sections(settings: Namespace, name: str, described: Any = None) -> Non
             raise UserError(f"{name}.{key} has no value; give one, or leave it out")
         elif value is not None and is_dataclass(hint):
             raise UserError(f"{name}.{key} is {value!r:.40}; write its settings as `name: value`")
+
+
+def _did_you_mean(message: str) -> str:
+    """A hint for the first unrecognized option, such as `--max_steps` without its section."""
+    option = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
+    sections = {"trainer": Trainer, "data": data.ELFDataModule, "model": training.ELFModule}
+    names = [f"--{name}.{key}" for name, owner in sections.items() for key in signature(owner).parameters]
+    first, dot, rest = option.partition(".")
+    nested = [f"{name}{dot}{rest}" for name in names if first and name.endswith(f".{first}")]
+    return did_you_mean(f"--{option}", nested[:1] or names)
 
 
 def _innermost(message: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from elf_lightning.cli.options import OneLineParser
+from elf_lightning.cli.options import OneLineParser, did_you_mean
 from elf_lightning.errors import UserError
 
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
@@ -102,8 +102,10 @@ def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
 def _shipped_file(option: str, name: str) -> Path:
     known = shipped()
     if name not in known:
+        near = did_you_mean(name.removesuffix(".yaml"), known)
         raise UserError(
-            f"{option} {name}: neither a file nor a shipped configuration; choose from {', '.join(known)}"
+            f"{option} {name}: neither a file nor a shipped configuration{near}; choose from "
+            f"{', '.join(known)}"
         )
     return known[name]
 

@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +18,12 @@ from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import printable
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean …?)` with the known name that is most like `name`, if any is."""
+    close = get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser that reports errors in one line and accepts no abbreviated options."""
 
@@ -24,7 +32,9 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report an error in the options."""
-        raise UserError(f"{message}; `{self.prog} --help` lists the options")
+        option = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
+        near = did_you_mean(option, self._option_string_actions) if option else ""
+        raise UserError(f"{message}; `{self.prog} --help` lists the options{near}")
 
 
 def add_checkpoint(parser: argparse._ActionsContainer) -> None:

@@ -129,9 +129,11 @@ def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]
             files = map(Path, glob(str(place), recursive=True))  # noqa: PTH207
         matches = sorted(file for file in files if file.is_file())
         if not matches:
+            others = sorted({file.suffix for file in files_below(place)} - {""})
+            remedy = f"; save its {', '.join(others[:5])} files as {suffixes[0]}" if others else ""
             raise UserError(
                 f"source path '{path}': there is no such file, and no folder with "
-                f"{' or '.join(suffixes)} files in it"
+                f"{' or '.join(suffixes)} files in it{remedy}"
             )
         found += matches
     return found

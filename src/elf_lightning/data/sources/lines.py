@@ -31,8 +31,8 @@ COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
 }
 """First bytes of a compressed file -> what unpacks it."""
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2", ".zst", ".lz4")
-ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!")
-"""First bytes of archives of several files: ZIP, 7z, RAR."""
+NO_PLAIN_TEXT = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"%PDF", b"\xd0\xcf\x11\xe0", b"{\\rtf")
+"""First bytes of archives and documents: ZIP (.docx, .odt, .epub), 7z, RAR, PDF, .doc, .rtf."""
 ENCODINGS = {
     (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE): "utf-32",  # first: one begins with a mark of UTF-16
     (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): "utf-16",
@@ -45,8 +45,11 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
     """A text file, to be read within the context; `errors` as for `open`."""
     with path.open("rb") as file:
         start = file.peek(6)
-        if start.startswith(ARCHIVES):
-            raise UserError(f"source file '{path}' is an archive; unpack it, and give its files")
+        if start.startswith(NO_PLAIN_TEXT):
+            raise UserError(
+                f"source file '{path}' is an archive or a document, not plain text; unpack it, and give its "
+                "files, or save it as plain text"
+            )
         unpack = next((unpack for mark, unpack in COMPRESSED.items() if start.startswith(mark)), None)
         try:
             content = io.BufferedReader(unpack(file)) if unpack else file
