@@ -134,3 +134,25 @@ def test_an_option_that_is_nearly_right_is_shown_as_it_should_be(
 ) -> None:
     assert main(["fit", "--config", "quickstart", *words.split()]) == 2
     assert capsys.readouterr().err.endswith(f"lists the settings (did you mean {meant}?)\n")
+
+
+def test_a_word_that_is_no_choice_is_shown_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--data.source.path", "texts", "--data.source.document", "paragraph"]
+    assert main(["fit", "--config", "own_texts", *given]) == 2
+    assert "data.source.document: paragraph is none of 'file', 'line', 'block';" in capsys.readouterr().err
+
+
+def test_one_batch_is_not_all_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "plan",
+                "--trainer.limit_val_batches",
+                "1",
+                "--trainer.limit_train_batches=0.5",
+                "--print_config",
+            ]
+        )
+    settings = capsys.readouterr().out
+    assert "\n  limit_val_batches: 1\n" in settings
+    assert "\n  limit_train_batches: 0.5\n" in settings

@@ -134,6 +134,7 @@ def _innermost(message: str) -> str:
     path, problem = problem.split(":", 1)
     problem = re.sub(r"^\s*(Parser key \"[\w.]+\":)?", "", problem)
     problem = re.split(r"- Expected a <class |Given value type:", problem)[0].strip()
+    problem = re.sub(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", r"\2 is none of \1", problem)
     if problem.endswith("' is not accepted") and isclass(owner := locate(path.strip("'"))):
         problem += f"; {owner.__name__} has {', '.join(signature(owner).parameters)}"
     return f"{setting}: {problem}"

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import yaml
@@ -107,6 +107,11 @@ class ELFCLI(LightningCLI):
         parser.add_argument("--name", type=str, default="elf", help=name)
         levels = Literal["highest", "high", "medium"] | None
         parser.add_argument("--float32_matmul_precision", type=levels, default=None, help=MATMUL_PRECISION)
+        for action in parser._actions:
+            # For the Trainer's `Union[int, float]`, typing may give the equal `Union[float, int]` of another
+            # package: 1 batch would then be 1.0, which is all of them.
+            if get_args(getattr(action, "_typehint", None))[:2] == (float, int):
+                action._typehint = int | float | None  # type: ignore[attr-defined]
         for size in SIZES_FROM_DATA:
             parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
         parser.set_defaults(
