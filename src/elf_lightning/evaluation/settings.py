@@ -103,9 +103,10 @@ class EvaluationSettings:
     """Which texts to generate, and how to score them.
 
     Attributes:
-        settings: sampling configurations to compare; by default the model's own.
-        sweep: values of sampling settings to try in each of `settings`, in all combinations, such as
-            `guidance: [1, 2, 3]`.
+        settings: sampling configurations to compare, whole ones: what is left out has its published value,
+            not the model's own. By default the model's own.
+        sweep: values of sampling settings to try in each of `settings`, or in the model's own, in all
+            combinations, such as `guidance: [1, 2, 3]`.
         num_samples: texts per sampling configuration and seed; published scores use 1,000. In text-to-text
             tasks, the first `num_samples` validation pairs, or all if there are fewer.
         seeds: one set of texts per seed; several seeds give a mean with a confidence interval.
