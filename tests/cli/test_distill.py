@@ -134,7 +134,9 @@ def _step(path: Path) -> int:
     return int(saved(path)["global_step"])
 
 
-def test_a_text_to_text_student_keeps_its_teachers_sampling(config: dict[str, Any], distill: Distill) -> None:
+def test_a_text_to_text_student_keeps_its_teachers_sampling(
+    config: dict[str, Any], distill: Distill, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = WORDS.split()
     pairs = [
         {"input": " ".join(words[: 1 + i % 3]), "output": " ".join(words[: 1 + i % 5])} for i in range(55)
@@ -150,6 +152,7 @@ def test_a_text_to_text_student_keeps_its_teachers_sampling(config: dict[str, An
     config["model"]["sampling"] = {"solver": "ode", "steps": 3, "guidance": 1, "cfg_scale": 2}
     Path("pairs.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", "pairs.yaml", "--name", "translator"]) == 0
+    assert "next     elf sample --checkpoint runs/translator --prompt TEXT" in capsys.readouterr().out
     words = ["--config", "pairs.yaml", "--teacher", "runs/translator", "--name", "pairs", "--rounds", "2"]
     assert main(["distill", *words]) == 0
     student = load_model("runs/pairs/round-1").config.default_sampling

@@ -34,9 +34,6 @@ class ELFConfig:
         sampling: the model's sampling settings; None for the published ones.
         codec: tokenizer, encoder, normalisation and special ids; None if unknown.
         step: number of optimizer steps.
-
-    Raises:
-        UserError: if the codec does not fit the sizes.
     """
 
     network: NetworkConfig

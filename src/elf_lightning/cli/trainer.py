@@ -255,7 +255,8 @@ class ELFCLI(LightningCLI):
         last = Path(folder, "checkpoints", LAST)
         if self.trainer.is_global_zero and type(self.trainer) is Trainer and last.exists():
             say(f"saved    {last}, step {self.trainer.global_step:,}")
-            say(f"next     elf sample --checkpoint {folder} --num 8")
+            paired = getattr(self.datamodule, "max_condition_length", None)
+            say(f"next     elf sample --checkpoint {folder} {'--prompt TEXT' if paired else '--num 8'}")
             say(f"         elf eval --checkpoint {folder}")
 
 
