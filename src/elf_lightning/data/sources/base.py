@@ -55,7 +55,7 @@ def both_splits(train: "Dataset", fraction: float, validation: "Dataset | None" 
     if not 0 < fraction < 1 or cut < 1:
         raise UserError(
             f"source validation_fraction {fraction}: {count} document(s) cannot be split into training and "
-            "validation; give more documents (TextFiles: document: block or line), separate validation "
+            "validation; give more documents (TextFiles: document: line or block), separate validation "
             "files, or another fraction"
         )
     if (held := (count - cut) / count) > 2 * fraction:
