@@ -44,9 +44,14 @@ def message(node: ast.expr) -> str:
 
 def error_messages() -> Iterator[str]:
     for file in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        constants = [one for one in tree.body if isinstance(one, ast.Assign)]
+        named = {ast.unparse(one.targets[0]): one.value for one in constants}
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError" and node.args:
-                yield message(node.args[0]).replace("`", "")
+                names = [one.id for one in ast.walk(node.args[0]) if isinstance(one, ast.Name)]
+                for given in [node.args[0], *(named[name] for name in names if name in named)]:
+                    yield message(given).replace("`", "")
 
 
 def test_every_page_is_in_the_navigation_once_and_every_entry_is_a_page() -> None:
