@@ -76,6 +76,7 @@ def test_every_setting_is_an_option_and_has_an_effect(sample: Sample, run_folder
         "gamma_power": 2.0,
         "early_exit_margin": 0.1,
         "early_exit_fraction": 0.5,
+        "best_of": 2,
     }
     given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     assert sample("--num=4", *given) == model.generate(num=4, **settings)

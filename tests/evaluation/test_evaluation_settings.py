@@ -61,6 +61,7 @@ CHANGES: dict[str, Any] = {
     "grid_per_batch": True,
     "early_exit_margin": 0.5,
     "early_exit_fraction": 0.9,
+    "best_of": 2,
 }
 
 

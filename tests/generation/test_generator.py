@@ -19,7 +19,8 @@ from elf_lightning.callbacks import SampleLogger
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.generation import Request, TextGenerator
+from elf_lightning.flow import seeded_generator
+from elf_lightning.generation import Request, Sample, TextGenerator
 from elf_lightning.network import NetworkConfig
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.training import ELFModule
@@ -80,6 +81,58 @@ def test_a_text_follows_from_its_seed_and_number(model: ELF) -> None:
     assert len(set(expected.values())) > 1
     assert texts([0, 1, 2, 3, 4], batch_size=2) == expected
     assert texts([3, 1], batch_size=1) == {3: expected[3], 1: expected[1]}
+
+
+def drawn(model: ELF, indices: list[int], batch_size: int = 5, **settings: Any) -> list[Sample]:
+    chosen = model.changed_settings(**settings)
+    requests = [Request(i) for i in indices]
+    return list(chain(*model.generator.generate(requests, 3, chosen, batch_size=batch_size)))
+
+
+def test_the_most_certain_candidate_is_kept(model: ELF) -> None:
+    """The first candidate is the text without choice; the others do not depend on their number."""
+    settings, (prompt, _) = (
+        model.changed_settings(best_of=3, grid="uniform"),
+        model.generator.batch(REQUESTS[:8]),
+    )
+    seeds = [3, *(seeded_generator("candidate", 3, number).initial_seed() for number in (1, 2))]
+    results = [model.generator.sampler(settings).sample(prompt, seed) for seed in seeds]
+    texts = [model.codec.decode(result.tokens) for result in results]
+    assert texts[0] == model.generate(8, seed=3, grid="uniform")
+    certainty = torch.stack([result.certainty for result in results if result.certainty is not None])
+    for count in (2, 3):
+        best, chosen = certainty[:count].max(dim=0)
+        assert len(set(chosen.tolist())) > 1
+        found = drawn(model, [*range(8)], batch_size=8, best_of=count, grid="uniform")
+        assert [one.text for one in found] == [texts[c][i] for i, c in enumerate(chosen.tolist())]
+        torch.testing.assert_close(torch.tensor([one.certainty for one in found]), best)
+    assert all(one.certainty is None for one in drawn(model, [0]))
+
+
+def test_a_choice_among_candidates_does_not_depend_on_the_batch(model: ELF) -> None:
+    texts = {one.index: one.text for one in drawn(model, [*range(5)], best_of=4)}
+    for one in drawn(model, [4, 1, 2], batch_size=2, best_of=4):
+        assert one.text == texts[one.index]
+
+
+def test_the_stages_are_those_of_the_chosen_candidate(model: ELF) -> None:
+    for one in model.samples(4, seed=3, best_of=4, trajectory_steps=[0, model.settings.num_steps - 1]):
+        assert len(one.stages) == 2
+        assert one.stages[-1].text == one.text
+
+
+def test_given_tokens_do_not_count_in_the_choice(model: ELF) -> None:
+    """With one token left open, the certainty is its own log-probability."""
+    template = "the cat sat on the mat and the dog lay _ ."
+    (one,) = model.samples(infill=[template], seed=3, best_of=3)
+    prompt, infill = model.generator.batch(model.requests(1, None, [template]))
+    assert infill is not None
+    assert one.certainty is not None
+    found = [
+        model.generator.sampler(model.changed_settings(best_of=2)).sample(prompt, seed, infill)
+        for seed in (3, *(seeded_generator("candidate", 3, n).initial_seed() for n in (1, 2)))
+    ]
+    assert one.certainty == pytest.approx(max(float(result.certainty) for result in found))  # type: ignore[arg-type]
 
 
 def test_all_batches_of_a_compiled_generator_share_its_graph(model: ELF, counter: Any) -> None:

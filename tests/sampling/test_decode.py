@@ -9,7 +9,7 @@ import torch
 
 from elf_lightning.network import ELFNetwork, NetworkConfig, projections
 from elf_lightning.sampling import SamplingSettings
-from elf_lightning.sampling.decode import choose_tokens, decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.decode import certainty, choose_tokens, decode_tokens, end_at_eos, shift_left
 
 EOS, PAD = 1, 0
 
@@ -80,3 +80,17 @@ def test_a_sequence_does_not_end_before_it_may(make_network: Callable[..., ELFNe
     assert (tokens[0, :3] > EOS).all(), "neither the end nor padding"
     assert (tokens[0, 3:] == EOS).all()
     assert (tokens[1] == EOS).all()
+
+
+@torch.no_grad()
+def test_certainty_is_the_mean_log_probability_of_counted_tokens() -> None:
+    shape = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=4)
+    network = ELFNetwork(shape, latent_size=8, vocab_size=30, max_length=5, generator=rng())
+    latents, tokens = torch.randn(3, 5, 8, generator=rng()), torch.randint(30, (3, 5), generator=rng())
+    counted = torch.tensor([[True] * 5, [False, True, False, True, False], [False] * 5])
+    found = certainty(network, latents, 2.0, tokens, counted)
+    ones = torch.ones(3)
+    hidden = network(latents, ones, 2 * ones, ones, torch.zeros_like(latents))
+    nll = torch.nn.functional.cross_entropy(network.token_head(hidden).mT, tokens, reduction="none")
+    expected = [-nll[0].mean(), -nll[1][counted[1]].mean(), torch.tensor(0.0)]
+    torch.testing.assert_close(found, torch.stack(expected))

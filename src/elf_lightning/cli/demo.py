@@ -103,6 +103,7 @@ def settle(model: "generation.ELF", text: str = "", seed: int = 0, **settings: A
 
     def sample() -> None:
         options: dict[str, Any] = {"trajectory_steps": shown, "on_step": on_step, **request, **settings}
+        options["best_of"] = 1  # the page shows the one text from its first step on
         next(model.samples(1, seed, **options))
 
     with ThreadPoolExecutor(1) as pool:

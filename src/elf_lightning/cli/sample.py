@@ -160,21 +160,23 @@ def _samples(
     model: "generation.ELF", options: argparse.Namespace, num: int, settings: Settings, aside: Console
 ) -> "Iterator[generation.Sample]":
     """The samples, with a progress bar of sampling steps."""
-    steps = model.changed_settings(**settings).num_steps
+    chosen = model.changed_settings(**settings)
     count = len(model.requests(num, options.prompt, options.infill))
     shared = {"prompts": options.prompt, "batch_size": options.batch_size, **settings}
     with Progress(console=aside, transient=True, disable=not aside.is_terminal) as progress:
 
-        def bar(title: str, texts: int) -> Callable[[object], None]:
-            task = progress.add_task(title, total=ceil(texts / options.batch_size) * steps)
+        def bar(title: str, texts: int, best_of: int = 1) -> Callable[[object], None]:
+            batches = ceil(texts / options.batch_size) * best_of
+            task = progress.add_task(title, total=batches * chosen.num_steps)
             return lambda _: progress.advance(task)
 
         if model.needs_measuring(**settings):
             texts = options.repetition_texts
             measuring = bar(f"measuring repetition in {texts} texts", texts)
             model.measure_repetition(texts, on_step=measuring, **shared)
-        kept = reporting.shown_steps(steps) if options.trajectory or options.movie else ()
-        sampling = {"infill": options.infill, "trajectory_steps": kept, "on_step": bar("sampling", count)}
+        kept = reporting.shown_steps(chosen.num_steps) if options.trajectory or options.movie else ()
+        sampling = {"infill": options.infill, "trajectory_steps": kept}
+        sampling["on_step"] = bar("sampling", count, chosen.best_of)
         yield from model.samples(num, options.seed, **sampling, **shared)
 
 

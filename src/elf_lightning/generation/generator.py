@@ -13,6 +13,7 @@ from elf_lightning.batch import LatentPromptBatch, PromptBatch
 from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
+from elf_lightning.flow import seeded_generator
 from elf_lightning.generation.requests import Request
 from elf_lightning.network import ELFNetwork
 from elf_lightning.ranks import T, gathered, rank_and_world_size
@@ -50,6 +51,7 @@ class Sample:
         text: up to EOS.
         tokens: network ids, without padding.
         stages: the text at the requested steps.
+        certainty: the decoder's mean log-probability of the tokens, if there was a choice among texts.
     """
 
     index: int
@@ -57,6 +59,7 @@ class Sample:
     text: str
     tokens: list[int]
     stages: tuple[Stage, ...] = ()
+    certainty: float | None = None
 
     @property
     def stage_tokens(self) -> list[list[int]]:
@@ -168,9 +171,16 @@ class TextGenerator:
     ) -> list[Sample]:
         """Generate one batch on this rank only; arguments as in `generate` and `batch`."""
         sampler = self.sampler(settings)
-        with self.precision():
-            result = sampler.sample(prompt, seed, infill, trajectory_steps=trajectory_steps, on_step=on_step)
-        return _samples_of(result, self.codec, prompt.index.tolist(), seed)
+        candidates = []
+        for number in range(sampler.settings.best_of):
+            # The first one is the text that is drawn when there is no choice.
+            own = seeded_generator("candidate", seed, number).initial_seed() if number else seed
+            with self.precision():
+                result = sampler.sample(prompt, own, infill, trajectory_steps, on_step)
+            candidates.append(_samples_of(result, self.codec, prompt.index.tolist(), seed))
+        if len(candidates) == 1:
+            return candidates[0]
+        return [max(texts, key=attrgetter("certainty")) for texts in zip(*candidates, strict=True)]
 
     def batch(self, requests: Sequence[Request]) -> tuple[LatentPromptBatch, Infill | None]:
         """The requests as one batch, with latents of the given tokens, on the network's device."""
@@ -269,5 +279,6 @@ def _samples_of(result: SampleResult, codec: TextCodec, indices: list[int], seed
                 own.append(Stage(time, text, ids, z, estimate))
     kept = [[token for token in ids if token != codec.pad_id] for ids in result.tokens.tolist()]
     texts = codec.decode(result.tokens)
-    rows = zip(indices, texts, kept, map(tuple, stages), strict=True)
-    return [Sample(index, seed, text, ids, path) for index, text, ids, path in rows]
+    certainty = [None] * len(indices) if result.certainty is None else result.certainty.tolist()
+    rows = zip(indices, texts, kept, map(tuple, stages), certainty, strict=True)
+    return [Sample(index, seed, *row) for index, *row in rows]

@@ -75,6 +75,17 @@ def most_likely(network: ELFNetwork, latents: Tensor, guidance: float) -> tuple[
     return ids[..., 0], values[..., 0] - values[..., 1]
 
 
+def certainty(
+    network: ELFNetwork, latents: Tensor, guidance: float, tokens: Tensor, counted: Tensor
+) -> Tensor:
+    """Mean log-probability (B,) of `tokens` (B, S) where `counted`, for noised latents (B, S, C)."""
+    sums = latents.new_zeros(len(latents))
+    for number, positions, logits in _logits(network, latents, guidance):
+        chosen = logits.log_softmax(dim=-1).gather(1, tokens[number, positions, None])[:, 0]
+        sums[number] += chosen[counted[number, positions]].sum()
+    return sums / counted.sum(dim=1).clamp(min=1)
+
+
 def shift_left(tokens: Tensor, lengths: Tensor, pad_id: int) -> Tensor:
     """`tokens` (B, S) without the first `lengths` (B,) tokens of each sequence; padding follows."""
     size = tokens.shape[1]

@@ -14,10 +14,13 @@ from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import ClassifierFreeGuidance, KnownLatents, LatentField, TwoPassGuidance
-from elf_lightning.sampling.decode import EarlyExit, decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.decode import EarlyExit, certainty, decode_tokens, end_at_eos, shift_left
 from elf_lightning.sampling.field import Denoiser, NetworkDenoiser, RepetitionSteering
 from elf_lightning.sampling.settings import SamplingSettings
 from elf_lightning.sampling.solvers import integrate, time_grid
+
+CERTAINTY_TIME = 1 / 3
+"""Where the certainty of a text is measured; clean latents of any text are decoded with certainty."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,15 @@ class SampleResult:
         network_calls: (B,) int64, calls by the solver and by checks of the early exit for each sequence; two
             passes of guidance are one call, and the final decoding is not counted.
         trajectory: how the sequences came about, if requested.
+        certainty: (B,) mean log-probability of the generated tokens, decoded from latents noised to
+            `CERTAINTY_TIME`, if `settings.best_of` is above 1.
     """
 
     tokens: Tensor
     latents: Tensor
     network_calls: Tensor
     trajectory: Trajectory | None = None
+    certainty: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,8 @@ class Sampler:
     ) -> SampleResult:
         """Texts for the sequences of `prompt`; a `UserError` if a condition fills its whole sequence.
 
+        It draws one text for each, of which `TextGenerator` keeps the best of `settings.best_of`.
+
         Args:
             prompt: the sequences' numbers and their clean condition, empty for unconditional text.
             seed: of the whole request; other batches of the same request take the same.
@@ -162,18 +170,22 @@ class Sampler:
 
         def observe(step: Step) -> None:
             if step.number in trajectory_steps:
-                tokens = self._tokens(step.latents if step.time == 1 else step.estimate, prompt, seed, infill)
+                latents = step.latents if step.time == 1 else step.estimate
+                tokens = self._without_condition(self._tokens(latents, prompt, seed, infill), prompt)
                 kept.append((step.time, step.latents, step.estimate, tokens))
                 step = replace(step, tokens=tokens)
             if on_step is not None:
                 on_step(step)
 
+        certain = None
         training = self.network.training
         self.network.eval()
         try:
             with torch.inference_mode():
                 z, calls = self._integrate(prompt, seed, infill, observe)
                 tokens = self._tokens(z, prompt, seed, infill)
+                if self.settings.best_of > 1:
+                    certain = self._certainty(z, tokens, prompt, seed, infill)
         finally:
             self.network.train(training)
         trajectory = None
@@ -181,7 +193,8 @@ class Sampler:
             times, *tensors = zip(*kept, strict=True)
             trajectory = Trajectory(times, *map(torch.stack, tensors))
         # Clones made outside are ordinary tensors, which may be changed and differentiated through.
-        return SampleResult(tokens.clone(), z.clone(), calls.clone(), trajectory)
+        tokens = self._without_condition(tokens, prompt).clone()
+        return SampleResult(tokens, z.clone(), calls.clone(), trajectory, certain)
 
     def _integrate(
         self, prompt: LatentPromptBatch, seed: int, infill: Infill | None, observe: Callable[[Step], None]
@@ -234,20 +247,35 @@ class Sampler:
             open_until = (places * infill.mask).amax(dim=1)
         closing = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
         tokens = decode_tokens(self.network, z, self.settings, generators, closing, open_until, self.words)
-        if infill is not None:
-            tokens = torch.where(infill.mask, infill.input_ids, tokens)
+        return tokens if infill is None else torch.where(infill.mask, infill.input_ids, tokens)
+
+    def _without_condition(self, tokens: Tensor, prompt: LatentPromptBatch) -> Tensor:
         tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
         return tokens if self.eos_id is None else end_at_eos(tokens, self.eos_id, self.pad_id)
 
+    def _certainty(
+        self, z: Tensor, tokens: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None
+    ) -> Tensor:
+        """Certainty (B,) of `tokens` (B, S), the condition included, from clean latents (B, S, C)."""
+        given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
+        ended = torch.zeros_like(given)
+        if self.eos_id is not None:
+            ended = ((tokens == self.eos_id) & ~prompt.condition_mask).cumsum(dim=1) > 0
+        noise = sequence_noise(seed, prompt.index, z.shape[1:], 1.0, z.device, "certainty")
+        noised = self.path.interpolate(z, noise(), z.new_full(z.shape[:1], CERTAINTY_TIME))
+        noised = KnownLatents(prompt.latents, prompt.condition_mask).restore(noised)
+        counted = ~given & ~ended & (tokens != self.pad_id)
+        return certainty(self.network, noised, self.settings.guidance, tokens, counted)
+
 
 def sequence_noise(
-    seed: int, index: Tensor, size: torch.Size, scale: float, device: torch.device
+    seed: int, index: Tensor, size: torch.Size, scale: float, device: torch.device, purpose: str = "noise"
 ) -> Callable[[], Tensor]:
     """A source of noise (B, S, C) of standard deviation `scale`, new at each call; `size` is (S, C).
 
     Each sequence, by its number in `index` (B,), has a stream of its own, whatever batch it is in.
     """
-    generators = _generators("noise", seed, index, device)
+    generators = _generators(purpose, seed, index, device)
 
     def draw() -> Tensor:
         noise = torch.empty((len(generators), *size), device=device)

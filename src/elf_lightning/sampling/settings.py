@@ -15,7 +15,7 @@ MEASURING_SEED = 260700588  # seed of these texts, used for nothing else, so tha
 MOST_STEPS = 100_000  # more than anybody waits for: a damaged file may give any number
 _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
-    *("repetition_control", "early_exit_margin", "early_exit_fraction"),
+    *("repetition_control", "early_exit_margin", "early_exit_fraction", "best_of"),
 )
 
 
@@ -51,6 +51,8 @@ class SamplingSettings:
         early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
             margin; 0 is off.
         early_exit_fraction: fraction of a text's tokens for which this must hold.
+        best_of: draw so many texts for each, and keep the one whose tokens the decoder finds most likely from
+            noised latents; costs as many times the network calls.
     """
 
     steps: int = 32
@@ -70,6 +72,7 @@ class SamplingSettings:
     repetition_control: float = 0.0
     early_exit_margin: float = 0.0
     early_exit_fraction: float = 1.0
+    best_of: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MOST_STEPS:
@@ -80,6 +83,8 @@ class SamplingSettings:
                 raise UserError(f"sampling.{name} is {value}; it must be 0 or more")
         if (fraction := self.early_exit_fraction) > 1:
             raise UserError(f"sampling.early_exit_fraction is {fraction}; it must be at most 1")
+        if self.best_of < 1:
+            raise UserError(f"sampling.best_of is {self.best_of}; it must be at least 1")
         if self.grid not in get_args(GridName):
             raise UserError(f"sampling.grid is {self.grid!r}; known are {', '.join(get_args(GridName))}")
         if self.top_k > 0 and self.temperature == 0:
