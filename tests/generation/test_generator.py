@@ -19,7 +19,6 @@ from elf_lightning.callbacks import SampleLogger
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
-from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import Request, Sample, TextGenerator
 from elf_lightning.network import NetworkConfig
 from elf_lightning.sampling import SamplingSettings
@@ -91,22 +90,27 @@ def drawn(model: ELF, indices: list[int], batch_size: int = 5, **settings: Any) 
 
 def test_the_most_certain_candidate_is_kept(model: ELF) -> None:
     """The first candidate is the text without choice; the others do not depend on their number."""
-    settings, (prompt, _) = (
-        model.changed_settings(best_of=3, grid="uniform"),
-        model.generator.batch(REQUESTS[:8]),
-    )
-    seeds = [3, *(seeded_generator("candidate", 3, number).initial_seed() for number in (1, 2))]
-    results = [model.generator.sampler(settings).sample(prompt, seed) for seed in seeds]
+    sampler = model.generator.sampler(model.changed_settings(best_of=3))
+    prompt, _ = model.generator.batch(REQUESTS[:8])
+    results = [sampler.sample(prompt, 3, candidate=number) for number in range(3)]
     texts = [model.codec.decode(result.tokens) for result in results]
-    assert texts[0] == model.generate(8, seed=3, grid="uniform")
+    assert texts[0] == model.generate(8, seed=3)
     certainty = torch.stack([result.certainty for result in results if result.certainty is not None])
     for count in (2, 3):
         best, chosen = certainty[:count].max(dim=0)
         assert len(set(chosen.tolist())) > 1
-        found = drawn(model, [*range(8)], batch_size=8, best_of=count, grid="uniform")
+        found = drawn(model, [*range(8)], batch_size=8, best_of=count)
         assert [one.text for one in found] == [texts[c][i] for i, c in enumerate(chosen.tolist())]
         torch.testing.assert_close(torch.tensor([one.certainty for one in found]), best)
     assert all(one.certainty is None for one in drawn(model, [0]))
+
+
+def test_an_empty_candidate_loses(model: ELF, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the decoder is certain that the text ends at once."""
+    sampler = model.generator.sampler(model.changed_settings(best_of=2))
+    (prompt, _), pad = model.generator.batch([Request(0)]), model.codec.pad_id
+    monkeypatch.setattr(type(sampler), "_tokens", lambda *_: torch.full((1, 12), pad))
+    assert sampler.sample(prompt, 3).certainty.item() == -torch.inf  # type: ignore[union-attr]
 
 
 def test_a_choice_among_candidates_does_not_depend_on_the_batch(model: ELF) -> None:
@@ -128,10 +132,8 @@ def test_given_tokens_do_not_count_in_the_choice(model: ELF) -> None:
     prompt, infill = model.generator.batch(model.requests(1, None, [template]))
     assert infill is not None
     assert one.certainty is not None
-    found = [
-        model.generator.sampler(model.changed_settings(best_of=2)).sample(prompt, seed, infill)
-        for seed in (3, *(seeded_generator("candidate", 3, n).initial_seed() for n in (1, 2)))
-    ]
+    sampler = model.generator.sampler(model.changed_settings(best_of=3))
+    found = [sampler.sample(prompt, 3, infill, candidate=number) for number in range(3)]
     assert one.certainty == pytest.approx(max(float(result.certainty) for result in found))  # type: ignore[arg-type]
 
 

@@ -92,5 +92,5 @@ def test_certainty_is_the_mean_log_probability_of_counted_tokens() -> None:
     ones = torch.ones(3)
     hidden = network(latents, ones, 2 * ones, ones, torch.zeros_like(latents))
     nll = torch.nn.functional.cross_entropy(network.token_head(hidden).mT, tokens, reduction="none")
-    expected = [-nll[0].mean(), -nll[1][counted[1]].mean(), torch.tensor(0.0)]
+    expected = [-nll[0].mean(), -nll[1][counted[1]].mean(), torch.tensor(-torch.inf)]
     torch.testing.assert_close(found, torch.stack(expected))

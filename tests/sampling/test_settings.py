@@ -26,7 +26,7 @@ from elf_lightning.sampling import SamplingSettings
         ({"gamma_end": -1.0}, "sampling.gamma_end is -1.0"),
         ({"gamma_power": float("inf")}, "sampling.gamma_power is inf"),
         ({"early_exit_margin": -0.1}, "sampling.early_exit_margin is -0.1"),
-        ({"best_of": 0}, "sampling.best_of is 0; it must be at least 1"),
+        ({"best_of": 0}, "sampling.best_of is 0; it must be 1 to 10,000"),
         ({"early_exit_fraction": 1.5}, "sampling.early_exit_fraction is 1.5; it must be at most 1"),
         ({"grid": "cosine"}, "'cosine'; known are logit_normal, quantiles, uniform"),
         ({"gamma": -1.0}, "sampling.gamma is -1.0"),

@@ -14,7 +14,10 @@ class _Nothing:
     """Takes any call of any method."""
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: self
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self
 
 
 def _if_possible(name: str) -> Any:

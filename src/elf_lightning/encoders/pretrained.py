@@ -9,8 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elf_lightning.compiling import require_compiler, room_for_graphs
-from elf_lightning.encoders import Encoder, additive_mask, read_tokenizer
-from elf_lightning.encoders.hugging_face import encoder_sizes, position_limit, read_config, read_model
+from elf_lightning.encoders.base import Encoder, additive_mask
+from elf_lightning.encoders.hugging_face import (
+    encoder_sizes,
+    position_limit,
+    read_config,
+    read_model,
+    read_tokenizer,
+)
 from elf_lightning.errors import UserError, first_line
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ from elf_lightning.batch import LatentPromptBatch, PromptBatch
 from elf_lightning.checkpoints.config import ELFConfig
 from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError
-from elf_lightning.flow import seeded_generator
 from elf_lightning.generation.requests import Request
 from elf_lightning.network import ELFNetwork
 from elf_lightning.ranks import T, gathered, rank_and_world_size
 from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings, Step
 from elf_lightning.sampling.repetition import direction_between, trajectory_means
 from elf_lightning.sampling.settings import MEASURING_SEED
+
+_UNSTEERED: dict[str, Any] = {"repetition_control": 0.0, "best_of": 1}  # of texts that are measured
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class TextGenerator:
             settings: sampling settings; by default the model's own.
             batch_size: texts sampled at once per rank.
             trajectory_steps: indices of steps after which to keep the intermediate text.
-            on_step: called after each step on this rank, for progress bars.
+            on_step: called after each step of each candidate on this rank, for progress bars.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
@@ -171,16 +172,21 @@ class TextGenerator:
     ) -> list[Sample]:
         """Generate one batch on this rank only; arguments as in `generate` and `batch`."""
         sampler = self.sampler(settings)
-        candidates = []
-        for number in range(sampler.settings.best_of):
-            # The first one is the text that is drawn when there is no choice.
-            own = seeded_generator("candidate", seed, number).initial_seed() if number else seed
+        best: list[Sample] = []
+        for candidate in range(sampler.settings.best_of):
             with self.precision():
-                result = sampler.sample(prompt, own, infill, trajectory_steps, on_step)
-            candidates.append(_samples_of(result, self.codec, prompt.index.tolist(), seed))
-        if len(candidates) == 1:
-            return candidates[0]
-        return [max(texts, key=attrgetter("certainty")) for texts in zip(*candidates, strict=True)]
+                result = sampler.sample(
+                    prompt,
+                    seed,
+                    infill,
+                    trajectory_steps=trajectory_steps,
+                    on_step=on_step,
+                    candidate=candidate,
+                )
+            samples = _samples_of(result, self.codec, prompt.index.tolist(), seed)
+            pairs = zip(best, samples, strict=True) if best else zip(samples)
+            best = [max(pair, key=attrgetter("certainty")) for pair in pairs]
+        return best
 
     def batch(self, requests: Sequence[Request]) -> tuple[LatentPromptBatch, Infill | None]:
         """The requests as one batch, with latents of the given tokens, on the network's device."""
@@ -226,7 +232,7 @@ class TextGenerator:
         The arguments are as in `generate`; the repetition control of the settings is ignored. Too few texts,
         or texts that do not differ in repetition, are a `UserError`.
         """
-        settings = replace(settings or self.config.default_sampling, repetition_control=0.0)
+        settings = replace(settings or self.config.default_sampling, **_UNSTEERED)
         sampler = self.sampler(settings)
         measured: list[tuple[int, Tensor, float]] = []
         for part in self._batches(requests, batch_size):
@@ -244,7 +250,7 @@ class TextGenerator:
     def _direction(self, settings: SamplingSettings) -> Tensor | None:
         if self.repetition_direction is not None:
             return self.repetition_direction
-        return self._measured.get(str(replace(settings, repetition_control=0.0)))
+        return self._measured.get(str(replace(settings, **_UNSTEERED)))
 
     def _batches(self, requests: Sequence[Request], batch_size: int) -> Iterator[Sequence[Request]]:
         """This rank's part of each batch; the number of batches is the same on all ranks."""

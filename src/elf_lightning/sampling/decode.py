@@ -78,12 +78,15 @@ def most_likely(network: ELFNetwork, latents: Tensor, guidance: float) -> tuple[
 def certainty(
     network: ELFNetwork, latents: Tensor, guidance: float, tokens: Tensor, counted: Tensor
 ) -> Tensor:
-    """Mean log-probability (B,) of `tokens` (B, S) where `counted`, for noised latents (B, S, C)."""
+    """Mean log-probability (B,) of `tokens` (B, S) where `counted`, for noised latents (B, S, C).
+
+    It is minus infinity where none is counted, as for a text that has not begun.
+    """
     sums = latents.new_zeros(len(latents))
     for number, positions, logits in _logits(network, latents, guidance):
         chosen = logits.log_softmax(dim=-1).gather(1, tokens[number, positions, None])[:, 0]
         sums[number] += chosen[counted[number, positions]].sum()
-    return sums / counted.sum(dim=1).clamp(min=1)
+    return (sums / counted.sum(dim=1)).masked_fill(~counted.any(dim=1), -torch.inf)
 
 
 def shift_left(tokens: Tensor, lengths: Tensor, pad_id: int) -> Tensor:

@@ -13,9 +13,16 @@ from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling import ClassifierFreeGuidance, KnownLatents, LatentField, TwoPassGuidance
 from elf_lightning.sampling.decode import EarlyExit, certainty, decode_tokens, end_at_eos, shift_left
-from elf_lightning.sampling.field import Denoiser, NetworkDenoiser, RepetitionSteering
+from elf_lightning.sampling.field import (
+    ClassifierFreeGuidance,
+    Denoiser,
+    KnownLatents,
+    LatentField,
+    NetworkDenoiser,
+    RepetitionSteering,
+    TwoPassGuidance,
+)
 from elf_lightning.sampling.settings import SamplingSettings
 from elf_lightning.sampling.solvers import integrate, time_grid
 
@@ -82,7 +89,7 @@ class SampleResult:
         tokens: (B, S) int64, without the condition; padding from the first EOS on.
         latents: (B, S, C) float32, the latents at t=1, condition included.
         network_calls: (B,) int64, calls by the solver and by checks of the early exit for each sequence; two
-            passes of guidance are one call, and the final decoding is not counted.
+            passes of guidance are one call, and decoding at the end is not counted.
         trajectory: how the sequences came about, if requested.
         certainty: (B,) mean log-probability of the generated tokens, decoded from latents noised to
             `CERTAINTY_TIME`, if `settings.best_of` is above 1.
@@ -148,10 +155,11 @@ class Sampler:
         infill: Infill | None = None,
         trajectory_steps: Collection[int] = (),
         on_step: Callable[[Step], None] | None = None,
+        candidate: int = 0,
     ) -> SampleResult:
         """Texts for the sequences of `prompt`; a `UserError` if a condition fills its whole sequence.
 
-        It draws one text for each, of which `TextGenerator` keeps the best of `settings.best_of`.
+        It draws one candidate for each; `TextGenerator` keeps the best of `settings.best_of`.
 
         Args:
             prompt: the sequences' numbers and their clean condition, empty for unconditional text.
@@ -160,12 +168,17 @@ class Sampler:
             trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
             on_step: called after every step, for progress bars and measurements. If all sequences end early,
                 that is the last step, at time 1.
+            candidate: number of the candidate; all have the same times, and each has noise of its own.
         """
         if full := prompt.index[prompt.condition_mask.all(dim=1)].tolist():
             raise UserError(
                 f"prompt {full[0]} fills its sequence of {prompt.condition_mask.shape[1]} tokens and leaves "
                 "none to generate; shorten it"
             )
+        batch = [int(prompt.index[0])] if self.settings.grid_per_batch else []
+        times = time_grid(self.settings, self.times, seed, *batch)
+        if candidate:
+            seed = seeded_generator("candidate", seed, candidate).initial_seed()
         kept: list[tuple[Any, ...]] = []
 
         def observe(step: Step) -> None:
@@ -182,7 +195,7 @@ class Sampler:
         self.network.eval()
         try:
             with torch.inference_mode():
-                z, calls = self._integrate(prompt, seed, infill, observe)
+                z, calls = self._integrate(prompt, seed, times, infill, observe)
                 tokens = self._tokens(z, prompt, seed, infill)
                 if self.settings.best_of > 1:
                     certain = self._certainty(z, tokens, prompt, seed, infill)
@@ -190,20 +203,24 @@ class Sampler:
             self.network.train(training)
         trajectory = None
         if kept:
-            times, *tensors = zip(*kept, strict=True)
-            trajectory = Trajectory(times, *map(torch.stack, tensors))
+            reached, *tensors = zip(*kept, strict=True)
+            trajectory = Trajectory(reached, *map(torch.stack, tensors))
         # Clones made outside are ordinary tensors, which may be changed and differentiated through.
-        tokens = self._without_condition(tokens, prompt).clone()
-        return SampleResult(tokens, z.clone(), calls.clone(), trajectory, certain)
+        tokens = self._without_condition(tokens, prompt)
+        certain = None if certain is None else certain.clone()
+        return SampleResult(tokens.clone(), z.clone(), calls.clone(), trajectory, certain)
 
     def _integrate(
-        self, prompt: LatentPromptBatch, seed: int, infill: Infill | None, observe: Callable[[Step], None]
+        self,
+        prompt: LatentPromptBatch,
+        seed: int,
+        times: tuple[float, ...],
+        infill: Infill | None,
+        observe: Callable[[Step], None],
     ) -> tuple[Tensor, Tensor]:
         """Latents at t=1, (B, S, C), and the network calls behind them, (B,)."""
         settings, size, device = self.settings, prompt.latents.shape[1:], prompt.latents.device
         noise = sequence_noise(seed, prompt.index, size, self.path.noise_scale, device)
-        batch = [int(prompt.index[0])] if settings.grid_per_batch else []
-        times = time_grid(settings, self.times, seed, *batch)
         early_exit = running = None
         if settings.early_exit_margin:
             given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
@@ -260,7 +277,8 @@ class Sampler:
         given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
         ended = torch.zeros_like(given)
         if self.eos_id is not None:
-            ended = ((tokens == self.eos_id) & ~prompt.condition_mask).cumsum(dim=1) > 0
+            eos = (tokens == self.eos_id) & ~prompt.condition_mask
+            ended = eos.cumsum(dim=1) - eos.long() > 0  # the first EOS counts, as it was chosen too
         noise = sequence_noise(seed, prompt.index, z.shape[1:], 1.0, z.device, "certainty")
         noised = self.path.interpolate(z, noise(), z.new_full(z.shape[:1], CERTAINTY_TIME))
         noised = KnownLatents(prompt.latents, prompt.condition_mask).restore(noised)

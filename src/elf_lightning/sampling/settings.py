@@ -13,6 +13,7 @@ GridName = Literal["logit_normal", "quantiles", "uniform"]
 DEFAULT_TRAJECTORIES = 400  # texts from which to measure the direction of repetition (arXiv 2607.00588)
 MEASURING_SEED = 260700588  # seed of these texts, used for nothing else, so that no text is steered by itself
 MOST_STEPS = 100_000  # more than anybody waits for: a damaged file may give any number
+MOST_CANDIDATES = 10_000
 _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
     *("repetition_control", "early_exit_margin", "early_exit_fraction", "best_of"),
@@ -83,8 +84,8 @@ class SamplingSettings:
                 raise UserError(f"sampling.{name} is {value}; it must be 0 or more")
         if (fraction := self.early_exit_fraction) > 1:
             raise UserError(f"sampling.early_exit_fraction is {fraction}; it must be at most 1")
-        if self.best_of < 1:
-            raise UserError(f"sampling.best_of is {self.best_of}; it must be at least 1")
+        if not 1 <= self.best_of <= MOST_CANDIDATES:
+            raise UserError(f"sampling.best_of is {self.best_of}; it must be 1 to {MOST_CANDIDATES:,}")
         if self.grid not in get_args(GridName):
             raise UserError(f"sampling.grid is {self.grid!r}; known are {', '.join(get_args(GridName))}")
         if self.top_k > 0 and self.temperature == 0:

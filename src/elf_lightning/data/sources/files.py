@@ -9,8 +9,16 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
-from elf_lightning.data.sources.base import both_splits, examples_at_once, file_stamps
+from elf_lightning.data.sources.base import (
+    CONDITION_IDS,
+    CONDITION_TEXT,
+    IDS,
+    TEXT,
+    Source,
+    both_splits,
+    examples_at_once,
+    file_stamps,
+)
 from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES, json_objects, open_text
 from elf_lightning.errors import UserError
 

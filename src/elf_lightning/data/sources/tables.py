@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
-from elf_lightning.data.sources.base import both_splits, file_stamps
+from elf_lightning.data.sources.base import (
+    CONDITION_IDS,
+    CONDITION_TEXT,
+    IDS,
+    TEXT,
+    Source,
+    both_splits,
+    file_stamps,
+)
 from elf_lightning.data.sources.files import FileSource, files_below
 from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
