@@ -91,15 +91,15 @@ def drawn(model: ELF, indices: list[int], batch_size: int = 5, **settings: Any) 
 def test_the_most_certain_candidate_is_kept(model: ELF) -> None:
     """The first candidate is the text without choice; the others do not depend on their number."""
     sampler = model.generator.sampler(model.changed_settings(best_of=3))
-    prompt, _ = model.generator.batch(REQUESTS[:8])
+    prompt, _ = model.generator.batch(REQUESTS[:16])
     results = [sampler.sample(prompt, 3, candidate=number) for number in range(3)]
     texts = [model.codec.decode(result.tokens) for result in results]
-    assert texts[0] == model.generate(8, seed=3)
+    assert texts[0] == model.generate(16, seed=3)
     certainty = torch.stack([result.certainty for result in results if result.certainty is not None])
     for count in (2, 3):
         best, chosen = certainty[:count].max(dim=0)
         assert len(set(chosen.tolist())) > 1
-        found = drawn(model, [*range(8)], batch_size=8, best_of=count)
+        found = drawn(model, [*range(16)], batch_size=16, best_of=count)
         assert [one.text for one in found] == [texts[c][i] for i, c in enumerate(chosen.tolist())]
         torch.testing.assert_close(torch.tensor([one.certainty for one in found]), best)
     assert all(one.certainty is None for one in drawn(model, [0]))
