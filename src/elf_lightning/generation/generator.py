@@ -184,8 +184,8 @@ class TextGenerator:
                     candidate=candidate,
                 )
             samples = _samples_of(result, self.codec, prompt.index.tolist(), seed)
-            pairs = zip(best, samples, strict=True) if best else zip(samples)
-            best = [max(pair, key=attrgetter("certainty")) for pair in pairs]
+            pairs = zip(best, samples, strict=True)
+            best = [max(pair, key=attrgetter("certainty")) for pair in pairs] if best else samples
         return best
 
     def batch(self, requests: Sequence[Request]) -> tuple[LatentPromptBatch, Infill | None]:

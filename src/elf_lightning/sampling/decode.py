@@ -101,6 +101,14 @@ def end_at_eos(tokens: Tensor, eos_id: int, pad_id: int) -> Tensor:
     return tokens.masked_fill((tokens == eos_id).cumsum(dim=1) > 0, pad_id)
 
 
+def until_eos(tokens: Tensor, eos_id: int | None, may_end: Tensor) -> Tensor:
+    """(B, S), True up to and including the first EOS in `tokens` (B, S) where a text `may_end` (B, S)."""
+    if eos_id is None:
+        return torch.ones_like(may_end)
+    is_eos = (tokens == eos_id) & may_end
+    return is_eos.cumsum(dim=1) - is_eos.long() == 0
+
+
 class EarlyExit:
     """Ends each sequence on its own, at its estimate `x_hat`, as an Euler step to t=1 would.
 
@@ -132,8 +140,7 @@ class EarlyExit:
         running = self.running.nonzero().squeeze(1)
         tokens, margins = most_likely(self.network, x_hat[running], self.settings.guidance)
         generated = self.generated[running]
-        is_eos = (tokens == (-1 if self.eos_id is None else self.eos_id)) & generated
-        counted = generated & (is_eos.cumsum(dim=1) - is_eos.long() == 0)
+        counted = generated & until_eos(tokens, self.eos_id, generated)
         final = (tokens == self._tokens[running]) & (margins > self.settings.early_exit_margin) & counted
         ended = final.sum(dim=1) >= self.settings.early_exit_fraction * counted.sum(dim=1)
         self._tokens[running] = tokens

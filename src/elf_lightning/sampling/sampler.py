@@ -13,7 +13,14 @@ from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling.decode import EarlyExit, certainty, decode_tokens, end_at_eos, shift_left
+from elf_lightning.sampling.decode import (
+    EarlyExit,
+    certainty,
+    decode_tokens,
+    end_at_eos,
+    shift_left,
+    until_eos,
+)
 from elf_lightning.sampling.field import (
     ClassifierFreeGuidance,
     Denoiser,
@@ -190,15 +197,14 @@ class Sampler:
             if on_step is not None:
                 on_step(step)
 
-        certain = None
         training = self.network.training
         self.network.eval()
         try:
             with torch.inference_mode():
                 z, calls = self._integrate(prompt, seed, times, infill, observe)
                 tokens = self._tokens(z, prompt, seed, infill)
-                if self.settings.best_of > 1:
-                    certain = self._certainty(z, tokens, prompt, seed, infill)
+                several = self.settings.best_of > 1
+                certain = self._certainty(z, tokens, prompt, seed, infill) if several else None
         finally:
             self.network.train(training)
         trajectory = None
@@ -223,8 +229,7 @@ class Sampler:
         noise = sequence_noise(seed, prompt.index, size, self.path.noise_scale, device)
         early_exit = running = None
         if settings.early_exit_margin:
-            given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
-            early_exit = EarlyExit(self.network, settings, ~given, self.eos_id)
+            early_exit = EarlyExit(self.network, settings, _generated(prompt, infill), self.eos_id)
             running = early_exit.running
         condition = KnownLatents(prompt.latents, prompt.condition_mask)
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
@@ -274,16 +279,17 @@ class Sampler:
         self, z: Tensor, tokens: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None
     ) -> Tensor:
         """Certainty (B,) of `tokens` (B, S), the condition included, from clean latents (B, S, C)."""
-        given = prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask
-        ended = torch.zeros_like(given)
-        if self.eos_id is not None:
-            eos = (tokens == self.eos_id) & ~prompt.condition_mask
-            ended = eos.cumsum(dim=1) - eos.long() > 0  # the first EOS counts, as it was chosen too
+        text = until_eos(tokens, self.eos_id, ~prompt.condition_mask) & (tokens != self.pad_id)
         noise = sequence_noise(seed, prompt.index, z.shape[1:], 1.0, z.device, "certainty")
         noised = self.path.interpolate(z, noise(), z.new_full(z.shape[:1], CERTAINTY_TIME))
         noised = KnownLatents(prompt.latents, prompt.condition_mask).restore(noised)
-        counted = ~given & ~ended & (tokens != self.pad_id)
+        counted = text & _generated(prompt, infill)
         return certainty(self.network, noised, self.settings.guidance, tokens, counted)
+
+
+def _generated(prompt: LatentPromptBatch, infill: Infill | None) -> Tensor:
+    """(B, S), True at the positions whose tokens are not given."""
+    return ~(prompt.condition_mask if infill is None else prompt.condition_mask | infill.mask)
 
 
 def sequence_noise(
