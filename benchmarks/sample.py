@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.baseline.network import both_heads, latent_head_only
 from benchmarks.baseline.sampling import Forward, baseline_sample, baseline_sampling_flops
@@ -99,11 +98,11 @@ class Case:
 
 
 def our_sampling_flops(size: Size, steps: int, passes: int) -> int:
-    """FLOPs of our sampling; attention by the plain kernel, which is counted on every device."""
+    """FLOPs of our sampling."""
     network = size.network("meta")
     time, times = torch.empty(1, device="meta"), torch.empty(size.batch_size, device="meta")
     z = torch.empty(passes * size.batch_size, size.max_length, size.latent_size, device="meta")
-    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    with torch.no_grad():
         prefix = partial(network.prefix, time, time, time)
         step = counted_flops(lambda: network.latent_head(network.hidden(prefix(), z, z)))
         decoding = counted_flops(lambda: network.decode_tokens(z[: size.batch_size], times))

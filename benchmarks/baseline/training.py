@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.baseline.network import both_heads
 from benchmarks.batches import RandomBatches
@@ -68,8 +67,7 @@ def baseline_step_flops(size: Size, batch_size: int) -> int:
     """FLOPs of `baseline_loss` and its backward pass, counted on one sequence without computing anything."""
     batch = RandomBatches(size, "cpu")(1)
     draws = size.objective.draw(batch.latents.shape, StepKey(0, 0, 0), torch.device("cpu")).with_counts(0, 1)
-    # torch does not count the fused attention kernel of a CPU.
-    with FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH):
+    with FakeTensorMode(allow_non_fake_inputs=True):
         network = size.network()
 
         def step() -> None:
