@@ -121,11 +121,15 @@ def test_the_verdict_on_pairs_names_what_costs_nothing(made_up: Any) -> None:
 def test_a_table_fits_a_terminal_whole(made_up: Any) -> None:
     from rich.console import Console
 
-    for rows in ([made_up.REAL, made_up.MIXED, *made_up.SWEEP], made_up.PAIRED):
+    own = Scores(
+        "SDE 64 steps", "sampled", 64, 3, {**made_up.REAL.metrics, "own metric": Estimate(0.5, 0.01)}
+    )
+    for rows in ([made_up.REAL, made_up.MIXED, *made_up.SWEEP], [made_up.REAL, own], made_up.PAIRED):
         console = Console(width=80, record=True, file=io.StringIO())
         console.print(score_table(rows, made_up.SCORING_MODEL, {"BLEU": "case:lc"}))
         written = console.export_text()
         assert "…" not in written
+        assert "the source, copied" in written if rows is made_up.PAIRED else "real validation" in written
         assert made_up.SCORING_MODEL in written and "BLEU: case:lc" in written
         assert "Repetition" in written or rows is made_up.PAIRED
     assert "60.0" in written or "12.0" in written

@@ -135,10 +135,10 @@ def pareto_optimal(rows: Sequence[Scores]) -> list[Scores]:
 def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mapping[str, str]) -> Group:
     """All rows under a heading with the scoring model, if any, and notes below, such as BLEU's signature."""
     title = None if scoring_model is None else f"scoring model: {scoring_model}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("texts of")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("texts of", min_width=12)
     numbers = measured_numbers(rows)
-    for heading in [number.title.replace(" %", "\n%").replace(", ", "\n") for number in numbers] + ["texts"]:
+    for heading in [number.title.replace(", ", " ").replace(" ", "\n") for number in numbers] + ["texts"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         # An interval under its number: side by side, five of them would not fit a terminal.
