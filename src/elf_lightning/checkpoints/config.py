@@ -87,7 +87,7 @@ class ELFConfig:
                 # A checkpoint must not import code.
                 raise UserError(
                     f"the model samples with the solver {solver!r}, which is not imported; import the module "
-                    "that defines it first"
+                    f"that defines it first, or use `elf sample --solver {solver}`"
                 )
             return cls(
                 network=NetworkConfig(**network),

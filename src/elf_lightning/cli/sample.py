@@ -99,6 +99,10 @@ def run(arguments: Sequence[str]) -> None:
     screen = Terminal()
     screen.ends_with_pipe = not outputs
     aside = screen if screen.is_terminal else Terminal(stderr=True)
+    if "solver" in settings:  # imported before the checkpoint is read, which may name it but not import it
+        from elf_lightning.sampling.solvers import solver_class
+
+        solver_class(settings["solver"])
     model = load(options, aside)
     details = _details(model, options, settings)
     if aside.is_terminal:
