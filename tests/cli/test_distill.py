@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import LightningDataModule, LightningModule
 
 from elf_lightning.checkpoints import load_model
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
+from elf_lightning.cli.distill import TeacherTrainer
 
 WORDS = "in the beginning god created heaven and earth now was without form darkness upon face of deep"
 Distill = Callable[..., int]
@@ -76,11 +78,25 @@ def test_each_round_is_trained_and_scored_beside_the_teacher(distill: Distill) -
         assert found == [(n, 1.5, 2.5) for n in (1, 2, 4, 8)] + [(n, 2.0, 2.0) for n in (16, 32)]
         assert {row["step"] for row in rows} == {4}
         page = (folder / "few_steps.html").read_text()
+        assert "1 set(s) of 8" in page
         assert page.count("<svg") == 2
         assert page.count("<th>teacher</th>") == page.count(f"<th>round {number}</th>") == 6
     before = {path: path.stat().st_mtime_ns for path in Path("runs/students").rglob("*") if path.is_file()}
     assert distill("--rounds", "4,2") == 0  # nothing is left to do
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "scored"), [(None, None, 1.0), (3, None, 3), (0, None, 1.0), (3, 2, 2)]
+)
+def test_losses_of_the_scores_are_over_as_many_batches_as_in_validation(
+    validation: int | None, test: int | None, scored: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TeacherTrainer, "test", lambda *_, **__: None)
+    settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    trainer = TeacherTrainer(limit_val_batches=validation, limit_test_batches=test, **settings)
+    trainer.fit(LightningModule(), LightningDataModule())
+    assert trainer.limit_test_batches == scored
 
 
 def test_the_first_round_starts_from_the_teacher_and_the_next_from_the_last_student(distill: Distill) -> None:

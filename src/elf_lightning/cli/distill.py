@@ -28,7 +28,19 @@ STUDENT, PAGE = "student.ckpt", "few_steps.html"
 """Where the first exists, a round's training is over: its averaged weights. The second ends the round."""
 
 
-class RoundTrainer(Trainer):
+class ScoringTrainer(Trainer):
+    """Scores a model; its losses are over `limit_test_batches`, by default as many as in validation."""
+
+    def score(self, model: LightningModule, data: LightningDataModule, student: Path | None = None) -> None:
+        """Test the weights in the file `student`, otherwise those of `model`."""
+        # For the losses of a batch, the teacher takes all its steps: whole validation texts would take hours.
+        if self.limit_test_batches == 1.0 and self.limit_val_batches:
+            self.limit_test_batches = self.limit_val_batches
+        self.test(model, datamodule=data, ckpt_path=student, verbose=False)
+        trainer.say_metrics(self)
+
+
+class RoundTrainer(ScoringTrainer):
     """Trains a student unless that is done, and scores it."""
 
     @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
@@ -37,17 +49,17 @@ class RoundTrainer(Trainer):
         if not student.exists():
             super().fit(model, datamodule=datamodule, **options)
             self.save_checkpoint(student, weights_only=True)
-        self.test(model, datamodule=datamodule, ckpt_path=student)
+        self.score(model, datamodule, student)
         if self.is_global_zero:
             _write_page(student.parent)
 
 
-class TeacherTrainer(Trainer):
+class TeacherTrainer(ScoringTrainer):
     """Scores the teacher, with whose weights the student begins."""
 
     @wraps(Trainer.fit)
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # type: ignore[override]  # noqa: D102
-        self.test(model, datamodule=datamodule)
+        self.score(model, datamodule)
 
 
 def _rounds(text: str) -> list[int]:
@@ -123,6 +135,7 @@ def run(arguments: Sequence[str]) -> None:
             except Stopped as stopped:
                 stopped.remedy = "the same command continues"
                 raise
+    rank_zero_info(f"scores   {folder / PAGE}\nnext     elf sample --checkpoint {folder}")
 
 
 def sampling(config: ELFConfig, steps: int) -> SamplingSettings:
@@ -160,6 +173,8 @@ def _write_page(folder: Path) -> None:
     }
     real = [Scores.from_record(row) for row in rows[f"round {last}"] if row["kind"] == "real"]
     details = json.loads((folder / "round.json").read_text(encoding="utf-8"))
-    details["scoring model"] = rows[f"round {last}"][0]["scoring_model"] or "none"
+    row = rows[f"round {last}"][-1]
+    details["scoring model"] = row["scoring_model"] or "none"
+    details["texts"] = f"{row['num_sets']} set(s) of {row['num_samples']}"
     page = few_steps_page(f"{folder.parent.name}, round {last}", details, models, real[-1] if real else None)
     write_whole(folder / PAGE, page)

@@ -242,10 +242,7 @@ class ELFCLI(LightningCLI):
 
     def after_validate(self) -> None:
         """Print the numbers, rounded."""
-        metrics = self.trainer.callback_metrics
-        if self.trainer.is_global_zero:
-            for name, value in metrics.items():
-                say(f"{name:{max(map(len, metrics))}}  {float(value):.4g}")
+        say_metrics(self.trainer)
 
     after_test = after_validate
 
@@ -258,6 +255,13 @@ class ELFCLI(LightningCLI):
             paired = getattr(self.datamodule, "max_condition_length", None)
             say(f"next     elf sample --checkpoint {folder} {'--prompt TEXT' if paired else '--num 8'}")
             say(f"         elf eval --checkpoint {folder}")
+
+
+def say_metrics(trainer: Trainer) -> None:
+    """Print the numbers of a validation or test, rounded, on rank 0."""
+    metrics = trainer.callback_metrics if trainer.is_global_zero else {}
+    for name, value in metrics.items():
+        say(f"{name:{max(map(len, metrics))}}  {float(value):.4g}")
 
 
 def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
