@@ -180,10 +180,12 @@ def test_an_empty_checkpoint_is_refused(
 
 
 def test_a_hub_folder_is_evaluated_with_and_without_real_text(
-    train: Callable[[str], None], tiny_scoring_model: str
+    train: Callable[[str], None], tiny_scoring_model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train("mine")
     assert main(["convert", "runs/mine", "model", "--format", "hub"]) == 0
+    assert main(["eval", "--checkpoint", "model", "--trainer.limit_test_batches", "1"]) == 2
+    assert "model belongs to no run and is evaluated without a Trainer" in capsys.readouterr().err
     small = json.dumps({"name": tiny_scoring_model, "context_length": 32})
     scored = ["--model.evaluation.scoring_model", small]
     words = ["eval", "--checkpoint", "model", *ALONE, *scored]

@@ -75,6 +75,10 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
     add_machine(parser)
     options, others = parser.parse_known_args(words)
+    if any(word.startswith("--trainer") for word in others):
+        raise UserError(
+            f"{checkpoint} belongs to no run and is evaluated without a Trainer; leave out --trainer"
+        )
     in_package = (checkpoint.parent / "__init__.py").is_file()
     name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
     folder = RUNS / f"eval-{name}" if output is None else Path(output)
