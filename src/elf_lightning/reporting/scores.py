@@ -138,7 +138,8 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("texts of", min_width=12)
     numbers = measured_numbers(rows)
-    for heading in [number.title.replace(", ", " ").replace(" ", "\n") for number in numbers] + ["texts"]:
+    for title in [number.title for number in numbers] + ["texts"]:
+        heading = title.replace(", " if ", " in title else " ", "\n")
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         # An interval under its number: side by side, five of them would not fit a terminal.
