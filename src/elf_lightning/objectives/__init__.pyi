@@ -4,5 +4,5 @@ from .base import Objective as Objective
 from .base import StepKey as StepKey
 from .distillation import DistillationDraws as DistillationDraws
 from .distillation import ProgressiveDistillation as ProgressiveDistillation
+from .distillation import RolloutDistillation as RolloutDistillation
 from .flow_matching import ELFObjective as ELFObjective
-from .rollout import RolloutDistillation as RolloutDistillation

@@ -1,14 +1,15 @@
-"""The base class of training modules: everything but the training step."""
+"""The base class of training modules, and the module of ELF as published."""
 
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
@@ -34,17 +35,6 @@ from elf_lightning.training.warm_start import InitialWeights
 
 SIZES_FROM_DATA = (*SIZES, "eos_id", "pad_id", "unknown_id")
 """Arguments of `TrainingModule` that follow from the data."""
-
-
-@runtime_checkable
-class TextData(Protocol):
-    """A DataModule to train on; its batches are `LatentBatch`es."""
-
-    batch_size: int
-
-    @property
-    def codec(self) -> TextCodec:
-        """The meaning of its ids and latents."""
 
 
 class TrainingModule(GuardedModule):
@@ -77,6 +67,7 @@ class TrainingModule(GuardedModule):
 
     Attributes:
         loaded: configuration of the checkpoint that the weights were loaded from, if they were.
+        initial_codec: codec of the weights to start from, or of a teacher; None if there is none.
     """
 
     def __init__(
@@ -113,14 +104,15 @@ class TrainingModule(GuardedModule):
         )
         self.loaded: ELFConfig | None = None
         self._initial = InitialWeights(self.network, init_from) if init_from else None
+        self.initial_codec = self._initial.config.codec if self._initial else None
         self._compile = compile
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
         """A module with the sizes of `data`, which takes the latent statistics of any `init_from`."""
         module = cls(**{size: getattr(data, size) for size in SIZES_FROM_DATA}, **settings)
-        if (codec := module.initial_codec) is not None:
-            data.normalise_as(codec)
+        if module.initial_codec is not None:
+            data.normalise_as(module.initial_codec)
         return module
 
     @classmethod
@@ -153,22 +145,16 @@ class TrainingModule(GuardedModule):
         return module if map_location is None else module.to(map_location)
 
     @property
-    def initial_codec(self) -> TextCodec | None:
-        """The codec of the weights to start from, until training starts; None if there is none."""
-        return self._initial.config.codec if self._initial else None
-
-    @property
-    def text_data(self) -> TextData | None:
-        """The DataModule of the Trainer, if it has the meaning of ids and latents."""
+    def text_data(self) -> Any:
+        """The DataModule of the Trainer, if it has a `codec` and a `batch_size`; otherwise None."""
         data = getattr(self._trainer, "datamodule", None)
-        return data if isinstance(data, TextData) else None
+        return data if {"codec", "batch_size"} <= {*dir(data)} else None
 
     @property
     def codec(self) -> TextCodec | None:
         """The meaning of ids and latents: from the DataModule, otherwise from the loaded checkpoint."""
-        if (data := self.text_data) is not None:
-            return data.codec
-        return None if self.loaded is None else self.loaded.codec
+        source = self.text_data or self.loaded
+        return None if source is None else source.codec
 
     @property
     def config(self) -> ELFConfig:
@@ -358,3 +344,17 @@ class TrainingModule(GuardedModule):
     def on_test_end(self) -> None:
         """Delete the scoring model, which averaging would copy with this module."""
         del self._evaluation
+
+
+class ELFModule(TrainingModule):
+    """Trains the shared denoiser/decoder (arXiv 2605.10938, section 3): draw, loss, log.
+
+    The arguments are those of `TrainingModule`.
+    """
+
+    def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, ()."""
+        draws = self.draw(batch, batch_idx)
+        losses = self.objective(self.network, batch, draws, self.unknown_id)
+        self.log_losses(losses, draws, len(batch))
+        return losses.total

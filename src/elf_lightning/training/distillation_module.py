@@ -1,16 +1,15 @@
-"""A student that does several steps of a frozen teacher in one (arXiv 2605.10938, appendix B)."""
+"""Students of a frozen teacher: of several of its steps, or of whole rollouts."""
 
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from elf_lightning.checkpoints import load_model
-from elf_lightning.codec import TextCodec
 from elf_lightning.errors import errors_about
 from elf_lightning.network import ELFNetwork
 from elf_lightning.network.flops import training_step_flops
-from elf_lightning.objectives import ProgressiveDistillation
-from elf_lightning.training.elf_module import ELFModule
+from elf_lightning.objectives import ProgressiveDistillation, RolloutDistillation
+from elf_lightning.training.base import ELFModule
 from elf_lightning.training.warm_start import InitialWeights
 
 STUDENTS_OWN = ("tokenizer", "kept_ids", "unknown_id", "eos_id", "pad_id")
@@ -18,7 +17,7 @@ STUDENTS_OWN = ("tokenizer", "kept_ids", "unknown_id", "eos_id", "pad_id")
 
 
 class DistillationModule(ELFModule):
-    """One round of progressive distillation; `elf distill` runs several.
+    """One round of progressive distillation (arXiv 2605.10938, appendix B); `elf distill` runs several.
 
     The student has the teacher's sizes but for the vocabulary, which is that of its data, and starts from the
     teacher's weights or from `init_from`. Only the objective holds the teacher, which is therefore in no
@@ -48,14 +47,9 @@ class DistillationModule(ELFModule):
         self.objective = ProgressiveDistillation(
             **vars(self.objective), teacher=network, step_size=step_size, teacher_steps=teacher_steps
         )
-        self.loaded, self._teacher_codec = bundle.config, bundle.config.codec
+        self.loaded, self.initial_codec = bundle.config, bundle.config.codec
         if settings.get("init_from") is None:
             self._initial = InitialWeights(self.network, teacher, setting="model.teacher")
-
-    @property
-    def initial_codec(self) -> TextCodec | None:
-        """The teacher's codec, whose latent statistics the data take; None if it is unknown."""
-        return self._teacher_codec
 
     @property
     def networks(self) -> list[ELFNetwork]:
@@ -66,9 +60,9 @@ class DistillationModule(ELFModule):
         """Check that the data's latents have the teacher's meaning, and move it to the device."""
         super().setup(stage)
         self.objective.teacher.to(self.trainer.strategy.root_device)
-        if self.text_data is None or self._teacher_codec is None:
+        if self.text_data is None or self.initial_codec is None:
             return
-        theirs, ours = self._teacher_codec, self.text_data.codec
+        theirs, ours = self.initial_codec, self.text_data.codec
         with errors_about(f"model.teacher {self.teacher}"):
             same_name = PurePath(theirs.tokenizer).name == PurePath(ours.tokenizer).name
             # Under another name, it may be the copy in a Hub folder.
@@ -80,4 +74,36 @@ class DistillationModule(ELFModule):
         """FLOPs of a micro-batch, the teacher's forward passes included."""
         decode, self_cond = self.objective.mean_counts(batch_size)
         passes = (batch_size - decode) * self.objective.teacher_steps + self_cond
+        return training_step_flops(self.network, batch_size, length, decode, passes / 2)
+
+
+class RolloutDistillationModule(DistillationModule):
+    """Rollout distillation (arXiv 2610.06648), an alternative to `DistillationModule`, with `elf fit`.
+
+    Whatever `sampling` says, the student's solver is `feedback`, in `student_steps` steps.
+
+    Args:
+        teacher: a checkpoint in any format; its averaged weights are used.
+        teacher_steps: the teacher's steps from noise to data.
+        student_steps: the student's steps.
+        settings: the arguments of `TrainingModule`.
+    """
+
+    objective: RolloutDistillation
+
+    def __init__(
+        self, *args: Any, teacher: str, teacher_steps: int = 32, student_steps: int = 4, **settings: Any
+    ) -> None:
+        super().__init__(*args, teacher=teacher, step_size=1.0, teacher_steps=teacher_steps, **settings)
+        self.objective = RolloutDistillation(**vars(self.objective), student_steps=student_steps)
+        self.sampling = replace(
+            self.sampling, solver="feedback", solver_options={}, steps=student_steps, times=None
+        )
+
+    def training_flops(self, batch_size: int, length: int) -> float:
+        """FLOPs of a micro-batch, the forward passes of the teacher and of the feedback included."""
+        steps = self.objective.student_steps
+        decode, self_cond = self.objective.mean_counts(batch_size)
+        passes = (batch_size - decode) * self.objective.teacher_steps
+        passes += self_cond * steps / 2 * (steps > 1)
         return training_step_flops(self.network, batch_size, length, decode, passes / 2)
