@@ -31,15 +31,11 @@ class NetworkDenoiser:
             time = torch.full((1,), t, device=z.device)
             guidance = torch.full_like(time, self.guidance)
             self._prefixes[t] = self.network.prefix(time, guidance, torch.zeros_like(time))
-        prefix = self._prefixes[t]
-        if self.running is None:
-            return self._estimate(prefix, z, self_cond)
-        x_hat, chosen = torch.zeros_like(z), self.running.repeat(len(z) // len(self.running))
-        x_hat[chosen] = self._estimate(prefix, z[chosen], self_cond[chosen])
+        running, x_hat = self.running, torch.zeros_like(z)
+        rows = slice(None) if running is None else running.repeat(len(z) // len(running))
+        hidden = self.network.hidden(self._prefixes[t], z[rows], self_cond[rows])
+        x_hat[rows] = self.network.latent_head(hidden)
         return x_hat
-
-    def _estimate(self, prefix: Tensor, z: Tensor, self_cond: Tensor) -> Tensor:
-        return self.network.latent_head(self.network.hidden(prefix, z, self_cond))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

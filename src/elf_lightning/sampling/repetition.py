@@ -5,7 +5,6 @@ than those of others. Pushing the input back along it makes the text repeat less
 direction is measured once for a model.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.errors import UserError
-from elf_lightning.sampling.sampler import Sampler, Step
+from elf_lightning.sampling.sampler import OnStep, Sampler, Step
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 
 MIN_TRAJECTORIES = 6
@@ -48,7 +47,7 @@ def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
 
 
 def trajectory_means(
-    sampler: Sampler, prompt: LatentPromptBatch, seed: int, on_step: Callable[[Step], None] | None = None
+    sampler: Sampler, prompt: LatentPromptBatch, seed: int, on_step: OnStep | None = None
 ) -> tuple[Tensor, Tensor]:
     """What `direction_between` needs of a batch of unsteered trajectories; arguments as in `Sampler.sample`.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +12,7 @@ from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
-from elf_lightning.sampling.decode import (
-    EarlyExit,
-    certainty,
-    decode_tokens,
-    end_at_eos,
-    shift_left,
-    until_eos,
-)
+from elf_lightning.sampling import decode
 from elf_lightning.sampling.field import (
     ClassifierFreeGuidance,
     Denoiser,
@@ -69,6 +61,9 @@ class Step:
     latents: Tensor
     estimate: Tensor
     tokens: Tensor | None = None
+
+
+OnStep = Callable[[Step], None]
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ class Sampler:
         seed: int,
         infill: Infill | None = None,
         trajectory_steps: Collection[int] = (),
-        on_step: Callable[[Step], None] | None = None,
+        on_step: OnStep | None = None,
         candidate: int = 0,
     ) -> SampleResult:
         """Texts for the sequences of `prompt`; a `UserError` if a condition fills its whole sequence.
@@ -186,14 +181,13 @@ class Sampler:
         times = time_grid(self.settings, self.times, seed, *batch)
         if candidate:
             seed = seeded_generator("candidate", seed, candidate).initial_seed()
-        kept: list[tuple[Any, ...]] = []
+        kept: list[Step] = []
 
         def observe(step: Step) -> None:
             if step.number in trajectory_steps:
                 latents = step.latents if step.time == 1 else step.estimate
                 tokens = self._without_condition(self._tokens(latents, prompt, seed, infill), prompt)
-                kept.append((step.time, step.latents, step.estimate, tokens))
-                step = replace(step, tokens=tokens)
+                kept.append(step := replace(step, tokens=tokens))
             if on_step is not None:
                 on_step(step)
 
@@ -209,7 +203,7 @@ class Sampler:
             self.network.train(training)
         trajectory = None
         if kept:
-            reached, *tensors = zip(*kept, strict=True)
+            reached, *tensors = zip(*((s.time, s.latents, s.estimate, s.tokens) for s in kept), strict=True)
             trajectory = Trajectory(reached, *map(torch.stack, tensors))
         # Clones made outside are ordinary tensors, which may be changed and differentiated through.
         tokens = self._without_condition(tokens, prompt)
@@ -222,14 +216,14 @@ class Sampler:
         seed: int,
         times: tuple[float, ...],
         infill: Infill | None,
-        observe: Callable[[Step], None],
+        observe: OnStep,
     ) -> tuple[Tensor, Tensor]:
         """Latents at t=1, (B, S, C), and the network calls behind them, (B,)."""
         settings, size, device = self.settings, prompt.latents.shape[1:], prompt.latents.device
         noise = sequence_noise(seed, prompt.index, size, self.path.noise_scale, device)
         early_exit = running = None
         if settings.early_exit_margin:
-            early_exit = EarlyExit(self.network, settings, _generated(prompt, infill), self.eos_id)
+            early_exit = decode.EarlyExit(self.network, settings, _generated(prompt, infill), self.eos_id)
             running = early_exit.running
         condition = KnownLatents(prompt.latents, prompt.condition_mask)
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
@@ -239,14 +233,12 @@ class Sampler:
             all_ended = False
             if early_exit is not None and early_exit.due(number):
                 field.count_call()
-                all_ended = early_exit.check(field.x_hat)
-            if all_ended:
-                number, t = settings.num_steps - 1, 1.0
+                if all_ended := early_exit.check(field.x_hat):
+                    number, t = settings.num_steps - 1, 1.0
             observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
             return all_ended
 
-        start = field.clamp(noise())
-        z = integrate(field, start, times, settings.build_solver(), noise, after_step)
+        z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
         return field.ended_at(field.x_hat, z), field.network_calls
 
     def _denoiser(self, prompt: LatentPromptBatch, running: Tensor | None) -> Denoiser:
@@ -262,29 +254,26 @@ class Sampler:
         return denoiser
 
     def _tokens(self, z: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None) -> Tensor:
-        generators = _generators("decode", seed, prompt.index, z.device)
-        open_until = None
-        if infill is not None:
-            places = torch.arange(1, z.shape[1] + 1, device=z.device)
-            open_until = (places * infill.mask).amax(dim=1)
+        random = _generators("decode", seed, prompt.index, z.device)
+        places = torch.arange(1, z.shape[1] + 1, device=z.device)
+        open_until = None if infill is None else (places * infill.mask).amax(dim=1)
         closing = [self.pad_id] if self.eos_id is None else [self.eos_id, self.pad_id]
-        tokens = decode_tokens(self.network, z, self.settings, generators, closing, open_until, self.words)
+        tokens = decode.decode_tokens(self.network, z, self.settings, random, closing, open_until, self.words)
         return tokens if infill is None else torch.where(infill.mask, infill.input_ids, tokens)
 
     def _without_condition(self, tokens: Tensor, prompt: LatentPromptBatch) -> Tensor:
-        tokens = shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
-        return tokens if self.eos_id is None else end_at_eos(tokens, self.eos_id, self.pad_id)
+        tokens = decode.shift_left(tokens, prompt.condition_mask.sum(dim=1), self.pad_id)
+        return tokens if self.eos_id is None else decode.end_at_eos(tokens, self.eos_id, self.pad_id)
 
     def _certainty(
         self, z: Tensor, tokens: Tensor, prompt: LatentPromptBatch, seed: int, infill: Infill | None
     ) -> Tensor:
-        """Certainty (B,) of `tokens` (B, S), the condition included, from clean latents (B, S, C)."""
-        text = until_eos(tokens, self.eos_id, ~prompt.condition_mask) & (tokens != self.pad_id)
+        text = decode.until_eos(tokens, self.eos_id, ~prompt.condition_mask) & (tokens != self.pad_id)
         noise = sequence_noise(seed, prompt.index, z.shape[1:], 1.0, z.device, "certainty")
         noised = self.path.interpolate(z, noise(), z.new_full(z.shape[:1], CERTAINTY_TIME))
         noised = KnownLatents(prompt.latents, prompt.condition_mask).restore(noised)
         counted = text & _generated(prompt, infill)
-        return certainty(self.network, noised, self.settings.guidance, tokens, counted)
+        return decode.certainty(self.network, noised, self.settings.guidance, tokens, counted)
 
 
 def _generated(prompt: LatentPromptBatch, infill: Infill | None) -> Tensor:

@@ -89,9 +89,8 @@ class Sde(Solver, name="sde"):
 
     def gamma_at(self, t: float) -> float:
         """`gamma(t)`."""
-        if self.gamma_end is None:
-            return self.gamma
-        return float(self.gamma_end + (self.gamma - self.gamma_end) * (1 - t) ** self.gamma_power)
+        end = self.gamma if self.gamma_end is None else self.gamma_end
+        return float(end + (self.gamma - end) * (1 - t) ** self.gamma_power)
 
     def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
@@ -109,10 +108,8 @@ class Heun(Solver, name="heun"):
 
     def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
-        span = t_next - t
-        start = field(z, t)
-        end = field(z + span * start, t_next)
-        return z + span / 2 * (start + end)
+        span, start = t_next - t, field(z, t)
+        return z + span / 2 * (start + field(z + span * start, t_next))
 
 
 class AdamsBashforth(Solver, name="multistep"):
@@ -132,8 +129,7 @@ class AdamsBashforth(Solver, name="multistep"):
     def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
         span = t_next - t
-        velocity = field(z, t)
-        slope = velocity
+        slope = velocity = field(z, t)
         if self._last is not None:
             last_velocity, last_span = self._last
             # Compared as products: two drawn times may be equal, and the last step then has no length.
@@ -212,10 +208,8 @@ def integrate(
     """
     last = len(times) - 2
     for number, (t, t_next) in enumerate(pairwise(times)):
-        if number < last:
-            z = solver.step(field, z, t, t_next, noise)
-        else:
-            z = solver.last_step(field, z, t, t_next)
+        more = number < last
+        z = solver.step(field, z, t, t_next, noise) if more else solver.last_step(field, z, t, t_next)
         if observe is not None and observe(number, t_next, z):
             break
     return z
