@@ -58,10 +58,10 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     rows: list[tuple[int, int]] = []
     sample = Sampler.sample
 
-    def spy(self: Sampler, prompt: Any, seed: int, *arguments: Any, **settings: Any) -> SampleResult:
-        if not settings["trajectory_steps"]:
+    def spy(self: Sampler, prompt: Any, seed: int, infill: Any, steps: Any, *others: Any) -> SampleResult:
+        if not steps:
             rows.extend((seed, index) for index in prompt.index.tolist())
-        return sample(self, prompt, seed, *arguments, **settings)
+        return sample(self, prompt, seed, infill, steps, *others)
 
     monkeypatch.setattr(Sampler, "sample", spy)
     return rows

@@ -124,9 +124,8 @@ class Evaluation:
     def _resume(self) -> None:
         """Read the saved results of this model, on rank 0 for all ranks, and remove what is not usable."""
         settings, references = self.settings, self.references
-        # The sampling configuration is not part of the model's identity.
-        described = self.generator.config.to_dict().items()
-        description = {name: value for name, value in described if name not in ("sampling", "step")}
+        description = self.generator.config.to_dict()
+        del description["sampling"], description["step"]  # which are not part of the model's identity
         description |= {"data": references and references.key, "precision": self.precision}
         self.source = {
             "model": model_identity(self.generator.network.state_dict(), description),
@@ -139,10 +138,9 @@ class Evaluation:
                 **({"likelihood": asdict(settings.likelihood)} if settings.likelihood else {}),
             },
         }
-        found = self.generator.gathered([self._saved() if self.rank == 0 else None])[0]
+        found = self.generator.gathered([self._saved() if self.rank == 0 else ([], [])])[0]
         if isinstance(found, UserError):
             raise found
-        assert found is not None
         for row in found[0]:
             texts = self._texts.setdefault((row["setting"], row["seed"]), {})
             texts[row["index"]] = self._text(row["text"], row.get("tokens", []))
@@ -241,15 +239,15 @@ class Evaluation:
     def _show(self, scores: list[Scores]) -> None:
         from elf_lightning.evaluation.report import page_of
 
-        def part(bound: bool) -> list[Scores]:
-            kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
-            return [replace(row, metrics=metrics) for row, metrics in zip(scores, kept, strict=True)]
-
         console, page = get_console(), self.folder / "report.html"
         bounds = {number.name for number in LIKELIHOOD_NUMBERS}
-        console.print(score_table(part(bound=False), self.suite.scoring_model, self.suite.notes))
+        tables = [(False, self.suite.scoring_model, self.suite.notes)]
         if self.settings.likelihood is not None:  # a table of its own: all columns would not fit a terminal
-            console.print(score_table(part(bound=True), None, self.likelihood_notes))
+            tables.append((True, None, self.likelihood_notes))
+        for bound, model, notes in tables:
+            kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
+            part = [replace(row, metrics=metrics) for row, metrics in zip(scores, kept, strict=True)]
+            console.print(score_table(part, model, notes))
         write_whole(page, page_of(self, scores))
         for path in (page, self.numbers.path, self.samples.path):
             console.print(f"written: {path}", style="dim", soft_wrap=True)

@@ -60,7 +60,7 @@ class Likelihood:
 
     def numbers(self) -> dict[str, float]:
         """The numbers of a table, by the names of `LIKELIHOOD_NUMBERS`."""
-        numbers = {"nats_per_token": self.nats_per_token, "ppl_bound": self.perplexity, **vars(self)}
+        numbers = vars(self) | {"ppl_bound": self.perplexity}
         return {number.name: numbers[number.name] for number in LIKELIHOOD_NUMBERS}
 
 
@@ -120,9 +120,9 @@ def _nats(
 ) -> tuple[Tensor, Tensor]:
     """Nats of the latents (P, B) and of the tokens given them (B,)."""
     network, path, t, x = generator.network, generator.config.path, settings.last_time, batch.latents
-    codec = generator.codec
-    padding_is_text = codec.pad_mode == "eos" and not codec.bos_eos  # whose sequences have no padding
-    seen = torch.ones_like(batch.attention_mask) if padding_is_text else batch.attention_mask
+    # Padding with EOS is text; sequences with a BOS have no padding.
+    padding_is_text = generator.codec.pad_mode == "eos" and not generator.codec.bos_eos
+    seen = batch.attention_mask | padding_is_text
     modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask)
 
     def estimate(z: Tensor, t: float) -> Tensor:

@@ -32,10 +32,8 @@ class PublishedScores:
                 f"evaluation.published.metrics: {unknown[0]!r} is not measured here; choose from "
                 f"{', '.join(measured)}"
             )
-        metrics = {
-            name: Estimate(value / 100 if measured[name].percent else value)
-            for name, value in self.metrics.items()
-        }
+        units = {name: 100 if measured[name].percent else 1 for name in self.metrics}
+        metrics = {name: Estimate(value / units[name]) for name, value in self.metrics.items()}
         return Scores(f"published: {self.source}", "published", self.num_samples, 1, metrics)
 
 
@@ -87,14 +85,13 @@ class LikelihoodSettings:
     @property
     def short_name(self) -> str:
         """What a reader must know to compare the numbers."""
-        how = f"{self.steps} times" if self.bound == "diffusion" else f"{self.steps} Heun steps"
-        probes = "" if self.bound == "diffusion" else f", {self.probes} probes a step"
-        field = "with" if self.self_cond else "without"
-        centre = "reconstructed latents" if self.reconstructed else "encoder latents"
+        flow, end = self.bound == "flow", f"up to t={self.last_time:g}"
+        how = f"Heun steps {end}, {self.probes} probes a step" if flow else f"times {end}"
         return (
-            f"{self.bound} bound, {how} up to t={self.last_time:g}{probes}, noise around {centre}, "
-            f"w {self.guidance:g}, {field} self-conditioning, seed {self.seed}, "
-            f"at most {self.num_texts} texts a set"
+            f"{self.bound} bound, {self.steps} {how}, "
+            f"noise around {'reconstructed' if self.reconstructed else 'encoder'} latents, "
+            f"w {self.guidance:g}, {'with' if self.self_cond else 'without'} self-conditioning, "
+            f"seed {self.seed}, at most {self.num_texts} texts a set"
         )
 
 

@@ -16,8 +16,9 @@ from elf_lightning.errors import UserError
 from elf_lightning.generation.requests import Request
 from elf_lightning.network import ELFNetwork
 from elf_lightning.ranks import T, gathered, rank_and_world_size
-from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings, Step
+from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings
 from elf_lightning.sampling.repetition import direction_between, trajectory_means
+from elf_lightning.sampling.sampler import OnStep
 from elf_lightning.sampling.settings import MEASURING_SEED
 
 _UNSTEERED: dict[str, Any] = {"repetition_control": 0.0, "best_of": 1}  # of texts that are measured
@@ -140,7 +141,7 @@ class TextGenerator:
         settings: SamplingSettings | None = None,
         batch_size: int = 32,
         trajectory_steps: Collection[int] = (),
-        on_step: Callable[[Step], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Iterator[list[Sample]]:
         """Generate the texts of all requests, in order, one batch (over all ranks) at a time.
 
@@ -168,21 +169,14 @@ class TextGenerator:
         infill: Infill | None = None,
         settings: SamplingSettings | None = None,
         trajectory_steps: Collection[int] = (),
-        on_step: Callable[[Step], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> list[Sample]:
         """Generate one batch on this rank only; arguments as in `generate` and `batch`."""
         sampler = self.sampler(settings)
         best: list[Sample] = []
         for candidate in range(sampler.settings.best_of):
             with self.precision():
-                result = sampler.sample(
-                    prompt,
-                    seed,
-                    infill,
-                    trajectory_steps=trajectory_steps,
-                    on_step=on_step,
-                    candidate=candidate,
-                )
+                result = sampler.sample(prompt, seed, infill, trajectory_steps, on_step, candidate)
             samples = _samples_of(result, self.codec, prompt.index.tolist(), seed)
             pairs = zip(best, samples, strict=True)
             best = [max(pair, key=attrgetter("certainty")) for pair in pairs] if best else samples
@@ -225,7 +219,7 @@ class TextGenerator:
         settings: SamplingSettings | None = None,
         seed: int = MEASURING_SEED,
         batch_size: int = 32,
-        on_step: Callable[[Step], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Tensor:
         """Measure the direction of repetition (C,) of texts sampled with these settings; kept for `sampler`.
 
@@ -235,14 +229,12 @@ class TextGenerator:
         settings = replace(settings or self.config.default_sampling, **_UNSTEERED)
         sampler = self.sampler(settings)
         measured: list[tuple[int, Tensor, float]] = []
-        for part in self._batches(requests, batch_size):
-            if part:
-                with self.precision():
-                    means, repetition = trajectory_means(sampler, self.batch(part)[0], seed, on_step)
-                indices = [request.index for request in part]
-                measured += zip(indices, means.float().cpu(), repetition.tolist(), strict=True)
-        measured = sorted(self.gathered(measured), key=itemgetter(0))
-        _, all_means, repetitions = zip(*measured, strict=True)
+        for part in filter(None, self._batches(requests, batch_size)):
+            with self.precision():
+                means, repetition = trajectory_means(sampler, self.batch(part)[0], seed, on_step)
+            indices = [request.index for request in part]
+            measured += zip(indices, means.float().cpu(), repetition.tolist(), strict=True)
+        _, all_means, repetitions = zip(*sorted(self.gathered(measured), key=itemgetter(0)), strict=True)
         direction = direction_between(torch.stack(all_means), torch.tensor(repetitions))
         self._measured[str(settings)] = direction
         return direction

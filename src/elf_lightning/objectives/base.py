@@ -147,4 +147,4 @@ class Objective(ABC):
 
     @abstractmethod
     def mean_counts(self, num_sequences: int) -> tuple[float, float]:
-        """Expected numbers of decode sequences, and of denoise sequences that self-condition."""
+        """Expected numbers of decode sequences, and of pairs of passes without gradient, for FLOPs."""

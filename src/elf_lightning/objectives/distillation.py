@@ -62,6 +62,10 @@ class ProgressiveDistillation(ELFObjective):
         inner_times = self.times.sample(shape[0], self.teacher_steps - 1, generator=generator)
         return DistillationDraws(**vars(super().draw(shape, key, device)), inner_times=inner_times)
 
+    def mean_counts(self, num_sequences: int) -> tuple[float, float]:  # noqa: D102
+        decode, self_cond = super().mean_counts(num_sequences)
+        return decode, ((num_sequences - decode) * self.teacher_steps + self_cond) / 2
+
     def __call__(
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
@@ -148,6 +152,11 @@ class RolloutDistillation(ProgressiveDistillation):
             raise UserError(f"model.step_size is {self.step_size}; it must be 1 for a whole rollout")
         if self.student_steps < 1:
             raise UserError(f"model.student_steps is {self.student_steps}; it must be at least 1")
+
+    def mean_counts(self, num_sequences: int) -> tuple[float, float]:  # noqa: D102
+        decode, self_cond = ELFObjective.mean_counts(self, num_sequences)
+        feedback = self_cond * self.student_steps / 2 if self.student_steps > 1 else 0
+        return decode, ((num_sequences - decode) * self.teacher_steps + feedback) / 2
 
     @torch.no_grad()
     def targets(

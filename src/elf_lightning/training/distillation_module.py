@@ -7,7 +7,6 @@ from typing import Any
 from elf_lightning.checkpoints import load_model
 from elf_lightning.errors import errors_about
 from elf_lightning.network import ELFNetwork
-from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import ProgressiveDistillation, RolloutDistillation
 from elf_lightning.training.base import ELFModule
 from elf_lightning.training.warm_start import InitialWeights
@@ -70,12 +69,6 @@ class DistillationModule(ELFModule):
                 theirs = replace(theirs, **{name: getattr(ours, name) for name in STUDENTS_OWN})
             theirs.check_compatible(ours)
 
-    def training_flops(self, batch_size: int, length: int) -> float:
-        """FLOPs of a micro-batch, the teacher's forward passes included."""
-        decode, self_cond = self.objective.mean_counts(batch_size)
-        passes = (batch_size - decode) * self.objective.teacher_steps + self_cond
-        return training_step_flops(self.network, batch_size, length, decode, passes / 2)
-
 
 class RolloutDistillationModule(DistillationModule):
     """Rollout distillation (arXiv 2610.06648), an alternative to `DistillationModule`, with `elf fit`.
@@ -99,11 +92,3 @@ class RolloutDistillationModule(DistillationModule):
         self.sampling = replace(
             self.sampling, solver="feedback", solver_options={}, steps=student_steps, times=None
         )
-
-    def training_flops(self, batch_size: int, length: int) -> float:
-        """FLOPs of a micro-batch, the forward passes of the teacher and of the feedback included."""
-        steps = self.objective.student_steps
-        decode, self_cond = self.objective.mean_counts(batch_size)
-        passes = (batch_size - decode) * self.objective.teacher_steps
-        passes += self_cond * steps / 2 * (steps > 1)
-        return training_step_flops(self.network, batch_size, length, decode, passes / 2)
