@@ -2,4 +2,4 @@ from .path import GuidanceScale as GuidanceScale
 from .path import LogitNormal as LogitNormal
 from .path import RectifiedPath as RectifiedPath
 from .path import expand_like as expand_like
-from .seeding import seeded_generator as seeded_generator
+from .path import seeded_generator as seeded_generator

@@ -1,5 +1,6 @@
-"""The straight path from noise to data, and distributions of times and guidance scales."""
+"""The straight path from noise to data, distributions of times and guidance scales, and seeded generators."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -91,3 +92,12 @@ class GuidanceScale:
         """Scales of shape `size`, float32, on the generator's device."""
         u = torch.rand(size, generator=generator, device=generator.device)
         return (1 + self.minimum) * ((1 + self.maximum) / (1 + self.minimum)) ** u - 1
+
+
+def seeded_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A new generator on `device` that depends on `key` alone, for example (seed, epoch, batch, rank).
+
+    Different keys give unrelated streams, as do different kinds of devices. No state has to be saved.
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

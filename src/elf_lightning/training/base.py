@@ -93,6 +93,7 @@ class TrainingModule(GuardedModule):
         self.seed = seed or 0
         initial = seeded_generator("initial values", self.seed)
         self.network = ELFNetwork(network, latent_size, vocab_size, max_length, initial)
+        self.networks = [self.network]  # all that a training step runs
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.sampling, self.evaluation = sampling, evaluation
         self.eos_id, self.pad_id, self.unknown_id = eos_id, pad_id, unknown_id
@@ -168,11 +169,6 @@ class TrainingModule(GuardedModule):
             codec=self.codec,
             step=self.global_step or (self.loaded.step if self.loaded else 0),
         )
-
-    @property
-    def networks(self) -> list[ELFNetwork]:
-        """All networks that a training step runs."""
-        return [self.network]
 
     def setup(self, stage: str) -> None:
         """Check that the Trainer can train this module; compile it; give initial weights the vocabulary."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from elf_lightning.checkpoints import load_model
 from elf_lightning.errors import errors_about
-from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives import ProgressiveDistillation, RolloutDistillation
 from elf_lightning.training.base import ELFModule
 from elf_lightning.training.warm_start import InitialWeights
@@ -46,14 +45,10 @@ class DistillationModule(ELFModule):
         self.objective = ProgressiveDistillation(
             **vars(self.objective), teacher=network, step_size=step_size, teacher_steps=teacher_steps
         )
+        self.networks = [self.network, network]
         self.loaded, self.initial_codec = bundle.config, bundle.config.codec
         if settings.get("init_from") is None:
             self._initial = InitialWeights(self.network, teacher, setting="model.teacher")
-
-    @property
-    def networks(self) -> list[ELFNetwork]:
-        """The student and its teacher."""
-        return [self.network, self.objective.teacher]
 
     def setup(self, stage: str) -> None:
         """Check that the data's latents have the teacher's meaning, and move it to the device."""

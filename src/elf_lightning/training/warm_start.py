@@ -50,7 +50,11 @@ class InitialWeights:
         if self.config.max_length != self.network.max_length:
             taken.append(f"sequences of {self.network.max_length} tokens instead of {self.config.max_length}")
         rank_zero_info(f"{self.setting}: {'; '.join(taken)}")
-        if own and data and not _same_normalisation(own, data):
+        if own is None or data is None:
+            return
+        shift = torch.tensor(own.latent_mean) - torch.tensor(data.latent_mean)
+        scale = abs(own.latent_std - data.latent_std)
+        if max(float(shift.abs().max()), scale) > TOLERANCE * own.latent_std:
             rank_zero_warn(
                 f"{self.setting}: the weights were trained on latents with another normalisation; set "
                 "data.latent_mean and data.latent_std to the values they were trained with"
@@ -77,9 +81,3 @@ class InitialWeights:
         chosen = torch.tensor([rows.get(token, unknown) for token in tokens])
         self.network.load_state_dict({name: self.rows[name][chosen] for name in TOKEN_ROWS}, strict=False)
         return f"of {size:,} tokens, {known:,} are known to it and {size - known:,} new"
-
-
-def _same_normalisation(one: TextCodec, other: TextCodec) -> bool:
-    shift = torch.tensor(one.latent_mean) - torch.tensor(other.latent_mean)
-    scale = one.latent_std - other.latent_std
-    return bool(max(float(shift.abs().max()), abs(scale)) <= TOLERANCE * one.latent_std)
