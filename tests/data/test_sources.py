@@ -27,7 +27,7 @@ from elf_lightning.data import (
     WebBible,
 )
 from elf_lightning.data.sources.bible import traditional_name
-from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES
+from elf_lightning.data.sources.files import COMPRESSED_SUFFIXES
 from elf_lightning.errors import UserError
 
 TEXTS = [f"text {number}" for number in range(10)]

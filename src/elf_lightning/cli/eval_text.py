@@ -11,8 +11,7 @@ from rich.progress import Progress
 from elf_lightning import data, metrics, reporting
 from elf_lightning.cli.config import renamed_words
 from elf_lightning.cli.options import OneLineParser, positive, writable
-from elf_lightning.data.sources.files import uncompressed_suffix
-from elf_lightning.data.sources.lines import json_objects, open_text
+from elf_lightning.data.sources.files import json_objects, open_text, uncompressed_suffix
 from elf_lightning.errors import UserError, errors_about
 from elf_lightning.terminal import Terminal
 from elf_lightning.whole_file import json_lines, write_whole

@@ -41,18 +41,16 @@ class WebBible(Source):
         if not 1 <= self.first_book <= 66:
             raise UserError(f"first_book {self.first_book}: choose 1 (Genesis) to 66 (Revelation)")
         if self.divine_name not in get_args(DivineName):
-            choices = ", ".join(get_args(DivineName))
-            raise UserError(f"divine_name {self.divine_name!r}: choose one of {choices}")
+            raise UserError(
+                f"divine_name {self.divine_name!r}: choose one of {', '.join(get_args(DivineName))}"
+            )
 
     def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import Dataset
 
         chapters = groupby(sorted(read_verses(WEB).items()), key=lambda verse: verse[0] // 1000)
-        documents = [
-            " ".join(text for _, text in verses)
-            for chapter, verses in chapters
-            if chapter // 1000 >= self.first_book
-        ]
+        found = ((chapter, " ".join(text for _, text in verses)) for chapter, verses in chapters)
+        documents = [text for chapter, text in found if chapter // 1000 >= self.first_book]
         if self.divine_name == "the Lord":
             documents = [traditional_name(document) for document in documents]
         return both_splits(Dataset.from_dict({TEXT: documents}), self.validation_fraction)
@@ -103,7 +101,7 @@ def locate_text(package: str) -> Path:
 
 
 def read_verses(package: str) -> dict[int, str]:
-    """Clean verses by number (book, chapter and verse as BBCCCVVV).
+    """Verses by number (BBCCCVVV), without psalm headings and brackets, with real apostrophes.
 
     The file is one `Bible(version, text, starts, ends, ...)` call; it is parsed, never executed.
     """
@@ -111,16 +109,14 @@ def read_verses(package: str) -> dict[int, str]:
     (call,) = (node.value for node in tree.body if isinstance(node, ast.Assign))
     assert isinstance(call, ast.Call)
     text, starts, ends = (ast.literal_eval(argument) for argument in call.args[1:4])
-    return {number: clean_verse(text[start : ends[number]]) for number, start in starts.items()}
+    verses = {}
+    for number, start in starts.items():
+        verse = PSALM_HEADING.sub("", text[start : ends[number]])
+        verses[number] = " ".join(re.sub(r"[\[\]]", "", verse).replace("`", "'").split())
+    return verses
 
 
 def traditional_name(text: str) -> str:
     """The text with `the Lord` for `Yahweh`, and `Lord God` for `Lord Yahweh`."""
     text = text.replace("Lord Yahweh", "Lord God")
     return re.sub(r"\bYahweh\b", "the Lord", re.sub(r"(^|[.!?] )Yahweh\b", r"\1The Lord", text))
-
-
-def clean_verse(text: str) -> str:
-    """The verse without psalm headings, brackets and runs of spaces, with real apostrophes."""
-    text = PSALM_HEADING.sub("", text).replace("`", "'")
-    return " ".join(re.sub(r"[\[\]]", "", text).split())

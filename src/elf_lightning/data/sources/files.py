@@ -1,30 +1,44 @@
-"""Text and JSON-lines files."""
+"""Text and JSON-lines files: UTF-8 or, with a byte order mark, UTF-16 and UTF-32; also compressed."""
 
+import codecs
+import gzip
+import io
+import json
+import lzma
 import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO, get_args
 
-from elf_lightning.data.sources.base import (
-    CONDITION_IDS,
-    CONDITION_TEXT,
-    IDS,
-    TEXT,
-    Source,
-    both_splits,
-    examples_at_once,
-    file_stamps,
-)
-from elf_lightning.data.sources.lines import COMPRESSED_SUFFIXES, json_objects, open_text
-from elf_lightning.errors import UserError
+from elf_lightning.data.sources import base
+from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
+from elf_lightning.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+"""By the first bytes of a file."""
+COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2", ".zst", ".lz4")
+NO_PLAIN_TEXT = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"%PDF", b"\xd0\xcf\x11\xe0", b"{\\rtf")
+"""First bytes of archives and documents: ZIP (.docx, .odt, .epub), 7z, RAR, PDF, .doc, .rtf."""
+ENCODINGS = {
+    (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE): "utf-32",  # first: one begins with a mark of UTF-16
+    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE): "utf-16",
+}
+"""By byte order mark."""
 Unit = Literal["file", "line", "block"]
 MAX_DOCUMENT = 2**31  # bytes; Arrow holds no longer text
 FORMS = (
@@ -51,11 +65,11 @@ class FileSource(Source):
 
     def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         train, *validation = (self.read(files, scratch) for files in self._files())
-        return both_splits(train, self.validation_fraction, *validation)
+        return base.both_splits(train, self.validation_fraction, *validation)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         settings = {name: value for name, value in vars(self).items() if name not in ("path", "validation")}
-        files = [file_stamps(files) for files in self._files()]
+        files = [base.file_stamps(files) for files in self._files()]
         return {"class": type(self).__name__, "files": files, **settings}
 
     def _files(self) -> list[list[Path]]:
@@ -115,7 +129,16 @@ class JsonLines(FileSource):
     def read(self, files: list[Path], scratch: Path) -> "Dataset":  # noqa: D102
         from datasets import List, Value
 
-        form = _find_form(self._files()[0][0])
+        file = self._files()[0][0]
+        _, values = next(json_objects(file), (None, None))
+        if values is None:
+            raise UserError(f"source file '{file}' has no line in it; fill it or leave it out")
+        form = next((form for form in FORMS if form.keys() <= values.keys()), None)
+        if form is None:
+            raise UserError(
+                f"source file '{file}' has the keys {', '.join(sorted(values)) or 'of an empty object'}; "
+                "its lines need text, or input and output, or input_ids"
+            )
         features = {
             column: Value("string") if column in (TEXT, CONDITION_TEXT) else List(Value("int64"))
             for column in form.values()
@@ -174,7 +197,7 @@ def _generate(
     from datasets.exceptions import DatasetGenerationError
 
     first = [len(str(example)) for example in islice(read(**arguments), 20)]
-    at_once = examples_at_once(sum(first) / max(1, len(first)))
+    at_once = base.examples_at_once(sum(first) / max(1, len(first)))
     try:
         return Dataset.from_generator(
             read, Features(features), str(scratch), gen_kwargs=arguments, writer_batch_size=at_once
@@ -191,8 +214,10 @@ def _documents(files: list[Path], document: Unit) -> Iterator[dict[str, str]]:
                 f"source file '{path}' is too large for one document; set source.document to line or block"
             )
         empty = True
-        with open_text(path) as file:
-            for text in _split(file, document):
+        with open_text(path) as lines:
+            blocks = groupby(lines, lambda line: document == "file" or bool(line.strip()))
+            texts = lines if document == "line" else ("".join(block) for _, block in blocks)
+            for text in filter(None, map(str.strip, texts)):
                 empty = False
                 yield {TEXT: text}
         if empty:
@@ -204,43 +229,78 @@ def text_lines(path: str) -> Iterator[str]:
     return (line[TEXT] for line in _documents(_find_files(path, TextFiles.suffixes), "line"))
 
 
-def _split(lines: Iterator[str], document: Unit) -> Iterator[str]:
-    if document == "line":
-        texts = lines
-    elif document == "block":
-        blocks = groupby(lines, lambda line: not line.strip())
-        texts = ("".join(block) for blank, block in blocks if not blank)
-    else:
-        texts = iter(["".join(lines)])
-    return (text.strip() for text in texts if text.strip())
-
-
-def _find_form(file: Path) -> dict[str, str]:
-    """The form of the first line of a JSON-lines file."""
-    for _, values in json_objects(file):
-        for form in FORMS:
-            if form.keys() <= values.keys():
-                return form
-        raise UserError(
-            f"source file '{file}' has the keys {', '.join(sorted(values)) or 'of an empty object'}; "
-            "its lines need text, or input and output, or input_ids"
-        )
-    raise UserError(f"source file '{file}' has no line in it; fill it or leave it out")
-
-
 def _objects(files: list[Path], form: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The objects of JSON-lines files, with keys renamed to columns."""
     for line, values in chain.from_iterable(map(json_objects, files)):
         for key, column in form.items():
-            if problem := _problem(values.get(key), column):
-                raise UserError(f"{line} has {problem} '{key}'")
+            if (value := values.get(key)) is None:
+                raise UserError(f"{line} has no '{key}'")
+            if column in (TEXT, CONDITION_TEXT):
+                kind, fits = "string", isinstance(value, str)
+            else:
+                kind, fits = "list of whole numbers", isinstance(value, list) and all(map(_is_int64, value))
+            if not fits:
+                raise UserError(f"{line} has something other than a {kind} as '{key}'")
         yield {column: values[key] for key, column in form.items()}
 
 
-def _problem(value: Any, column: str) -> str:
-    if value is None:
-        return "no"
-    if column in (TEXT, CONDITION_TEXT):
-        return "" if isinstance(value, str) else "something other than a string as"
-    numbers = isinstance(value, list) and all(type(number) is int and number < 2**63 for number in value)
-    return "" if numbers else "something other than a list of whole numbers as"
+def _is_int64(value: Any) -> bool:
+    return type(value) is int and value < 2**63
+
+
+@contextmanager
+def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """A text file, to be read within the context; `errors` as for `open`."""
+    with path.open("rb") as file:
+        start = file.peek(6)
+        if start.startswith(NO_PLAIN_TEXT):
+            raise UserError(
+                f"source file '{path}' is an archive or a document, not plain text; unpack it, and give its "
+                "files, or save it as plain text"
+            )
+        codec = next((codec for mark, codec in COMPRESSED.items() if start.startswith(mark)), None)
+        try:
+            content = io.BufferedReader(_unpacked(file, codec)) if codec else file
+            start = content.peek(4)
+            encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8-sig")
+            with io.TextIOWrapper(content, encoding, errors) as text:
+                yield text
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"source file '{path}' is not {encoding.removesuffix('-sig').upper()} (byte "
+                f"{error.object[error.start]:#04x}); convert it, for instance with `iconv -t UTF-8`"
+            ) from error
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise UserError(
+                f"source file '{path}' cannot be unpacked ({first_line(error)}); copy it again"
+            ) from error
+
+
+def _unpacked(file: IO[bytes], codec: str) -> Any:
+    if codec == "gzip":
+        return gzip.GzipFile(fileobj=file)  # which may be padded with zeros
+    if codec == "xz":
+        return lzma.LZMAFile(file)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(file, codec)
+
+
+def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What error messages call the lines, counted from 1, and their objects; blank lines are skipped."""
+    with open_text(path, errors="surrogateescape") as file:  # an error then has its line
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            name = f"source file '{path}', line {number}"
+            try:
+                values = json.loads(line.encode())
+                if "\\ud" in line.lower():  # half of a pair is no text
+                    json.dumps(values, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as error:  # not JSON, nested without end, or not text
+                raise UserError(f"{name} is not JSON in UTF-8: {error}; mend it or leave it out") from error
+            if not isinstance(values, dict):
+                raise UserError(f"{name} is not a JSON object")
+            yield name, values

@@ -3,20 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from elf_lightning.data.sources.base import (
-    CONDITION_IDS,
-    CONDITION_TEXT,
-    IDS,
-    TEXT,
-    Source,
-    both_splits,
-    file_stamps,
-)
+from elf_lightning.data.sources import base
+from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
 from elf_lightning.data.sources.files import FileSource, files_below
 from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
@@ -48,12 +42,10 @@ class DatasetFiles(FileSource):
         from datasets import Dataset, concatenate_datasets
         from datasets.exceptions import DatasetGenerationError
 
-        def read(file: str) -> "Dataset":
-            parquet = file.endswith(".parquet")
-            return Dataset.from_parquet(file, cache_dir=str(scratch)) if parquet else Dataset.from_file(file)
-
+        readers = {".parquet": partial(Dataset.from_parquet, cache_dir=str(scratch))}
         try:
-            dataset = concatenate_datasets([read(str(file)) for file in files])
+            read = [readers.get(file.suffix, Dataset.from_file)(str(file)) for file in files]
+            dataset = concatenate_datasets(read)
         except (ValueError, DatasetGenerationError) as error:
             raise UserError(f"source '{files[0]}'…: not readable as Arrow or Parquet ({error})") from error
         return _pick_columns(dataset, self.text_column, self.condition_column, str(files[0]))
@@ -100,24 +92,24 @@ class HubDataset(Source):
 
         validation = None if self.validation_split is None else self._read(self.validation_split)
         if self.streamed_examples is None:
-            return both_splits(self._read(self.train_split), self.validation_fraction, validation)
+            return base.both_splits(self._read(self.train_split), self.validation_fraction, validation)
         if validation is None:
-            stream = self._read(self.train_split, streaming=True)
-            validation = Dataset.from_list(self._validation_examples(stream))
+            _, examples = self._stream_and_validation()
+            validation = Dataset.from_list(examples)
         return DatasetDict(validation=validation)
 
     def stream(self, epoch: int, seed: int) -> "IterableDataset":  # noqa: D102
-        stream = self._read(self.train_split, streaming=True)
-        if self.validation_split is None:
+        stream, examples = self._stream_and_validation()
+        if examples:
             # By content, because the first examples by number differ in every part of a stream.
-            validation = {repr(example) for example in self._validation_examples(stream)}
+            validation = {*map(repr, examples)}
             stream = stream.filter(lambda example: repr(example) not in validation)
         order = np.random.default_rng((seed, epoch))
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         files = sorted(files_below(Path(self.path)))  # none if this is a Hub id
-        return {"class": "HubDataset", **vars(self), "files": file_stamps(files)}
+        return {"class": "HubDataset", **vars(self), "files": base.file_stamps(files)}
 
     def _read(self, split: str, streaming: bool = False) -> Any:
         from datasets import load_dataset
@@ -128,10 +120,12 @@ class HubDataset(Source):
             )
             return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
 
-    def _validation_examples(self, stream: "IterableDataset") -> list[dict[str, Any]]:
-        """The first examples of a stream, which are not trained on."""
+    def _stream_and_validation(self) -> tuple["IterableDataset", list[dict[str, Any]]]:
+        """The training split as a stream, and those of its examples that are for validation instead."""
+        stream = self._read(self.train_split, streaming=True)
+        count = self.streamed_validation_examples if self.validation_split is None else 0
         with _reading(self.path, self.train_split):
-            return _first_examples(stream, self.streamed_validation_examples)
+            return stream, _first_examples(stream, count)
 
 
 @dataclass(eq=False)
@@ -181,12 +175,12 @@ class SavedDataset(Source):
         train, *validation = (
             _pick_columns(splits[name], self.text_column, self.condition_column, self.path) for name in names
         )
-        return both_splits(train, self.validation_fraction, *validation)
+        return base.both_splits(train, self.validation_fraction, *validation)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
         local = Path(self.path).expanduser()
         states = sorted(file for file in files_below(local) if file.suffix == ".json")
-        return {"class": "SavedDataset", **vars(self), "files": file_stamps(states)}
+        return {"class": "SavedDataset", **vars(self), "files": base.file_stamps(states)}
 
 
 @contextmanager
@@ -247,8 +241,5 @@ def _first_examples(stream: "IterableDataset", count: int) -> list[dict[str, Any
 
 def _flat(example: dict[str, Any]) -> dict[str, Any]:
     """The values of an example by column, also those inside one, by `outer.inner`."""
-    flat = dict(example)
-    for name, value in example.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
-    return flat
+    nested = [(name, value) for name, value in example.items() if isinstance(value, dict)]
+    return example | {f"{name}.{key}": one for name, inside in nested for key, one in _flat(inside).items()}
