@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 
 from elf_lightning.data import ELFDataModule, HubDataset
-from elf_lightning.data.keyed_examples import StreamedExamples
 from elf_lightning.data.resume import Position
+from elf_lightning.data.stream import StreamedExamples
 from elf_lightning.errors import UserError
 
 WORDS = [

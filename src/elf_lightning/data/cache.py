@@ -29,25 +29,22 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
     """
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-    if _is_sound(folder, rebuild):
-        yield None
-        return
     unfinished = folder.with_suffix(".incomplete")
     with ExitStack() as stack:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(WeakFileLock(folder.with_suffix(".lock")))
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-        except OSError as error:
-            raise UserError(
-                f"data.cache_dir '{folder.parent}' is not writable ({error.strerror}); give a writable folder"
-            ) from error
-        if _is_sound(folder, rebuild):  # another process completed it while this one waited
-            unfinished.rmdir()
+        if not (done := _is_sound(folder, rebuild)):
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(WeakFileLock(folder.with_suffix(".lock")))
+                stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+            except OSError as error:
+                where = f"data.cache_dir '{folder.parent}' is not writable ({error.strerror})"
+                raise UserError(f"{where}; give a writable folder") from error
+            done = _is_sound(folder, rebuild)  # another process may have completed it while this one waited
+        if done:
             yield None
             return
-        stack.callback(shutil.rmtree, unfinished, ignore_errors=True)
         try:
             yield unfinished
             write_digests(unfinished)

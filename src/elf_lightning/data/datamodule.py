@@ -16,13 +16,13 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.codec.latents import LatentStatistics
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, SpecialIds, Vocabulary
 from elf_lightning.data.examples import Collate, Example, Examples
-from elf_lightning.data.keyed_examples import KeyedExamples, StreamedExamples
 from elf_lightning.data.latents import LatentsStore
 from elf_lightning.data.packing import BOS_EOS, Packing
 from elf_lightning.data.prepare import Preparation, Summary
 from elf_lightning.data.resume import ResumableDataModule
 from elf_lightning.data.sampler import EpochSampler, ShardSampler, whole_batches
 from elf_lightning.data.sources import Source
+from elf_lightning.data.stream import StreamedExamples
 from elf_lightning.data.tokenize import Tokenize
 from elf_lightning.encoders import Encoder, read_tokenizer
 from elf_lightning.errors import UserError
@@ -125,11 +125,8 @@ class ELFDataModule(ResumableDataModule):
                 "or choose another data.packing"
             )
         streamed = source.streamed_examples is not None
-        for name, needed in (
-            ("restrict_vocabulary", restrict_vocabulary),
-            ("cache_latents", cache_latents),
-            ("bucket_step", bucket_step),
-        ):
+        need_all = {"restrict_vocabulary": restrict_vocabulary, "cache_latents": cache_latents}
+        for name, needed in (need_all | {"bucket_step": bucket_step}).items():
             if streamed and needed:
                 raise UserError(
                     f"data.{name} needs the whole training set, which is never there in a stream; leave it "
@@ -247,19 +244,15 @@ class ELFDataModule(ResumableDataModule):
         self._check_position()
         rank, world_size = self._rank()
         examples: Examples
-        lengths = None
-        if self.source.streamed_examples is not None:
-            examples = StreamedExamples(
-                self.source, self.preparation.tokenize, self.batch_size, rank, world_size, self.seed
-            )
+        lengths, place = None, (self.batch_size, self.seed, rank, world_size)
+        if streamed := self.source.streamed_examples is not None:
+            examples = StreamedExamples(self.source, self.preparation.tokenize, *place)
         else:
             examples = self.preparation.examples("train")
             lengths = examples.lengths() if self.bucket_step else None
-        examples = KeyedExamples(examples, self.label_drop_probability, self.seed)
-        sampler = EpochSampler(
-            len(examples), self.batch_size, self.seed, rank, world_size, self.position.epoch,
-            self.position.batch, self.source.streamed_examples is None, lengths,
-        )  # fmt: skip
+        examples.label_drop_probability, examples.seed = self.label_drop_probability, self.seed
+        start = (self.position.epoch, self.position.batch)
+        sampler = EpochSampler(len(examples), *place, *start, shuffle=not streamed, lengths=lengths)
         collate = replace(self.collate, width_step=self.bucket_step)
         return self._loader(examples, sampler, self._with_latents(collate, "train"))
 

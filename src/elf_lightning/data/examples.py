@@ -13,14 +13,13 @@ import torch.utils.data
 
 from elf_lightning.batch import PromptBatch, TokenBatch, make_loss_mask
 from elf_lightning.codec.vocabulary import PadMode
-from elf_lightning.data.packing import CUTS
 from elf_lightning.data.sources import CONDITION_IDS, IDS
+from elf_lightning.flow import seeded_generator
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Ids = npt.NDArray[np.integer[Any]]
-CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])  # how a `Cut` is stored
 
 
 @dataclass(frozen=True)
@@ -39,26 +38,36 @@ class Example:
 
 
 class Examples(torch.utils.data.Dataset[Example], ABC):
-    """Examples by index, several at a time; of a key beyond the last, by its remainder."""
+    """Examples by index or, from a DataLoader, by key, `epoch * len + index`.
+
+    With `label_drop_probability`, conditions are dropped for classifier-free guidance: one coin for each key.
+    """
+
+    label_drop_probability = 0.0
+    seed = 0
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, indices: Sequence[int]) -> list[Example]:
-        """The examples with these indices."""
+    def read(self, keys: Sequence[int]) -> list[Example]:
+        """The examples with these indices or keys, without label drop."""
 
-    def __getitem__(self, index: int) -> Example:
-        return self.read([index])[0]
+    def __getitem__(self, key: int) -> Example:
+        return self.__getitems__([key])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
-        return self.read(indices)
+    def __getitems__(self, keys: Sequence[int]) -> list[Example]:
+        examples, dropped = self.read(keys), [False] * len(keys)
+        if self.label_drop_probability:
+            coins = (seeded_generator("label drop", self.seed, *divmod(key, len(self))) for key in keys)
+            dropped = [bool(torch.rand((), generator=coin) < self.label_drop_probability) for coin in coins]
+        return [replace(one, label_drop=drop) for one, drop in zip(examples, dropped, strict=True)]
 
 
 class PackedExamples(Examples):
     """Slices of the memory-mapped stream of all tokens; no token is copied to disk.
 
-    A table row is a document, paragraph or sentence. `cuts` is a file of `write_cuts`; None cuts every
+    A table row is a document, paragraph or sentence. `cuts` is a file of `Cut`s; None cuts every
     `max_length` tokens and leaves the rest out. `bos` puts `eos_id` before each example too.
     """
 
@@ -71,15 +80,16 @@ class PackedExamples(Examples):
         self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
         self._cuts = None if cuts is None else np.load(cuts, mmap_mode="r")
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...], dict[str, Any]]:
         """A worker process maps the files itself."""
-        return type(self), self._arguments
+        drop = {"label_drop_probability": self.label_drop_probability, "seed": self.seed}
+        return type(self), self._arguments, drop
 
     def __len__(self) -> int:
         return int(self._starts[-1]) // self._length if self._cuts is None else len(self._cuts)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
-        return [Example(self._read(index), index=index) for index in (key % len(self) for key in indices)]
+    def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
+        return [Example(self._read(index), index=index) for index in (key % len(self) for key in keys)]
 
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each example, (N,)."""
@@ -89,28 +99,17 @@ class PackedExamples(Examples):
         return (lengths + len(self._bos)).astype(np.int32)
 
     def _read(self, index: int) -> Ids:
-        if self._cuts is None:
-            return self._slice(index * self._length, (index + 1) * self._length)
-        start, end, eos = self._cuts[index].item()
-        ids = self._slice(start, end)
-        return np.concatenate([self._bos, ids, self._eos]) if eos else ids
-
-    def _slice(self, start: int, end: int) -> Ids:
+        start, end, eos = index * self._length, (index + 1) * self._length, False
+        if self._cuts is not None:
+            start, end, eos = self._cuts[index].item()
         chunk = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts: list[Ids] = []
+        parts: list[Ids] = [self._bos] if eos else []
         while start < end:
             first = int(self._starts[chunk])
             parts.append(self._tokens[chunk][start - first : end - first])
             start += len(parts[-1])
             chunk += 1
-        return np.concatenate(parts)
-
-
-def write_cuts(dataset: "Dataset", packing: str, max_length: int, path: Path) -> None:
-    """Write where examples start and end, for `PackedExamples`."""
-    chunks = dataset.data.column(IDS).chunks
-    lengths = (length for chunk in chunks for length in chunk.value_lengths().to_pylist())
-    np.save(path, np.fromiter(CUTS[packing](lengths, max_length), CUT_TYPE))
+        return np.concatenate([*parts, self._eos] if eos else parts)
 
 
 class WholeExamples(Examples):
@@ -123,15 +122,12 @@ class WholeExamples(Examples):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def read(self, indices: Sequence[int]) -> list[Example]:  # noqa: D102
-        indices = [key % len(self) for key in indices]
+    def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
+        indices = [key % len(self) for key in keys]
         columns = self._dataset[indices]
         targets = columns[IDS]
         conditions = columns.get(CONDITION_IDS, [None] * len(targets))
-        return [
-            Example(target, condition, index)
-            for target, condition, index in zip(targets, conditions, indices, strict=True)
-        ]
+        return [Example(*one) for one in zip(targets, conditions, indices, strict=True)]
 
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each example, condition included, (N,)."""
@@ -162,7 +158,12 @@ class Collate:
 
     def __call__(self, examples: Sequence[Example]) -> TokenBatch:
         """The batch of these examples, (B, S)."""
-        parts = [self._cut(example) for example in examples]
+        parts = []
+        for example in examples:
+            condition = example.input_ids[:0]
+            if example.condition_input_ids is not None:
+                condition = example.condition_input_ids[: self.max_condition_length]
+            parts.append((condition, example.input_ids[: self.max_length - len(condition)]))
         lengths = torch.tensor([[len(condition), len(target)] for condition, target in parts])
         ends, width = lengths.sum(1, keepdim=True), self.max_length
         if self.width_step is not None:
@@ -186,9 +187,3 @@ class Collate:
         tokens = self([replace(example, input_ids=example.input_ids[:0]) for example in examples])
         index = torch.tensor([example.index for example in examples])
         return PromptBatch(index, tokens.input_ids, tokens.condition_mask)
-
-    def _cut(self, example: Example) -> tuple[Ids, Ids]:
-        condition = example.input_ids[:0]
-        if example.condition_input_ids is not None:
-            condition = example.condition_input_ids[: self.max_condition_length]
-        return condition, example.input_ids[: self.max_length - len(condition)]

@@ -96,8 +96,7 @@ class LatentsStore:
             if unfinished is not None:
                 self.preparation.run()
                 count = max(1, MEASURED_TOKENS // self.collate.max_length)
-                split = "train" if "train" in self.preparation.splits() else "validation"
-                batches = self._batches(split, device, count)
+                batches = self._batches(self.preparation.splits()[0], device, count)
                 measured = measure_latent_statistics(self.encoder, batches)
                 (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(measured)))
         with reading(folder):
@@ -120,21 +119,19 @@ class LatentsStore:
                 )
             embedder = Embedder(self.encoder, statistics)
             for split, file in files.items():
-                latents = (
-                    embedder.tokens(
-                        replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))
-                    ).latents
+                both = (
+                    replace(batch, label_drop=torch.full_like(batch.label_drop, bool(drop)))
                     for drop in range(file.shape[0])
                     for batch in self._batches(split, device)
                 )
                 total = file.shape[0] * math.ceil(file.shape[1] / self._batch_size)
-                file.write(track(latents, f"Embedding {split}", total=total))
+                batches = track(both, f"Embedding {split}", total=total)
+                file.write(embedder.tokens(batch).latents for batch in batches)
 
     def split(self, name: str, device: torch.device) -> LatentsFile:
         """The written latents of a split."""
-        folder = self._latents_folder(self.latent_statistics(device))
-        file = self._file(folder, name)
-        with reading(folder):
+        file = self._file(self._latents_folder(self.latent_statistics(device)), name)
+        with reading(file.path.parent):
             if (found := file.path.stat().st_size) != file.num_bytes:
                 raise ValueError(f"{file.path.name} has {found:,} bytes instead of {file.num_bytes:,}")
         return file

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elf_lightning.data.cache import cache_key, reading, written_once
-from elf_lightning.data.examples import PackedExamples, WholeExamples, write_cuts
-from elf_lightning.data.packing import BOS_EOS
+from elf_lightning.data.examples import PackedExamples, WholeExamples
+from elf_lightning.data.packing import BOS_EOS, CUTS
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.sources.base import examples_at_once
 from elf_lightning.data.tokenize import TRUNCATED, Tokenize
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2  # increased whenever prepared tokens change their meaning
 MANY_UNKNOWN = 0.05  # fraction of unknown tokens above which a warning is given
+CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])  # how a `Cut` is stored
 CUTS_FORMAT = 2  # increased whenever the borders of sequences change their meaning
 
 
@@ -139,13 +140,12 @@ class Preparation:
 
     def examples(self, split: str) -> PackedExamples | WholeExamples:
         """The prepared examples of a split."""
-        dataset = self._open(split)
-        if not self.tokenize.packs:
+        dataset, tokenize = self._open(split), self.tokenize
+        if not tokenize.packs:
             return WholeExamples(dataset)
-        length = self.tokenize.max_length
+        length, bos = tokenize.max_length, tokenize.packing == BOS_EOS
         with reading(self.cache_dir):
-            bos = self.tokenize.packing == BOS_EOS
-            examples = PackedExamples(dataset, length, self.tokenize.eos_id, self._cuts(split), bos)
+            examples = PackedExamples(dataset, length, tokenize.eos_id, self._cuts(split), bos)
         if not len(examples):
             tokens = self._counts(dataset).sum()
             raise UserError(
@@ -156,15 +156,17 @@ class Preparation:
 
     def _cuts(self, split: str) -> Path | None:
         """Where sequences start and end; None where each begins at the last one's end and is full."""
-        packing = self.tokenize.packing
+        packing, length = self.tokenize.packing, self.tokenize.max_length
         if packing == "pack":
             return None
-        length = self.tokenize.max_length
         folder = self.cache_dir / f"cuts-{cache_key(format=CUTS_FORMAT, tokens=self.key, max_length=length)}"
         with written_once(folder, self.rebuild) as unfinished:
             if unfinished is not None:
                 for name in self.splits():
-                    write_cuts(self._open(name), packing, length, unfinished / f"{name}.npy")
+                    chunks = self._open(name).data.column(IDS).chunks
+                    lengths = (one for chunk in chunks for one in chunk.value_lengths().to_pylist())
+                    cuts = np.fromiter(CUTS[packing](lengths, length), CUT_TYPE)
+                    np.save(unfinished / f"{name}.npy", cuts)
         return folder / f"{split}.npy"
 
     def _open(self, split: str) -> "Dataset":

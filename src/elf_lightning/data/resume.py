@@ -44,16 +44,15 @@ class Position:
         the gradient of the first; after the last batch of an epoch, it would not start the next. From these,
         it always resumes with the batch here. An interrupted validation is not repeated.
         """
-        started = self.epoch + 1 if self.batch else self.epoch
         # Lightning starts the epoch, including hooks, if `ready` and `started` differ, else continues it.
-        epochs = {"ready": self.epoch + 1, "started": started, "processed": self.epoch}
-        epochs["completed"] = self.epoch
+        epochs = dict.fromkeys(("ready", "started", "processed", "completed"), self.epoch)
+        epochs |= {"ready": self.epoch + 1, "started": self.epoch + bool(self.batch)}
         fit_loop["epoch_progress"] = {"total": epochs, "current": dict(epochs)}
         total = self.epoch * batches_per_epoch + self.batch
         fit_loop["epoch_loop.batch_progress"] = {
             # Lightning infers the hook that saved from `completed`: a lag of 0 or 1 is treated specially.
             "total": {"ready": total, "started": total, "processed": total, "completed": total - 2},
-            "current": dict.fromkeys(("ready", "started", "processed", "completed"), self.batch),
+            "current": dict.fromkeys(epochs, self.batch),
             "is_last_batch": False,
         }
         # The x axis of all logs; Lightning adds one when it resumes.
@@ -141,7 +140,7 @@ class ResumableDataModule(LightningDataModule):
 
     def _fit_batch_size(self, examples: int) -> None:
         """Reduce a batch size that was set after construction to one that fits so many training examples."""
-        _, world_size = self._rank()
+        world_size = self._rank()[1]
         size = max(1, min(self.batch_size, examples // world_size))
         per_device, rest = divmod(self.global_batch_size or 0, world_size)
         if per_device and not rest:

@@ -47,11 +47,9 @@ class EpochSampler(DistributedSampler[int]):
         lengths: npt.NDArray[np.int32] | None = None,
     ) -> None:
         super().__init__(range(num_examples), world_size, rank, shuffle, seed)  # type: ignore[arg-type]
-        self.num_examples = num_examples
-        self.batch_size = batch_size
+        self.num_examples, self.batch_size, self.lengths = num_examples, batch_size, lengths
         self.num_batches = whole_batches(num_examples, batch_size, world_size)
         self.epoch, self.first_batch = epoch, first_batch
-        self.lengths = lengths
 
     def set_epoch(self, epoch: int) -> None:
         """Begin another epoch at its first batch; the current epoch keeps its first batch."""
@@ -70,13 +68,11 @@ class EpochSampler(DistributedSampler[int]):
     def _order(self) -> Tensor:
         """Indices of the epoch's examples, int64."""
         generator = seeded_generator("order", self.seed, self.epoch)
-        order = torch.arange(self.num_examples)
-        if self.shuffle:
-            order = torch.randperm(self.num_examples, generator=generator)
-        order = order[: self.num_replicas * len(self)]
+        count, together = self.num_examples, self.num_replicas * self.batch_size
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        order = order[: self.num_batches * together]
         if self.lengths is None:
             return order
-        together = self.num_replicas * self.batch_size
         mixed = []
         for pool in torch.split(order, POOL_BATCHES * together):
             by_length = torch.from_numpy(self.lengths[pool.numpy()]).argsort(stable=True)

@@ -1,7 +1,8 @@
 """Text -> token ids, as a function for `datasets.map`."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -78,18 +79,22 @@ class Tokenize:
                     raise UserError(f"{where} has {problem}")
         if self.packs and self.packing == "paragraphs":
             lines = [line for text in columns[TEXT] for line in (text or "").splitlines()]
-            return _whole(self._tokenised(lines))
-        if self.packs and self.packing == "sentences":
-            return _whole(self._sentences(columns[TEXT]))
-        targets = self._ids(columns, TEXT, IDS)
-        if TEXT in columns:
-            targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
-        if self.max_condition_length is None:
-            return self._documents(targets)
-        return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS), targets)
+            targets = self._tokenised(lines)
+        elif self.packs and self.packing == "sentences":
+            targets = self._sentences(columns[TEXT])
+        else:
+            targets = self._ids(columns, TEXT, IDS)
+            if TEXT in columns:
+                targets = [[*ids, self.eos_id] if ids else ids for ids in targets]
+        if self.max_condition_length is not None:
+            return self._pairs(self._ids(columns, CONDITION_TEXT, CONDITION_IDS), targets)
+        limit = sys.maxsize if self.packs else self.max_length
+        if self.packing == "wrap":
+            targets = [ids[i : i + limit] for ids in targets for i in range(0, len(ids), limit)]
+        kept = [ids for ids in targets if ids]
+        return {IDS: [ids[:limit] for ids in kept], TRUNCATED: [len(ids) > limit for ids in kept]}
 
-    def _check_columns(self, names: Collection[str]) -> None:
-        """Refuse pairs where documents are expected, the reverse, and ids where paragraphs are needed."""
+    def _check_columns(self, names: Table) -> None:
         paired = CONDITION_TEXT in names or CONDITION_IDS in names
         if paired and self.max_condition_length is None:
             raise UserError("the source gives pairs of condition and target; set data.max_condition_length")
@@ -106,9 +111,10 @@ class Tokenize:
 
     def _problem(self, value: Any, is_text: bool) -> str:
         """What is wrong with a text or ids."""
+        if is_text and isinstance(value, str):
+            return ""
         if is_text:
-            wrong = f"{value!r:.40} for a text; choose another text_column or condition_column"
-            return "" if isinstance(value, str) else wrong
+            return f"{value!r:.40} for a text; choose another text_column or condition_column"
         # As objects where the first is not a number: nested lists may differ in length.
         ids = np.array(value, dtype=None if isinstance(value[0], int | float) else object)
         if ids.dtype.kind not in "iu":
@@ -129,32 +135,18 @@ class Tokenize:
             ids[end - 1] = [*ids[end - 1], self.eos_id]
         return ids
 
-    def _documents(self, documents: list[list[int]]) -> Table:
-        if self.packs:
-            return _whole(documents)
-        size = self.max_length
-        if self.packing == "wrap":
-            return _whole([ids[i : i + size] for ids in documents for i in range(0, len(ids), size)])
-        kept = [ids for ids in documents if ids]
-        return {IDS: [ids[:size] for ids in kept], TRUNCATED: [len(ids) > size for ids in kept]}
-
     def _pairs(self, conditions: list[list[int]], targets: list[list[int]]) -> Table:
         table: Table = {CONDITION_IDS: [], IDS: [], TRUNCATED: []}
+        eos = [self.eos_id] * self.condition_eos
         for condition, target in zip(conditions, targets, strict=True):
             if target:
-                kept = self._condition(condition)
+                text = condition[:-1] if eos and condition[-1:] == eos else condition
+                kept = text[: (self.max_condition_length or 0) - len(eos)] + eos
                 room = self.max_length - len(kept)
                 table[CONDITION_IDS].append(kept)
                 table[IDS].append(target[:room])
                 table[TRUNCATED].append(len(target) > room or len(condition) > len(kept))
         return table
-
-    def _condition(self, ids: list[int]) -> list[int]:
-        if not self.condition_eos:
-            return ids[: self.max_condition_length]
-        assert self.max_condition_length is not None
-        text = ids[:-1] if ids and ids[-1] == self.eos_id else ids
-        return [*text[: self.max_condition_length - 1], self.eos_id]
 
     def _ids(self, columns: Table, text: str, ids: str) -> list[list[int]]:
         """Ids of a column of texts or of ids; a missing value counts as an empty one."""
@@ -167,11 +159,6 @@ class Tokenize:
             for place, found in zip(places, token_ids(self.tokenizer, list(pieces)), strict=True):
                 ids[place] += found
         return ids
-
-
-def _whole(texts: list[list[int]]) -> Table:
-    kept = [ids for ids in texts if ids]
-    return {IDS: kept, TRUNCATED: [False] * len(kept)}
 
 
 def _pieces(texts: Sequence[str | None]) -> Iterator[tuple[int, int, str]]:

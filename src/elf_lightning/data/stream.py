@@ -1,11 +1,10 @@
-"""A training set by keys, `epoch * len + index`, so that label drop can depend on the epoch."""
+"""Examples of a source that is read as a stream."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-import torch
 from torch.utils.data import get_worker_info
 
 from elf_lightning.data.examples import Example, Examples
@@ -13,32 +12,8 @@ from elf_lightning.data.packing import packed
 from elf_lightning.data.sources import CONDITION_IDS, IDS, Source
 from elf_lightning.data.tokenize import Table, Tokenize
 from elf_lightning.errors import UserError
-from elf_lightning.flow import seeded_generator
 
 READ_AT_ONCE = 256  # documents that are tokenised together
-
-
-@dataclass(eq=False)
-class KeyedExamples(Examples):
-    """Examples by key, with label drop for classifier-free guidance: one coin for each example and epoch."""
-
-    examples: Examples
-    label_drop_probability: float = 0.0
-    seed: int = 0
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def read(self, keys: Sequence[int]) -> list[Example]:  # noqa: D102
-        examples = self.examples.read(keys)
-        if not self.label_drop_probability:
-            return examples
-        coins = (
-            torch.rand((), generator=seeded_generator("label drop", self.seed, *divmod(key, len(self))))
-            for key in keys
-        )
-        dropped = [bool(coin < self.label_drop_probability) for coin in coins]
-        return [replace(one, label_drop=drop) for one, drop in zip(examples, dropped, strict=True)]
 
 
 @dataclass(eq=False)
@@ -54,13 +29,12 @@ class StreamedExamples(Examples):
     source: Source
     tokenize: Tokenize
     batch_size: int
+    seed: int = 0
     rank: int = 0
     world_size: int = 1
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        self._open: tuple[int, int] | None = None
-        self._turn = 0
+        self._open, self._turn = (-1, -1), 0  # epoch and part that are read, and the next batch there
         self._examples: Iterator[Example] = iter(())
 
     def __len__(self) -> int:
@@ -90,12 +64,9 @@ class StreamedExamples(Examples):
                 rank=self.rank * parts + part,
                 world_size=self.world_size * parts,
             )
-            empty = True
             # `iter` with a batch size, since plain iteration would split the stream once more by worker.
-            for example in _examples(self.tokenize, stream.iter(READ_AT_ONCE)):
-                empty = False
-                yield example
-            if empty:
+            examples = self._examples_of(map(self.tokenize, stream.iter(READ_AT_ONCE)))
+            if (first := next(examples, None)) is None:
                 remedy = "use fewer data.num_workers"
                 if parts == 1:
                     remedy = "lower source.streamed_validation_examples (not trained on), or give more"
@@ -103,16 +74,17 @@ class StreamedExamples(Examples):
                     f"source {type(self.source).__name__}: part {part + 1} of {parts} of the stream is too "
                     f"short for one sequence; {remedy}"
                 )
+            yield first
+            yield from examples
 
-
-def _examples(tokenize: Tokenize, batches: Iterator[Table]) -> Iterator[Example]:
-    tables = map(tokenize, batches)
-    if tokenize.packs:
-        texts = (ids for table in tables for ids in table[IDS])
-        for sequence in packed(texts, tokenize.packing, tokenize.max_length, tokenize.eos_id):
-            yield Example(np.array(sequence))
-        return
-    for table in tables:
-        conditions = table.get(CONDITION_IDS, [None] * len(table[IDS]))
-        for ids, condition in zip(table[IDS], conditions, strict=True):
-            yield Example(np.array(ids), None if condition is None else np.array(condition, dtype=np.int64))
+    def _examples_of(self, tables: Iterator[Table]) -> Iterator[Example]:
+        tokenize = self.tokenize
+        if tokenize.packs:
+            texts = (ids for table in tables for ids in table[IDS])
+            for sequence in packed(texts, tokenize.packing, tokenize.max_length, tokenize.eos_id):
+                yield Example(np.array(sequence))
+            return
+        for table in tables:
+            conditions = table.get(CONDITION_IDS, [None] * len(table[IDS]))
+            for ids, condition in zip(table[IDS], conditions, strict=True):
+                yield Example(np.array(ids), None if condition is None else np.array(condition, np.int64))
