@@ -78,11 +78,10 @@ class ELFConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The configuration in `values`; a `UserError` if an entry is missing, unknown or impossible."""
         try:
-            network = dict(values["network"])
+            network, sampling = dict(values["network"]), values["sampling"]
             sizes = {name: network.pop(name) for name in SIZES}
             # Version 1 called it "decoding".
             codec = values["decoding" if "decoding" in values else "codec"]
-            sampling = values["sampling"]
             if not known_solver(solver := sampling.get("solver", "sde")):
                 # A checkpoint must not import code.
                 raise UserError(
@@ -122,16 +121,13 @@ class ELFConfig:
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """Everything needed to sample from a trained model.
+    """Everything needed to sample from a trained model; weights that do not fit are a `UserError`.
 
     Attributes:
         config: the model's description.
         weights: the network's state dict.
         repetition_direction: (C,) for repetition control, if measured.
         dtype: of the weights in a Hub folder; None keeps theirs, `int8` is for matrices only.
-
-    Raises:
-        UserError: if the weights do not fit the configuration, or are not finite floating-point numbers.
     """
 
     config: ELFConfig
@@ -181,14 +177,12 @@ def check_numbers(weights: Mapping[str, Tensor]) -> None:
 
 def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Compare names and shapes of weights with the expected ones."""
+    here, there = ({name: tuple(one.shape) for name, one in both.items()} for both in (weights, expected))
+    other = (name for name in here.keys() & there.keys() if here[name] != there[name])
     problems = {
-        "missing": expected.keys() - weights.keys(),
-        "extra": weights.keys() - expected.keys(),
-        "of another shape": {
-            f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in expected.keys() & weights.keys()
-            if weights[name].shape != expected[name].shape
-        },
+        "missing": there.keys() - here.keys(),
+        "extra": here.keys() - there.keys(),
+        "of another shape": {f"{name} {here[name]} instead of {there[name]}" for name in other},
     }
     listed = [
         f"{len(names)} {what}: {', '.join([*sorted(names)[:5], *['…'] * (len(names) > 5)])}"

@@ -78,12 +78,12 @@ def read_hub(folder: Path) -> ModelBundle:
     direction = stored.pop(_DIRECTION, None)
     quantized = any(value.dtype == torch.int8 for value in stored.values())
     described = ELFConfig.from_dict(config)
-    if described.codec is not None and (folder / TOKENIZER_NAME).is_dir():
-        codec = replace(described.codec, tokenizer=str(folder / TOKENIZER_NAME))
+    if (codec := described.codec) is not None:
+        if (tokenizer := folder / TOKENIZER_NAME).is_dir():
+            codec = replace(codec, tokenizer=str(tokenizer))
+        if (words := folder / WORDS_NAME).is_file():
+            codec = replace(codec, words=words.read_text("utf-8", "replace").splitlines())
         described = replace(described, codec=codec)
-    if described.codec is not None and (folder / WORDS_NAME).is_file():
-        words = (folder / WORDS_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
-        described = replace(described, codec=replace(described.codec, words=words))
     bundle = ModelBundle(described, dequantize(stored), direction, "int8" if quantized else None)
     # Last, so that a file of another kind is reported as such.
     try:

@@ -40,7 +40,7 @@ def load_model(
 ) -> ModelBundle:
     """The model in a Lightning checkpoint, an official checkpoint or a Hub folder.
 
-    No code in the file is executed.
+    No code in the file is executed. A file that cannot be found or read is a `UserError`.
 
     Args:
         name_or_path: a file, a folder (its newest checkpoint), an id on the Hugging Face Hub, or an installed
@@ -50,13 +50,8 @@ def load_model(
         max_condition_length: maximum length of a condition, for official text-to-text checkpoints.
         encoder: where the model's encoder is, if it has moved since training: a folder, Hub id or package.
         download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
-
-    Raises:
-        UserError: if the file cannot be found or read.
     """
     path = find_checkpoint(name_or_path, **download)
-    lengths = {"max_length": max_length, "max_condition_length": max_condition_length}
-    given = {name: value for name, value in lengths.items() if value is not None}
     with errors_about(f"checkpoint '{path}'"):
         bundle = read_hub(path) if path.is_dir() else _read_file(path, averaged)
         if encoder is not None:
@@ -66,7 +61,7 @@ def load_model(
             tokenizer = encoder if codec.tokenizer == codec.encoder["name_or_path"] else codec.tokenizer
             codec = replace(codec, encoder={**codec.encoder, "name_or_path": encoder}, tokenizer=tokenizer)
             bundle = replace(bundle, config=replace(bundle.config, codec=codec))
-        return _with_lengths(bundle, given) if given else bundle
+        return _with_lengths(bundle, max_length, max_condition_length)
 
 
 def save_official(bundle: ModelBundle, path: str | Path) -> None:
@@ -78,22 +73,26 @@ def save_official(bundle: ModelBundle, path: str | Path) -> None:
     save_torch_file({"params": weights, "ema_params1": weights, "step": bundle.config.step}, Path(path))
 
 
-def _with_lengths(official: ModelBundle, lengths: Mapping[str, Any]) -> ModelBundle:
+def _with_lengths(official: ModelBundle, length: int | None, condition: int | None) -> ModelBundle:
     """An official model with the given lengths, which its file does not contain."""
-    codec = official.config.codec
+    codec, lengths = official.config.codec, {"max_length": length, "max_condition_length": condition}
+    given = [name for name, value in lengths.items() if value is not None]
+    if not given:
+        return official
     if codec is not _T5_CODEC:
         raise UserError(
-            f"{' and '.join(lengths)} can be set only for published checkpoints, which do not state it; "
+            f"{' and '.join(given)} can be set only for published checkpoints, which do not state it; "
             "leave it out for this one"
         )
-    length, condition = lengths.get("max_length", OFFICIAL_MAX_LENGTH), lengths.get("max_condition_length")
+    length = OFFICIAL_MAX_LENGTH if length is None else length
     if length < 2:
         raise UserError(f"max_length is {length}; it must be at least 2")
     if condition is not None and not 1 <= condition < length:
         raise UserError(
             f"max_condition_length is {condition}; give 1 to {length - 1}, since max_length is {length}"
         )
-    codec = replace(codec, **lengths, condition_eos=condition is not None)
+    eos = condition is not None
+    codec = replace(codec, max_length=length, max_condition_length=condition, condition_eos=eos)
     return replace(official, config=replace(official.config, max_length=length, codec=codec))
 
 

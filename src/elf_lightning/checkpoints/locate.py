@@ -38,10 +38,7 @@ def newest_checkpoint(folder: str | Path) -> Path:
 
     Of several runs, it is in the one that was written last: the one with the highest step of the last `fit`.
     Copies change the time of a file, so that it only decides between equals. Damaged files are passed over
-    with a warning.
-
-    Raises:
-        UserError: if the folder does not exist, or contains no checkpoint that can be read.
+    with a warning. A folder that does not exist, or without a checkpoint that can be read, is a `UserError`.
     """
     from elf_lightning.checkpoints.torch_file import read_torch_file
 
@@ -52,16 +49,15 @@ def newest_checkpoint(folder: str | Path) -> Path:
     damaged: list[str] = []
     runs = [[path for path in files if run_folder(path) == run] for run in {*map(run_folder, files)}]
     runs.sort(key=lambda run: max(path.stat().st_mtime_ns for path in run), reverse=True)
-    for run in runs:
-        for path in sorted(run, key=_newness, reverse=True):
-            try:
-                read_torch_file(path)
-            except UserError as error:
-                damaged.append(f"'{path}': {error}")
-                continue
-            for line in damaged:
-                logger.warning("passed over %s", line)
-            return path
+    for path in (path for run in runs for path in sorted(run, key=_newness, reverse=True)):
+        try:
+            read_torch_file(path)
+        except UserError as error:
+            damaged.append(f"'{path}': {error}")
+            continue
+        for line in damaged:
+            logger.warning("passed over %s", line)
+        return path
     if damaged:
         raise UserError(f"no checkpoint in folder '{folder}' can be read: {damaged[0]}")
     raise UserError(
@@ -134,15 +130,12 @@ def step_in_name(path: Path) -> int:
 
 
 def find_checkpoint(name_or_path: str | Path, **download: Any) -> Path:
-    """The checkpoint file or Hub folder that `name_or_path` refers to.
+    """The checkpoint file or Hub folder that `name_or_path` refers to; a `UserError` without one.
 
     Args:
         name_or_path: a file, a folder with checkpoints, an id on the Hugging Face Hub, `package:NAME/FOLDER`
             for a folder in an installed package, or just NAME for its folder `model`.
         download: options of `huggingface_hub.snapshot_download`, such as `revision` and `token`.
-
-    Raises:
-        UserError: if there is no checkpoint, the Hub cannot be reached, or an option is unknown.
     """
     if download:
         from huggingface_hub import snapshot_download

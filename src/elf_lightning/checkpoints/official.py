@@ -65,8 +65,8 @@ def from_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def to_official(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dict with the official names, shapes and orientation; inverse of `from_official`."""
-    renamed = {official_name(name): value for name, value in weights.items()}
-    return {name: _oriented(name, value) for name, value in renamed.items()}
+    renamed = ((official_name(name), value) for name, value in weights.items())
+    return {name: _oriented(name, value) for name, value in renamed}
 
 
 def _oriented(official: str, value: Tensor) -> Tensor:

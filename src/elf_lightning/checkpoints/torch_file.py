@@ -1,12 +1,12 @@
 """Files of `torch.save`, read without running code in them and only if they are sound."""
 
-import io
 import pickle
 import re
 import zipfile
 import zlib
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -26,32 +26,21 @@ def save_torch_file(content: dict[str, Any], path: Path) -> None:
     """Write what `read_torch_file` reads, whole or not at all."""
 
     def size() -> int:
-        counted = _Size()
-        torch.save(content, counted)  # type: ignore[arg-type]
-        return counted.bytes
+        sizes: list[int] = []
+        counter = SimpleNamespace(write=lambda data: sizes.append(len(data)), flush=lambda: None)
+        torch.save(content, counter)
+        return sum(sizes)
 
     with whole_file(path, size, follow=False) as unfinished, unfinished.open("wb") as file:
         torch.save(content, file)
-
-
-class _Size(io.RawIOBase):
-    """Counts what is written to it."""
-
-    bytes = 0
-
-    def write(self, data: Any) -> int:
-        self.bytes += len(data)
-        return len(data)
 
 
 def read_torch_file(path: Path, checked: bool = True) -> dict[str, Any]:
     """The dictionary in a file written by `torch.save`; only tensors and plain types are accepted.
 
     Tensors are memory-mapped: clone those to keep. `checked` compares the whole file with its checksums, for
-    which there is no need where less than all of it is read.
-
-    Raises:
-        UserError: for a file that is empty, truncated, changed, not written by torch, or needs to run code.
+    which there is no need where less than all of it is read. A file that is empty, truncated, changed, not
+    written by torch, or needs to run code is a `UserError`.
     """
     if checked:
         check_torch_file(path)
