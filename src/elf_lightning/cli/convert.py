@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def _with_words(bundle: "checkpoints.ModelBundle", path: str) -> "checkpoints.ModelBundle":
     """The model with the words of the text files at `path`."""
-    from elf_lightning.codec.words import words_in_pieces
+    from elf_lightning.codec.word_pieces import words_in_pieces
     from elf_lightning.data.sources.files import text_lines
 
     codec = bundle.config.codec

@@ -27,12 +27,12 @@ class LatentStatistics:
     @classmethod
     def given(cls, mean: float | list[float] | None, std: float | None) -> Self | None:
         """The statistics from `data.latent_mean` and `data.latent_std`; None to measure them."""
-        if (mean is None) != (std is None):
+        if mean is None and std is None:
+            return None
+        if mean is None or std is None:
             raise UserError(
                 f"data.latent_mean {mean} and data.latent_std {std}: give both, or neither to measure them"
             )
-        if mean is None or std is None:
-            return None
         if std <= 0:
             raise UserError(f"data.latent_std {std} must be positive")
         return cls(mean, std)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from elf_lightning.codec.latents import Embedder, LatentStatistics
-from elf_lightning.codec.spacing import decoded, piece_prefix, spaced_pieces
 from elf_lightning.codec.vocabulary import PadMode, RestrictedVocabulary, Vocabulary
-from elf_lightning.codec.words import KnownWords
+from elf_lightning.codec.word_pieces import KnownWords, decoded, piece_prefix, spaced_pieces
 from elf_lightning.encoders import Encoder, encoder_from_identity, read_tokenizer
 from elf_lightning.encoders.hugging_face import token_ids
 from elf_lightning.errors import UserError, check_types
@@ -189,7 +188,7 @@ class TextCodec:
         prefix = piece_prefix(self.text_tokenizer)
         if prefix is None:
             pairs = zip([None, *tokens], tokens, strict=False)
-            new = [self._token_text(*pair) for pair in pairs]
+            new = [_token_text(self.text_tokenizer, *pair) for pair in pairs]
         else:
             new = spaced_pieces(self.text_tokenizer.convert_ids_to_tokens(tokens), prefix)
         for place, text in zip(places, new, strict=True):
@@ -213,24 +212,20 @@ class TextCodec:
         return KnownWords((word for word in words if unknown not in word), inside - {unknown})
 
     @cached_property
-    def _token_text(self) -> Any:
-        """Memoised: the text that a tokenizer id adds after another."""
-
-        @cache
-        def token_text(before: int | None, token: int) -> str:
-            context = [] if before is None else [before]
-            decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
-            start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
-            return both.removeprefix(start) if both.startswith(start) else alone
-
-        return token_text
-
-    @cached_property
     def embedder(self) -> Embedder:
         """The frozen encoder with normalised latents; a `UserError` if the stored values do not give one."""
         with _perhaps_moved():
             encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
+
+
+@lru_cache(100_000)
+def _token_text(tokenizer: "PreTrainedTokenizerBase", before: int | None, token: int) -> str:
+    """The text that a tokenizer id adds after another."""
+    context = [] if before is None else [before]
+    texts = tokenizer.batch_decode([context, [*context, token], [token]])
+    start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in texts)
+    return both.removeprefix(start) if both.startswith(start) else alone
 
 
 @contextmanager

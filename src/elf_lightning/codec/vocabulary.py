@@ -34,14 +34,13 @@ class SpecialIds:
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", pad_mode: PadMode, restricted: bool = False) -> Self:
         """Read them from a tokenizer; a `UserError` if it lacks EOS and SEP, or a token that is needed."""
-        name = tokenizer.name_or_path
+        name, pad = tokenizer.name_or_path, tokenizer.pad_token_id
         eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if eos is None:
             raise UserError(
                 f"tokenizer '{name}' has neither an EOS nor a SEP token to end texts with; "
                 "use one with `eos_token` or `sep_token`"
             )
-        pad = tokenizer.pad_token_id
         if pad is None and pad_mode == "pad":
             raise UserError(f"tokenizer '{name}' has no pad token; set data.pad_mode to eos")
         if restricted and tokenizer.unk_token_id is None:

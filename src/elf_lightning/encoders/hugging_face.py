@@ -103,10 +103,8 @@ def encoder_sizes(config: "PretrainedConfig") -> Any:
 def position_limit(config: Any) -> int | None:
     """The maximum length in tokens given by learned positions; None for no limit."""
     limit = getattr(config, "max_position_embeddings", None)
-    if limit is None:
-        return None
     after_pad = any(family in config.model_type for family in POSITIONS_AFTER_PAD)
-    return int(limit) - (config.pad_token_id + 1 if after_pad else 0)
+    return limit if limit is None else int(limit) - (config.pad_token_id + 1 if after_pad else 0)
 
 
 def read_model(
@@ -150,11 +148,10 @@ def read_tokenizer(name_or_path: str) -> "PreTrainedTokenizerBase":
 
 def token_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
     """The ids of each text, without special tokens, whose names in a text are ordinary text."""
-    how = {"add_special_tokens": False, "split_special_tokens": True}
+    left_out = ("add_special_tokens", "return_attention_mask", "return_token_type_ids")
+    how = {**dict.fromkeys(left_out, False), "split_special_tokens": True}
     try:
-        ids: list[list[int]] = tokenizer(
-            texts, return_attention_mask=False, return_token_type_ids=False, **how
-        )["input_ids"]
+        ids: list[list[int]] = tokenizer(texts, **how)["input_ids"]
     except Exception as error:  # such as a token that it lacks
         raise UserError(
             f"tokenizer '{tokenizer.name_or_path}' cannot encode a text ({first_line(error)}); use another"

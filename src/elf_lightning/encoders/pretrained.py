@@ -71,8 +71,7 @@ class PretrainedEncoder(Encoder):
         self.start_token, self.unit_rms, self.compile_model = start_token, unit_rms, compile
         self._config = read_config(name_or_path)
         sizes = encoder_sizes(self._config)
-        self.latent_size: int = sizes.hidden_size
-        self.depth: int = sizes.num_hidden_layers
+        self.latent_size, self.depth = int(sizes.hidden_size), int(sizes.num_hidden_layers)
         limit = position_limit(sizes)
         self.max_length = limit if limit is None or start_token is None else limit - 1
         if layer is not None and not 1 <= layer <= self.depth:
@@ -90,14 +89,13 @@ class PretrainedEncoder(Encoder):
                     f"encoder start_token '{self.start_token}' is no token of '{self.name_or_path}'; "
                     "choose one that is, such as its BOS or EOS token"
                 )
-        model = read_model(self.name_or_path, self._config, self.attn_implementation)
+        self.model = read_model(self.name_or_path, self._config, self.attn_implementation)
         if self.layer is not None and self.layer < self.depth:
-            _keep_blocks(model, self.depth, self.layer)
-        model.config.use_cache = False  # or causal models would keep the keys and values of every block
-        self.model = model
+            _keep_blocks(self.model, self.depth, self.layer)
+        self.model.config.use_cache = False  # or causal models keep the keys and values of every block
         self.bfloat16_model: PreTrainedModel | None = None
-        self._check_mask()
-        self.causal = self._is_causal()
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            self._find_masking()
 
     def encode(self, input_ids: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
         if self._start_id is not None:  # a position before the first: all see it, it sees itself
@@ -150,15 +148,13 @@ class PretrainedEncoder(Encoder):
             )
             return None
 
-    @torch.no_grad()
-    def _check_mask(self) -> None:
-        """Refuse a model that silently interprets the mask differently."""
+    def _find_masking(self) -> None:
+        """Refuse a model that silently interprets the mask differently; see whether it is causal."""
         ids = torch.tensor([[3, 4, 5, 4], [6, 4, 5, 4]])
         half = torch.tensor([0, 0, 1, 1])
         halves = (half[:, None] == half).expand(2, 1, 4, 4)
         try:
-            with torch.autocast("cpu", enabled=False):
-                one, other = self._hidden_states(self.model, ids, halves)
+            one, other = self._hidden_states(self.model, ids, halves)
             applied = torch.allclose(one[2:], other[2:], atol=1e-4) and not torch.equal(one[1], other[1])
         except (RuntimeError, TypeError, ValueError):
             applied = False
@@ -168,13 +164,9 @@ class PretrainedEncoder(Encoder):
                 "position; choose a model of the T5, T5Gemma or BERT families, or a causal language model of "
                 "the GPT-2 or Llama families"
             )
-
-    @torch.no_grad()
-    def _is_causal(self) -> bool:
-        """Whether the model, left to itself, keeps a position from seeing what comes after it."""
-        with torch.autocast("cpu", enabled=False):
-            one, other = self.model(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state
-        return torch.allclose(one[0], other[0], rtol=0, atol=1e-6)
+        # Whether the model, left to itself, keeps a position from seeing what comes after it.
+        one, other = self.model(input_ids=torch.tensor([[3, 4], [3, 5]])).last_hidden_state
+        self.causal = torch.allclose(one[0], other[0], rtol=0, atol=1e-6)
 
 
 def _keep_blocks(model: nn.Module, depth: int, layer: int) -> None:

@@ -35,13 +35,11 @@ class TokenTableEncoder(Encoder):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.name_or_path, self.table, self.seed = name_or_path, table, seed
-        self.max_length = None
+        self.name_or_path, self.table, self.seed, self.max_length = name_or_path, table, seed, None
         self._config = read_config(name_or_path)
         sizes = encoder_sizes(self._config)
-        self.latent_size = latent_size or sizes.hidden_size
-        self.vocab_size = vocab_size or sizes.vocab_size
         rows, columns = sizes.vocab_size, sizes.hidden_size
+        self.latent_size, self.vocab_size = latent_size or columns, vocab_size or rows
         if table == "pretrained" and (self.vocab_size, self.latent_size) != (rows, columns):
             raise UserError(
                 f"encoder latent_size {self.latent_size}: the pretrained table of '{name_or_path}' is "
@@ -50,8 +48,8 @@ class TokenTableEncoder(Encoder):
 
     def load_weights(self) -> None:  # noqa: D102
         if self.table == "pretrained":
-            embeddings: Any = read_model(self.name_or_path, self._config, None).get_input_embeddings()
-            vectors = embeddings.weight
+            model: Any = read_model(self.name_or_path, self._config, None)
+            vectors = model.get_input_embeddings().weight
         else:
             generator = torch.Generator().manual_seed(self.seed)
             vectors = torch.randn(self.vocab_size, self.latent_size, generator=generator)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from elf_lightning.codec.spacing import decoded, piece_prefix
+from elf_lightning.codec.word_pieces import decoded, piece_prefix
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.examples import Example, Ids
 from elf_lightning.flow import seeded_generator

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from elf_lightning.codec.words import KnownWords
+from elf_lightning.codec.word_pieces import KnownWords
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling.settings import SamplingSettings
 

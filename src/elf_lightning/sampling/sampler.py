@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from elf_lightning.batch import LatentPromptBatch
-from elf_lightning.codec.words import KnownWords
+from elf_lightning.codec.word_pieces import KnownWords
 from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
 from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
