@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property, lru_cache
+from itertools import compress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
@@ -182,18 +183,16 @@ class TextCodec:
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """The text of each network id, with the space before it; empty for padding and EOS."""
-        texts = [""] * len(ids)
-        places = [place for place, one in enumerate(ids) if one not in (self.pad_id, self.eos_id)]
-        tokens = [self.tokenizer_id(ids[place]) for place in places]
+        kept = [one not in (self.pad_id, self.eos_id) for one in ids]
+        tokens = [self.tokenizer_id(one) for one in compress(ids, kept)]
         prefix = piece_prefix(self.text_tokenizer)
         if prefix is None:
             pairs = zip([None, *tokens], tokens, strict=False)
             new = [_token_text(self.text_tokenizer, *pair) for pair in pairs]
         else:
             new = spaced_pieces(self.text_tokenizer.convert_ids_to_tokens(tokens), prefix)
-        for place, text in zip(places, new, strict=True):
-            texts[place] = text
-        return texts
+        texts = iter(new)
+        return [next(texts) if keep else "" for keep in kept]
 
     @cached_property
     def known_words(self) -> KnownWords:

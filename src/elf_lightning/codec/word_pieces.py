@@ -38,8 +38,7 @@ def decoded(tokenizer: "PreTrainedTokenizerBase", sequences: list[list[int]]) ->
     """The texts of tokenizer ids; those of word pieces are set as in print, others keep their spaces."""
     prefix = piece_prefix(tokenizer)
     if prefix is None:
-        texts: list[str] = tokenizer.batch_decode(sequences) if sequences else []
-        return texts
+        return list(tokenizer.batch_decode(sequences)) if sequences else []
     return ["".join(spaced_pieces(tokenizer.convert_ids_to_tokens(ids), prefix)) for ids in sequences]
 
 

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
 from elf_lightning.errors import UserError, first_line
 from elf_lightning.storage import check_digests, write_digests
 from elf_lightning.whole_file import DISK_ERRORS, flush, not_written, system_error
@@ -27,8 +29,6 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
     One process at a time may fill it while the others wait. An incomplete folder is deleted: at once after
     an error, or by the next process if this one is killed. `rebuild` deletes a damaged one, too.
     """
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
-
     unfinished = folder.with_suffix(".incomplete")
     with ExitStack() as stack:
         if not (done := _is_sound(folder, rebuild)):

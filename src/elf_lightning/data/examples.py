@@ -80,10 +80,9 @@ class PackedExamples(Examples):
         self._starts = np.cumsum([0, *(len(tokens) for tokens in self._tokens)])
         self._cuts = None if cuts is None else np.load(cuts, mmap_mode="r")
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...], dict[str, Any]]:
-        """A worker process maps the files itself."""
-        drop = {"label_drop_probability": self.label_drop_probability, "seed": self.seed}
-        return type(self), self._arguments, drop
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """A worker process maps the files itself; only pairs, which are never packed, have label drop."""
+        return type(self), self._arguments
 
     def __len__(self) -> int:
         return int(self._starts[-1]) // self._length if self._cuts is None else len(self._cuts)

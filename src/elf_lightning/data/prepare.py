@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
 
 from elf_lightning.data.cache import cache_key, reading, written_once
 from elf_lightning.data.examples import PackedExamples, WholeExamples
@@ -23,7 +24,6 @@ from elf_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ CUT_TYPE = np.dtype([("start", np.int64), ("end", np.int64), ("eos", np.bool_)])
 CUTS_FORMAT = 2  # increased whenever the borders of sequences change their meaning
 
 
-def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Changes with all that decides a tokenizer's ids; taken before its first use, which changes it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     state = repr(tokenizer) + repr(tokenizer.get_vocab()) if backend is None else backend.to_str()
@@ -95,8 +95,8 @@ class Preparation:
     def _tokenize(self, dataset: "Dataset", folder: Path) -> None:
         from datasets import Features, List, Value
 
-        tokenize, split, paired = self.tokenize, folder.name, self.tokenize.max_condition_length is not None
         folder.mkdir()
+        tokenize, split, paired = self.tokenize, folder.name, self.tokenize.max_condition_length is not None
         columns = [CONDITION_IDS, IDS] if paired else [IDS]
         at_once = examples_at_once(dataset.data.nbytes / max(1, len(dataset)))
         tokens = dataset.map(
@@ -119,13 +119,12 @@ class Preparation:
                 "split or text_column"
             )
         if cut := sum(chunk.true_count for chunk in tokens.data.column(TRUNCATED).chunks):
-            limit = f"data.max_length {tokenize.max_length}"
-            limit += f", data.max_condition_length {tokenize.max_condition_length}" if paired else ""
+            condition = f", data.max_condition_length {tokenize.max_condition_length}" if paired else ""
+            limit = f"data.max_length {tokenize.max_length}{condition}"
             logger.warning("%d of %d %s sequences were truncated to %s", cut, len(tokens), split, limit)
         if paired and (empty := len(dataset) - len(tokens)):
-            logger.warning(
-                "%d of %d %s pairs have an empty target and are left out", empty, len(dataset), split
-            )
+            left_out = "pairs have an empty target and are left out"
+            logger.warning("%d of %d %s %s", empty, len(dataset), split, left_out)
         counts, unknown = self._counts(tokens), self._unknown_id
         if unknown is not None and counts[unknown] > MANY_UNKNOWN * counts.sum():
             logger.warning(
@@ -205,8 +204,7 @@ class Preparation:
             counts = self._counts(self._open(split))
             known = np.full(len(counts), kept_ids is None)
             known[kept_ids or []] = True
-            if self._unknown_id is not None:
-                known[self._unknown_id] = False
+            known[[] if self._unknown_id is None else self._unknown_id] = False
             lengths = self.examples(split).lengths()
             summaries[split] = Summary(
                 examples=len(lengths),

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from elf_lightning.data.packing import BOS_EOS, CUTS, Packing
 from elf_lightning.data.sources import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT
 from elf_lightning.encoders.hugging_face import token_ids
 from elf_lightning.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Table = dict[str, list[Any]]
 CHARACTERS = 1_000_000
@@ -39,7 +37,7 @@ class Tokenize:
     sentences to be packed stay whole.
     """
 
-    tokenizer: "PreTrainedTokenizerBase"
+    tokenizer: PreTrainedTokenizerBase
     eos_id: int
     packing: Packing
     max_length: int

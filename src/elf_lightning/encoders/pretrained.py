@@ -102,8 +102,7 @@ class PretrainedEncoder(Encoder):
             input_ids, mask = F.pad(input_ids, (1, 0), value=self._start_id), F.pad(mask, (1, 0, 1, 0))
             mask[..., 0] = True
         mask = mask.tril() if self.causal else mask
-        hidden = self._compiled_hidden_states(input_ids, mask)
-        if hidden is None:
+        if (hidden := self._compiled_hidden_states(input_ids, mask)) is None:
             hidden = self._hidden_states(self.model, input_ids, mask)
         if self._start_id is not None:
             hidden = hidden[:, 1:]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from elf_lightning.data.sources import base
 from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
@@ -152,7 +154,6 @@ class SavedDataset(Source):
 
     def load(self, scratch: Path) -> "DatasetDict":  # noqa: D102
         from datasets import DatasetDict, load_from_disk
-        from huggingface_hub import snapshot_download
 
         folder = str(Path(self.path).expanduser())
         if not Path(folder).is_dir():
@@ -187,7 +188,6 @@ class SavedDataset(Source):
 def _reading(path: str, split: str) -> Iterator[None]:
     """Turn reading errors into messages of one line."""
     from datasets.exceptions import DatasetGenerationError
-    from huggingface_hub.errors import HFValidationError
 
     try:
         with silent_hub_retries():
