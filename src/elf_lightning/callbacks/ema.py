@@ -13,6 +13,8 @@ from torch import Tensor
 from elf_lightning.errors import UserError
 
 Weights = dict[str, Tensor]
+Content = dict[str, Any]
+"""Of a checkpoint."""
 
 
 class _AveragedCheckpointIO(CheckpointIO):
@@ -21,7 +23,7 @@ class _AveragedCheckpointIO(CheckpointIO):
     def __init__(self, inner: CheckpointIO, ema: "EMA") -> None:
         self.inner, self.ema = inner, ema
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: Content, path: Any, storage_options: Any = None) -> None:
         if "state_dict" in checkpoint and "averaging_state" not in checkpoint:
             checkpoint = checkpoint | {"state_dict": self.ema.averaged_state(checkpoint["state_dict"])}
         self.inner.save_checkpoint(checkpoint, path, storage_options)
@@ -93,23 +95,19 @@ class EMA(Callback):
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         # A new list: Lightning is iterating over the old one.
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
-        if stage != "fit":
-            return
-        self.n_averaged, self._average, self._raw = 0, None, None
-        inner = trainer.strategy.checkpoint_io
-        if not isinstance(inner, _AveragedCheckpointIO):
-            trainer.strategy.checkpoint_io = _AveragedCheckpointIO(inner, self)
+        if stage == "fit":
+            self.n_averaged, self._average, self._raw = 0, None, None
+            if not isinstance(inner := trainer.strategy.checkpoint_io, _AveragedCheckpointIO):
+                trainer.strategy.checkpoint_io = _AveragedCheckpointIO(inner, self)
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Content) -> None:
         """Takes both sets of weights; a checkpoint written without EMA starts a new average."""
         fitting = trainer.state.fn == TrainerFn.FITTING
         if self._average is None and not fitting:
             return  # `test`, `predict` or `validate` alone: the module has loaded the average
         self.n_averaged = int(checkpoint.get("averaging_state", {}).get("n_averaged", 0))
         self._average = {name: weight.clone() for name, weight in _parameters(pl_module).items()}
-        raw = checkpoint.get("current_model_state", checkpoint["state_dict"])
+        raw = checkpoint.get("current_model_state") or checkpoint["state_dict"]
         if fitting:
             pl_module.load_state_dict(raw, strict=pl_module.strict_loading)
         else:
@@ -139,14 +137,13 @@ class EMA(Callback):
         if trainer.global_step == self._latest_step or getattr(pl_module, "step_skipped", False):
             return
         assert self._average is not None
-        n, averages = self.n_averaged, list(self._average.values())
-        pairs = zip(_parameters(pl_module).values(), averages, strict=True)
-        weights = [weight.to(average.device) for weight, average in pairs]
+        n, weights = self.n_averaged, _parameters(pl_module)
+        moved = [weights[name].to(average.device) for name, average in self._average.items()]
         if self.warmup and n == 0:
-            torch._foreach_copy_(averages, weights)
+            torch._foreach_copy_([*self._average.values()], moved)
         else:
             decay = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
-            torch._foreach_lerp_(averages, weights, 1 - decay)
+            torch._foreach_lerp_([*self._average.values()], moved, 1 - decay)
         self.n_averaged, self._latest_step = n + 1, trainer.global_step
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -170,9 +167,7 @@ class EMA(Callback):
         self.on_train_batch_end(trainer, pl_module)
         self.on_train_end(trainer, pl_module)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Content) -> None:
         """Stores the average as `state_dict` and the raw weights as `current_model_state`."""
         if self._average is not None:
             state = checkpoint["state_dict"]

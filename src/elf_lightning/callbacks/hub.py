@@ -1,10 +1,10 @@
 """A run's model on the Hugging Face Hub, from its first checkpoint on."""
 
 from concurrent.futures import Future
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -17,7 +17,7 @@ from elf_lightning.errors import UserError, first_line
 from elf_lightning.generation.pretrained import write_folder
 from elf_lightning.terminal import say
 
-FAILURES = cast(tuple[type[Exception], ...], (*HfHubHTTPError.__bases__, HFValidationError))
+FAILURES: tuple[Any, ...] = (*HfHubHTTPError.__bases__, HFValidationError)
 """OSError, errors of the HTTP library, and of a name that cannot be."""
 
 
@@ -26,16 +26,14 @@ class HubUpload(Callback):
 
     The averaged weights are written as a Hub folder and uploaded in the background, one commit at a time: a
     checkpoint that comes meanwhile waits, and is passed over if a later one follows. A failed upload is a
-    warning, and training goes on; `fit` ends when the last checkpoint is uploaded. Needs the link `last.ckpt`
+    warning, and training goes on; `fit` ends when the last checkpoint is uploaded. A
+    Hub that cannot be reached or refuses is a `UserError` when training starts. Needs the link `last.ckpt`
     of `LatestModelCheckpoint`, and an account: `hf auth login`, or the variable HF_TOKEN.
 
     Args:
         repo_id: owner/name; made if it does not exist.
         private: who can read a new one: its owner alone, or everybody.
         revision: branch to upload to, made if it does not exist; the main one by default.
-
-    Raises:
-        UserError: when training starts, if the Hub cannot be reached or refuses.
     """
 
     def __init__(self, repo_id: str, private: bool = True, revision: str | None = None) -> None:
@@ -62,18 +60,14 @@ class HubUpload(Callback):
         """Starts an upload if there is a new checkpoint and the one before is through."""
         if trainer.is_global_zero and (self._running is None or self._running.done()):
             self._finish()
-            self._start(trainer)
+            if (file := _newest(trainer)) is not None and file != self._taken:
+                self._taken, self._running = file, self._api.run_as_future(self._upload, file)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Uploads the last checkpoint, and waits until it is there."""
-        if trainer.is_global_zero:
-            self._finish()
-            self._start(trainer)
-            self._finish()
-
-    def _start(self, trainer: Trainer) -> None:
-        if (file := _newest(trainer)) is not None and file != self._taken:
-            self._taken, self._running = file, self._api.run_as_future(self._upload, file)
+        self._finish()
+        self.on_train_batch_start(trainer, pl_module)
+        self._finish()
 
     def _finish(self) -> None:
         if self._running is not None:
@@ -86,17 +80,13 @@ class HubUpload(Callback):
     def _upload(self, file: Path) -> CommitInfo:
         """Runs in a thread, and so draws no random numbers."""
         bundle = load_model(file)
-        message = f"Step {bundle.config.step:,}"
         with TemporaryDirectory() as folder:
             write_folder(bundle, folder)
-            return self._api.upload_folder(
-                repo_id=self.repo_id, folder_path=folder, revision=self.revision, commit_message=message
-            )
+            upload = partial(self._api.upload_folder, repo_id=self.repo_id, revision=self.revision)
+            return upload(folder_path=folder, commit_message=f"Step {bundle.config.step:,}")
 
 
 def _newest(trainer: Trainer) -> Path | None:
     """The run's newest checkpoint, of which `last.ckpt` is a link."""
-    folder = getattr(trainer.checkpoint_callback, "dirpath", None)
-    with suppress(OSError):
-        return None if folder is None else Path(folder, LAST).resolve(strict=True)
-    return None
+    last = Path(getattr(trainer.checkpoint_callback, "dirpath", None) or "", LAST)
+    return last.resolve() if last.exists() else None

@@ -8,6 +8,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from elf_lightning.callbacks.ema import Content
 from elf_lightning.checkpoints import locate
 from elf_lightning.checkpoints.torch_file import check_torch_file, save_torch_file
 from elf_lightning.errors import Stopped, UserError, errors_about
@@ -28,7 +29,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def __init__(self) -> None:
         self.linked: set[Path] = set()
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: Content, path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint`; if that fails, a `UserError` names the last good one."""
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -64,11 +65,8 @@ class LatestModelCheckpoint(ModelCheckpoint):
         self._fit, self._step = 1, -1
         if not trainer.is_global_zero:
             return
-        folders = {
-            Path(one.dirpath).resolve()
-            for one in trainer.checkpoint_callbacks
-            if isinstance(one, ModelCheckpoint) and one.dirpath
-        }
+        places = [getattr(one, "dirpath", None) for one in trainer.checkpoint_callbacks]
+        folders = {Path(place).resolve() for place in places if place}
         for folder in folders:
             remove_unfinished(folder)
         io = trainer.strategy.checkpoint_io
@@ -88,9 +86,7 @@ class LatestModelCheckpoint(ModelCheckpoint):
         if self.monitor is None and own.is_file() and resumed.parent.resolve() == folder.resolve():
             self.best_model_path = str(own)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Content) -> None:
         """Notes which `fit` saves; called for checkpoints of all callbacks."""
         checkpoint[locate.FIT] = self._fit
         self._step = trainer.global_step

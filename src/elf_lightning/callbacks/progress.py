@@ -5,10 +5,11 @@ import math
 import sys
 import time
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.trainer.states import RunningStage
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from elf_lightning.callbacks.metric_text import lines, short_metrics
+from elf_lightning.callbacks.watch import interval_ends
 from elf_lightning.terminal import get_console, say
 
 SECTIONS = {"train": "train", "val": "validation"}  # titles of the metrics' lines, by section
@@ -36,7 +38,6 @@ class TrainingProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._streams: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
         self._metrics: dict[str, list[str]] = {}
         self._close()
 
@@ -57,12 +58,11 @@ class TrainingProgress(ProgressBar):
         """Advances the bar after an optimizer step, and updates the metrics when they are due."""
         if trainer.global_step == self._step or self._main is None:
             return
-        first, self._step = not self._metrics, trainer.global_step
         completed, total = _extent(trainer)
         self._bars.update(self._main, description=self._place(trainer), completed=completed, total=total)
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if first or (every and self._step % every == 0):
+        if not self._metrics or interval_ends(trainer, self._step):
             self._show(trainer, "train")
+        self._step = trainer.global_step
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Leaves the last state on the terminal, and releases it."""
@@ -70,22 +70,17 @@ class TrainingProgress(ProgressBar):
 
     teardown = on_exception = on_train_end
 
-    # Validation, test and prediction, with a bar of their own
-
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts a bar."""
-        if trainer.sanity_checking:
-            self._side = self._bar("sanity check", 0, sum(trainer.num_sanity_val_batches))
-        else:
-            self._side = self._bar("validation", 0, sum(trainer.num_val_batches))
+        """Starts a bar beside that of the run, as test and prediction do."""
+        name, batches = {
+            RunningStage.SANITY_CHECKING: ("sanity check", trainer.num_sanity_val_batches),
+            RunningStage.VALIDATING: ("validation", trainer.num_val_batches),
+            RunningStage.TESTING: ("test", trainer.num_test_batches),
+            RunningStage.PREDICTING: ("predict", trainer.num_predict_batches),
+        }[trainer.state.stage]  # type: ignore[index]
+        self._side = self._bar(name, 0, sum(batches))
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts a bar."""
-        self._side = self._bar("test", 0, sum(trainer.num_test_batches))
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts a bar."""
-        self._side = self._bar("predict", 0, sum(trainer.num_predict_batches))
+    on_test_start = on_predict_start = on_validation_start
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Advances the bar."""
@@ -136,25 +131,27 @@ class TrainingProgress(ProgressBar):
     def _bar(self, name: str, completed: float, total: float | None) -> TaskID:
         bar = self._bars.add_task(name, total=total, completed=completed)  # type: ignore[arg-type]
         if self._live is None and self._enabled and get_console().is_terminal:
-            self._live = Live(self._screen(), console=get_console(), refresh_per_second=2)
+            self._live, before = Live(self._screen(), console=get_console(), refresh_per_second=2), sys.stderr
             self._live.start()
-            # While there are bars, Lightning's messages go above them, like everything that is printed.
-            for handler in logging.getLogger("lightning.pytorch").handlers:
-                if isinstance(handler, logging.StreamHandler):
-                    self._streams.append((handler, handler.stream))
-                    handler.setStream(sys.stderr)
+            _move_messages(before)  # above the bars, like everything that is printed
         return bar
 
     def _close(self) -> None:
         if self._live is not None:
+            before = sys.stderr
             self._live.stop()
             self._live = None
-            while self._streams:
-                handler, stream = self._streams.pop()
-                handler.setStream(stream)
+            _move_messages(before)
         columns = BarColumn(), TimeElapsedColumn(), TimeLeft()
         self._bars = Progress("{task.description}", *columns, speed_estimate_period=300)
         self._main, self._side = None, None
+
+
+def _move_messages(before: object) -> None:
+    """Let Lightning's messages follow `sys.stderr`, which was `before`."""
+    for handler in logging.getLogger("lightning.pytorch").handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+            handler.setStream(sys.stderr)
 
 
 class TimeLeft(TimeRemainingColumn):

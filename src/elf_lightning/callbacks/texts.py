@@ -91,10 +91,10 @@ class PeriodicTexts(Callback):
             self._generate(trainer, pl_module)
 
     def _generate(self, trainer: Trainer, pl_module: Any) -> None:
-        averages = [one for one in trainer.callbacks if isinstance(one, EMA)]  # type: ignore[attr-defined]
         with isolate_rng(), torch.no_grad(), ExitStack() as stack:
-            for ema in averages:
-                stack.enter_context(ema.average_weights(pl_module))
+            for one in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(one, EMA):
+                    stack.enter_context(one.average_weights(pl_module))
             requests = pl_module.text_requests(self.num_samples)
             batches = self._generator.generate(requests, self.seed, self.settings, self.batch_size)
             self.use([text for batch in batches for text in batch], trainer, pl_module)
@@ -126,17 +126,17 @@ class SampleLogger(PeriodicTexts):
             write_whole(path, json_lines({"step": step, **text.record()} for text in texts))
         except UserError as error:
             rank_zero_warn(f"{error}; training goes on")
-        table = Table("", f"samples at step {step:,}", show_lines=True)
-        for text in texts:
-            table.add_row(str(text.index), Text(text.text))
+        rows = [[str(text.index), text.text] for text in texts]
         if self.show:
+            table = Table("", f"samples at step {step:,}", show_lines=True)
+            for index, content in rows:
+                table.add_row(index, Text(content))
             get_console().print(table)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                content = "\n\n".join(f"**{text.index}** {text.text}" for text in texts)
+                content = "\n\n".join(f"**{index}** {text}" for index, text in rows)
                 logger.experiment.add_text("samples", content, step)
             elif isinstance(logger, WandbLogger):
-                rows = [[str(text.index), text.text] for text in texts]
                 logger.log_text("samples", columns=["index", "text"], data=rows, step=step)
 
 
@@ -168,8 +168,8 @@ class GenerativePerplexityCallback(PeriodicTexts):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Loads the scoring model, so that a missing one is reported before training."""
-        others = (one for one in trainer.callbacks if one is not self)  # type: ignore[attr-defined]
-        if any(isinstance(one, type(self)) and one.prefix == self.prefix for one in others):
+        same = [one for one in trainer.callbacks if isinstance(one, type(self)) and one.prefix == self.prefix]  # type: ignore[attr-defined]
+        if len(same) > 1:
             raise UserError(
                 f"trainer.callbacks: two {type(self).__name__}s log {self.prefix}/gen_ppl; give one of them "
                 "another prefix"
@@ -181,8 +181,8 @@ class GenerativePerplexityCallback(PeriodicTexts):
     def use(self, texts: Sequence[Sample], trainer: Trainer, pl_module: LightningModule) -> None:
         """Scores the texts, split among the ranks, and logs the metrics of all of them."""
         if not any(text.text.strip() for text in texts):
-            where = f"all {len(texts)} samples at step {trainer.global_step}"
-            rank_zero_warn(f"{where} are empty; they are not scored")
+            step = trainer.global_step
+            rank_zero_warn(f"all {len(texts)} samples at step {step} are empty; they are not scored")
             return
         numbers = self._suite([text.text for text in texts[trainer.global_rank :: trainer.world_size]])
         if self.offload and self._scoring_model is not None:

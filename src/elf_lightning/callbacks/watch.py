@@ -18,6 +18,12 @@ MIN_BEST_ACCURACY = 0.2  # below this, half of the best accuracy may be chance
 MIN_ENTROPY = 1.0  # nats; real text has several times as much, a repeated token has 0
 
 
+def interval_ends(trainer: Trainer, last_step: int) -> bool:
+    """Whether an optimizer step after `last_step` is one of those that are logged."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return trainer.global_step != last_step and every > 0 and trainer.global_step % every == 0
+
+
 class CollapseWatch(Callback):
     """Warns when decode accuracy or the samples' entropy collapses, and names the likely cause.
 
@@ -26,25 +32,24 @@ class CollapseWatch(Callback):
     warning is given once, and again only after a recovery. Modules without these metrics are not watched.
     """
 
-    def __init__(self) -> None:
-        self._warned: set[str] = set()
-        self._step = 0
+    _warned: frozenset[str] = frozenset()
+    _step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts afresh."""
         self._sum: Tensor | float = 0.0
         self._count = 0
         self._means: list[tuple[int, float]] = []
-        self._warned, self._step = set(), trainer.global_step
+        self._warned, self._step = frozenset(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Adds the batch's accuracy, on the device; checks the mean every `log_every_n_steps`."""
         if (accuracy := trainer.callback_metrics.get("train/decode_accuracy")) is not None:
             self._sum, self._count = self._sum + accuracy, self._count + 1
-        stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if stepped and every and self._step % every == 0:
-            self._check_accuracy(trainer)
+        due, self._step = interval_ends(trainer, self._step), trainer.global_step
+        if due:
+            if self._count:
+                self._check_accuracy(trainer)
             self._check_entropy(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -53,8 +58,6 @@ class CollapseWatch(Callback):
             self._check_entropy(trainer)
 
     def _check_accuracy(self, trainer: Trainer) -> None:
-        if not self._count:
-            return
         mean, self._sum, self._count = float(self._sum) / self._count, 0.0, 0
         recent = [one for one in self._means if one[0] >= self._step - WINDOW_STEPS]
         self._means = [*recent, (self._step, mean)]
@@ -83,7 +86,7 @@ class CollapseWatch(Callback):
     def _warn(self, trainer: Trainer, collapsed: bool, what: str, message: str) -> None:
         if collapsed and what not in self._warned and trainer.is_global_zero:
             logger.warning(f"{what} {message}")
-        (self._warned.add if collapsed else self._warned.discard)(what)
+        self._warned = self._warned | {what} if collapsed else self._warned - {what}
 
 
 class Throughput(Callback):
@@ -113,9 +116,7 @@ class Throughput(Callback):
         self._tokens += batch_size * length * trainer.world_size
         if (flops := getattr(pl_module, "training_flops", None)) is not None:
             self._flops += flops(batch_size, length)
-        stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        over = stepped and every > 0 and self._step % every == 0
+        over, self._step = interval_ends(trainer, self._step), trainer.global_step
         if over or self._first_interval:
             seconds = time.perf_counter() - self._since
             self._rates = {"train/tokens_per_second": self._tokens / seconds}

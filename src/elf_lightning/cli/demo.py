@@ -101,13 +101,10 @@ def settle(model: "generation.ELF", text: str = "", seed: int = 0, **settings: A
             raise CancelledError
         arrived.put(step)
 
-    def sample() -> None:
-        options: dict[str, Any] = {"trajectory_steps": shown, "on_step": on_step, **request, **settings}
-        options["best_of"] = 1  # the page shows the one text from its first step on
-        next(model.samples(1, seed, **options))
-
+    options: dict[str, Any] = {"trajectory_steps": shown, "on_step": on_step, **request, **settings}
+    options["best_of"] = 1  # the page shows the one text from its first step on
     with ThreadPoolExecutor(1) as pool:
-        work = pool.submit(sample)
+        work = pool.submit(lambda: next(model.samples(1, seed, **options)))
         work.add_done_callback(lambda _: arrived.put(None))
         try:
             while (step := arrived.get()) is not None:

@@ -13,21 +13,20 @@ from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 
 EMBED = "--embed"
-DESCRIPTIONS = {
-    "plan": """Print what `elf fit` would do with these options: steps, learning rate and memory. The number
-of steps depends on the number of sequences, so the corpus is downloaded and tokenised first if necessary.""",
-    "prepare": """Prepare the data of `elf fit` with these options: download and tokenise the corpus and, with
---embed, write its latents.""",
-    "latent-stats": """Measure mean and standard deviation of the encoder's output on the corpus of `elf fit`
-with these options, over its first 32,768 positions, whatever data.latent_mean and data.latent_std say.""",
-}
+as_fit = wraps(Trainer.fit, assigned=())
+"""LightningCLI reads the options from a method's signature, and `--help` shows its docstring."""
 
 
 class DryTrainer(Trainer):
     """Plans a run or prepares its data, and does not train."""
 
-    @wraps(Trainer.fit)  # LightningCLI reads the options from the signature
-    def plan(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
+    @as_fit
+    def plan(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Print what `elf fit` would do with these options: steps, learning rate and memory.
+
+        The number of steps depends on the number of sequences, so the corpus is downloaded and tokenised
+        first if necessary.
+        """
         plan = plan_run(model, datamodule, self)
         if plan is None:
             raise UserError(
@@ -36,8 +35,9 @@ class DryTrainer(Trainer):
             )
         plan.show()
 
-    @wraps(Trainer.fit)
-    def prepare(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
+    @as_fit
+    def prepare(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Prepare the data of `elf fit`: download and tokenise it and, with --embed, write its latents."""
         datamodule.trainer = self  # its device and precision
         datamodule.prepare_data()
         if not isinstance(datamodule, ELFDataModule):
@@ -52,8 +52,12 @@ class DryTrainer(Trainer):
                 num_bytes = datamodule.store.split(split, self.strategy.root_device).num_bytes
                 print(f"latents    {num_bytes / 1e9:,.2f} GB for {split}")
 
-    @wraps(Trainer.fit)
-    def latent_stats(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:  # noqa: D102
+    @as_fit
+    def latent_stats(self, model: LightningModule, datamodule: LightningDataModule, **_: Any) -> None:
+        """Measure mean and standard deviation of the encoder's output on the corpus of `elf fit`.
+
+        Over its first 32,768 positions, whatever data.latent_mean and data.latent_std say.
+        """
         if not isinstance(datamodule, ELFDataModule):
             raise UserError(f"data {type(datamodule).__name__} has no latents; use an ELFDataModule")
         datamodule.trainer = self
@@ -69,4 +73,4 @@ def run(arguments: Sequence[str]) -> None:
     if command == "prepare":
         words += ["--data.cache_latents", str(EMBED in arguments).lower()]
     words[0] = command.replace("-", "_")  # a method of the Trainer
-    trainer.run(words, DryTrainer, DESCRIPTIONS[command])
+    trainer.run(words, DryTrainer)

@@ -50,19 +50,15 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(renamed_words(arguments[1:]))
     from elf_lightning.generation.pretrained import usable_device
 
-    sets = _sets(options.files, options.field)
-    references = None
-    if options.references is not None:
-        field = options.references_field or options.field
-        references = [text for _, _, text in _read(options.references, field)]
+    sets, field = _sets(options.files, options.field), options.references_field or options.field
+    references = options.references and [text for _, _, text in _read(options.references, field)]
     screen = Terminal()
     with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
         count = sum(len(texts) for seeds in sets.values() for texts in seeds.values())
         bar = progress.add_task("scoring", total=count)
         device = usable_device(options.device)
-        if references is not None:
-            tokenizer = metrics.bleu_tokenizer(references)
-            suite = metrics.MetricSuite.text_to_text(device, tokenize=tokenizer)
+        if references:
+            suite = metrics.MetricSuite.text_to_text(device, tokenize=metrics.bleu_tokenizer(references))
         else:
             model = (options.scoring_model, options.scoring_model_dtype)
             scorer = metrics.ScoringModel.load(*model, options.context_length, options.batch_size)
@@ -72,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
         for name, by_seed in sets.items():
             texts = list(by_seed.values())
             with errors_about(name):
-                numbers = [suite(one) if references is None else suite(one, references) for one in texts]
+                numbers = [suite(one, references) if references else suite(one) for one in texts]
             num_empty = sum(not text.strip() for one in texts for text in one)
             rows.append(reporting.Scores.of(name, "other", len(texts[0]), numbers, num_empty))
     screen.print(reporting.score_table(rows, suite.scoring_model, suite.notes))
@@ -96,11 +92,8 @@ def _sets(files: Sequence[Path], field: str | None) -> dict[str, dict[str, list[
 
 def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
     """The texts of a file as `(setting, seed, text)`; setting and seed are empty unless the file has them."""
-    read = _rows if path.is_dir() or path.suffix in (".parquet", ".arrow") else _lines
-    if uncompressed_suffix(path) == ".jsonl":
-        read = _objects
     try:
-        texts = list(read(path, field))
+        texts = list(_texts(path, field))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; give a file of texts") from error
     if not texts:
@@ -108,31 +101,25 @@ def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
     return texts
 
 
-def _lines(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
-    """Every line of a text file, empty ones too: they are texts, and may have references."""
-    with open_text(path) as file:
-        for line in file:
-            yield "", "", line.removesuffix("\n")
-
-
-def _objects(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
-    for line, values in json_objects(path):
-        key = field or ("output" if "text" not in values and "input" in values else "text")
-        if not isinstance(text := values.get(key), str):
-            raise UserError(f"{line} is not a JSON object with a text under '{key}'; see --field")
-        yield str(values.get("setting", "")), str(values.get("seed", "")), text
-
-
-def _rows(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
-    """The texts of a column."""
-    column = field or "text"
-    with TemporaryDirectory() as scratch:
-        if path.is_dir():
-            saved = data.SavedDataset(str(path), validation_split="train", text_column=column)
-            rows = saved.load(Path(scratch))["train"]
-        else:
-            rows = data.DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
-        for row in rows:
-            if not isinstance(text := row.get("text"), str):
-                raise UserError(f"{path} has {text!r:.40} for a text in '{column}'; see --field")
-            yield "", "", text
+def _texts(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
+    if uncompressed_suffix(path) == ".jsonl":
+        for line, values in json_objects(path):
+            key = field or ("output" if "text" not in values and "input" in values else "text")
+            if not isinstance(text := values.get(key), str):
+                raise UserError(f"{line} is not a JSON object with a text under '{key}'; see --field")
+            yield str(values.get("setting", "")), str(values.get("seed", "")), text
+    elif path.is_dir() or path.suffix in data.DatasetFiles.suffixes:
+        column = field or "text"
+        with TemporaryDirectory() as scratch:
+            if path.is_dir():
+                saved = data.SavedDataset(str(path), validation_split="train", text_column=column)
+                rows = saved.load(Path(scratch))["train"]
+            else:
+                rows = data.DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
+            for row in rows:
+                if not isinstance(text := row.get("text"), str):
+                    raise UserError(f"{path} has {text!r:.40} for a text in '{column}'; see --field")
+                yield "", "", text
+    else:
+        with open_text(path) as file:  # empty lines too: they are texts, and may have references
+            yield from (("", "", line.removesuffix("\n")) for line in file)

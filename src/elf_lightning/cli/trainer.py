@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from inspect import getdoc
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,6 +54,7 @@ LASTING = {
 ALWAYS = (callbacks.RunSummary, callbacks.Throughput, callbacks.CollapseWatch, callbacks.StopOnSignal)
 """Callbacks of every run, beside those that are settings."""
 NEED_WEIGHTS = ("validate", "test", "predict")
+WEIGHTS = ("init_from", "teacher")  # arguments of modules that give weights
 
 
 class RunConfig(SaveConfigCallback):
@@ -146,7 +148,7 @@ class ELFCLI(LightningCLI):
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
             config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
-        elif self.command in NEED_WEIGHTS and config.model.init_args.get("init_from") is None:
+        elif self.command in NEED_WEIGHTS and not any(map(config.model.init_args.get, WEIGHTS)):
             raise UserError(
                 f"{self.command} would use random weights; give a checkpoint or a run's folder with "
                 "--ckpt_path, such as --ckpt_path runs/<name>, or weights with --model.init_from"
@@ -339,15 +341,13 @@ def _in_slurm() -> bool:
     return bool(SLURMEnvironment.detect())
 
 
-def run(arguments: Sequence[str], kind: type[Trainer] = Trainer, description: str | None = None) -> None:
-    """Run a method of this kind of Trainer, such as `["fit", "--config", "conf/quickstart.yaml"]`.
-
-    The description is for `--help`; by default, it is the first line of the method's docstring.
-    """
+def run(arguments: Sequence[str], kind: type[Trainer] = Trainer) -> None:
+    """Run a method of this kind of Trainer, such as `["fit", "--config", "conf/quickstart.yaml"]`."""
     quiet_lightning()
     known_classes()
-    described = {"exit_on_error": False} | ({"description": description} if description else {})
     command, arguments = arguments[0], ["--help" if word == "--help-all" else word for word in arguments]
+    purpose = (getdoc(getattr(kind, command)) or "").partition("\n\nArgs:")[0]
+    described = {"exit_on_error": False, "description": purpose}
     try:
         with one_line_errors(), arithmetic_of_a_command():
             ELFCLI(

@@ -3,12 +3,10 @@
 Tokens are coloured by when they became final.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from math import ceil
-from operator import itemgetter
-from typing import Self
+from typing import Any, Self
 
 from elf_lightning.reporting.page import render
 
@@ -84,12 +82,8 @@ def trajectory_picture(times: Sequence[float], path: TextPath, rows: int = 6, li
 
     It shows the first `lines` of the text at `rows` of the (K,) times, evenly spaced, including the last.
     """
-    final, last = final_steps(path.tokens), len(times) - 1
-    stages = []
-    for step in sorted({round(last * row / (rows - 1)) for row in range(rows)}):
-        shades = [SHADES * since // len(times) if since <= step else None for since in final]
-        stages.append({"time": times[step], "tokens": list(_layout(path.pieces[step], shades, lines))})
-    return render("trajectory.svg", stages=stages, columns=COLUMNS)
+    steps = sorted({round((len(times) - 1) * row / (rows - 1)) for row in range(rows)})
+    return render("trajectory.svg", stages=_stages(times, path, steps, lines), columns=COLUMNS)
 
 
 def trajectory_movie(times: Sequence[float], path: TextPath, lines: int = 7) -> str:
@@ -97,20 +91,18 @@ def trajectory_movie(times: Sequence[float], path: TextPath, lines: int = 7) -> 
 
     Arguments as for `trajectory_picture`.
     """
-    final, frames = final_steps(path.tokens), []
-    for step, time in enumerate(times):
+    return render(
+        "movie.svg", frames=_stages(times, path, range(len(times)), lines), columns=COLUMNS, lines=lines
+    )
+
+
+def _stages(times: Sequence[float], path: TextPath, steps: Iterable[int], lines: int) -> list[dict[str, Any]]:
+    """The time and the placed tokens of each of these steps."""
+    final, stages = final_steps(path.tokens), []
+    for step in steps:
         shades = [SHADES * since // len(times) if since <= step else None for since in final]
-        rows = []
-        for line, tokens in groupby(_layout(path.pieces[step], shades, lines), key=itemgetter(0)):
-            words: list[tuple[int | None, str]] = []
-            end = 0
-            for _, column, word, shade in tokens:
-                words.append((shade, " " * (column - end) + word))
-                end = column + len(word)
-            runs = groupby(words, key=itemgetter(0))
-            rows.append((line, end, [(shade, "".join(word for _, word in run)) for shade, run in runs]))
-        frames.append({"time": time, "rows": rows})
-    return render("movie.svg", frames=frames, columns=COLUMNS, lines=lines)
+        stages.append({"time": times[step], "tokens": list(_layout(path.pieces[step], shades, lines))})
+    return stages
 
 
 def _layout(
