@@ -8,8 +8,7 @@ from pathlib import Path
 from elf_lightning.errors import UserError
 from elf_lightning.whole_file import flush, write_whole
 
-DIGESTS = "digests.json"
-"""Size and SHA-256 of each file of a folder, in the folder itself."""
+DIGESTS = "digests.json"  # size and SHA-256 of each file of a folder, in the folder itself
 
 
 def write_digests(folder: Path, *left_out: str) -> None:

@@ -14,8 +14,7 @@ from typing import Any, Self
 from elf_lightning.errors import UserError, causes
 
 Size = int | Callable[[], int] | None
-UNFINISHED = ".incomplete"
-"""Ending of a file or folder that is still being written."""
+UNFINISHED = ".incomplete"  # ending of a file or folder that is still being written
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DISK_ERRORS = (*FULL, errno.EROFS)
 """What only writing can meet: a full disk, a quota, a limit of file sizes; a read-only disk."""

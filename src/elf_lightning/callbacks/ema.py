@@ -13,8 +13,7 @@ from torch import Tensor
 from elf_lightning.errors import UserError
 
 Weights = dict[str, Tensor]
-Content = dict[str, Any]
-"""Of a checkpoint."""
+Content = dict[str, Any]  # of a checkpoint
 
 
 class _AveragedCheckpointIO(CheckpointIO):

@@ -1,7 +1,6 @@
 """Lightning's loggers, which do not stop training when their disk is full."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -21,11 +20,7 @@ class _Nothing:
 
 
 def _if_possible(name: str) -> Any:
-    def method(self: "WhileRoom", *args: Any, **kwargs: Any) -> None:
-        with self._warning_once():
-            getattr(super(WhileRoom, self), name)(*args, **kwargs)
-
-    return method
+    return lambda self, *args, **kwargs: self._try(lambda log: getattr(log, name)(*args, **kwargs))
 
 
 class WhileRoom(Logger):
@@ -38,20 +33,18 @@ class WhileRoom(Logger):
     @property
     def experiment(self) -> Any:
         """What writes; without room for its first file, one that does nothing."""
-        with self._warning_once():
-            return super().experiment  # type: ignore[misc]
-        return _Nothing()  # type: ignore[unreachable]
+        return self._try(lambda log: log.experiment)
 
-    @contextmanager
-    def _warning_once(self) -> Iterator[None]:
+    def _try(self, action: Callable[[Any], Any]) -> Any:
         try:
-            yield
+            return action(super())
         except Exception as error:  # Lightning takes whatever happens in TensorBoard for a wrong value
             if (cause := system_error(error)) is None:
                 raise
             if not self._told:
                 rank_zero_warn(f"the log in '{self.save_dir}' cannot be written ({cause}); training goes on")
             self._told = True
+            return _Nothing()
 
 
 class TensorBoardWhileRoom(WhileRoom, TensorBoardLogger):

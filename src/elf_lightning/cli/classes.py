@@ -22,8 +22,7 @@ from elf_lightning.errors import UserError, causes, first_line
 from elf_lightning.training.base import SIZES_FROM_DATA
 from elf_lightning.whole_file import not_writable
 
-DATA = "elf_lightning.data.ELFDataModule"
-"""The DataModule where a configuration gives no `class_path`."""
+DATA = "elf_lightning.data.ELFDataModule"  # the DataModule where a configuration gives no `class_path`
 BASES: dict[str, type] = {
     "model": training.TrainingModule,
     "data": LightningDataModule,

@@ -21,8 +21,7 @@ from elf_lightning.reporting import Scores, few_steps_page
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.whole_file import write_whole
 
-TEACHER_STEPS = 64
-"""Steps of the teacher from noise to data, in every round."""
+TEACHER_STEPS = 64  # steps of the teacher from noise to data, in every round
 SCORED_STEPS = (1, 2, 4, 8, 16, 32)
 STUDENT, PAGE = "student.ckpt", "few_steps.html"
 """Where the first exists, a round's training is over: its averaged weights. The second ends the round."""

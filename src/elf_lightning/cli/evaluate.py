@@ -84,7 +84,8 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     folder = RUNS / f"eval-{name}" if output is None else Path(output)
     model = generation.ELF.from_pretrained(checkpoint, **loading(options))
     with one_line_errors(), arithmetic_of_a_command():
-        made = _instantiated(_sections(options.config), resolved_arguments(others), model.codec)
+        given = [_sections(loaded(config)) for config in options.config]
+        made = _instantiated(given, resolved_arguments(others), model.codec)
         if (data := made.get("data")) is not None:
             data.prepare_data()
         references = None if data is None else evaluation.ReferenceTexts(data)
@@ -92,7 +93,7 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
         evaluation.evaluate(model.generator, made.model.evaluation, folder, references, **source)
 
 
-def _instantiated(given: dict[str, Any], words: Sequence[str], stored: "codec.TextCodec") -> Any:
+def _instantiated(given: list[dict[str, Any]], words: Sequence[str], stored: "codec.TextCodec") -> Any:
     """`model.evaluation` and, if there is any setting of it, `data`, by default as the codec says."""
     from jsonargparse import ArgumentParser
     from lightning.pytorch import LightningDataModule
@@ -102,12 +103,13 @@ def _instantiated(given: dict[str, Any], words: Sequence[str], stored: "codec.Te
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(evaluation.EvaluationSettings, "model.evaluation")
-    if "data" in given or any(word.startswith("--data") for word in words):
+    if any("data" in one for one in given) or any(word.startswith("--data") for word in words):
         known_classes()
         parser.add_subclass_arguments(LightningDataModule, "data")
         parser.set_defaults({"data": {"class_path": DATA, "init_args": _data_of(stored)}})
     with settings_used():
-        parsed = parser.parse_args(["--config", json.dumps(given), *words])
+        configs = [word for one in given for word in ("--config", json.dumps(one))]
+        parsed = parser.parse_args([*configs, *words])
         check_sections(parsed.model.evaluation, "model.evaluation", evaluation.EvaluationSettings)
         if "data" in parsed:
             check_sections(parsed.data, "data")
@@ -122,17 +124,12 @@ def _data_of(stored: "codec.TextCodec") -> dict[str, Any]:
     return {"encoder": {"class_path": encoder.pop("class"), "init_args": encoder}, **same}
 
 
-def _sections(configs: Sequence[str]) -> dict[str, Any]:
-    """The merged sections for evaluation and data of all configurations."""
-    given: dict[str, Any] = {}
-    for settings in map(loaded, configs):
-        model = _section(settings, "model")
-        chosen = _section(model, "evaluation") or _section(_section(model, "init_args"), "evaluation")
-        if chosen:
-            given.setdefault("model", {}).setdefault("evaluation", {}).update(chosen)
-        if "data" in settings:
-            given["data"] = settings["data"]
-    return given
+def _sections(settings: dict[str, Any]) -> dict[str, Any]:
+    """The sections for evaluation and data of a configuration."""
+    model = _section(settings, "model")
+    chosen = _section(model, "evaluation") or _section(_section(model, "init_args"), "evaluation")
+    given = {"data": settings["data"]} if "data" in settings else {}
+    return given | ({"model": {"evaluation": chosen}} if chosen else {})
 
 
 def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:

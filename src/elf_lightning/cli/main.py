@@ -35,8 +35,7 @@ COMMANDS = {
 All of them raise `UserError` for options, files and checkpoints that cannot be used.
 """
 
-LONGEST = 2_000
-"""Characters of a message; of a longer one, the beginning and the end are shown."""
+LONGEST = 2_000  # characters of a message; of a longer one, the beginning and the end are shown
 
 
 SHORT_HELP = """usage: elf {command} --config CONFIG [--SETTING VALUE ...]

@@ -70,10 +70,10 @@ def loading(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_machine(parser: argparse._ActionsContainer) -> None:
     """Add the options that say where a model runs, and how its checkpoint is read."""
-    device = "such as cpu or cuda:1 (default: a GPU if available)"
-    parser.add_argument("--device", metavar="NAME", help=device)
+    add = parser.add_argument
+    add("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if available)")
     precision = "as in Trainer (default: bf16-mixed on GPUs with bfloat16 arithmetic, otherwise 32-true)"
-    parser.add_argument("--precision", choices=PRECISIONS, help=precision)
+    add("--precision", choices=PRECISIONS, help=precision)
     add_reading(parser)
 
 

@@ -14,8 +14,7 @@ from elf_lightning.reporting.scores import Scores, closest_to_real, measured_num
 
 WIDTHS = {"wide": 980, "narrow": 330}
 """Of the plots for desktops and phones, by CSS class, in pixels: scaled down they could not be read."""
-BySteps = Mapping[int, Scores]
-"""Number of steps -> scores."""
+BySteps = Mapping[int, Scores]  # number of steps -> scores
 SHOWN = ("gen_ppl", "entropy", "repetition", "bleu", "rougeL")
 PLOTTED = ("gen_ppl", "entropy", "bleu", "rougeL")
 """Numbers of the table and of the plots, where they are measured; Gen. PPL never without entropy."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import fmean, stdev
 from typing import Any, Literal, Self
 
@@ -38,22 +38,18 @@ class Estimate:
         known = [value for value in values if not math.isnan(value)]
         if len(known) < 2:
             return cls(known[0] if known else math.nan)
-        z, degrees = 1.95996, len(known) - 1
-        if degrees <= len(_STUDENT):
-            quantile = _STUDENT[degrees - 1]
-        else:  # by its expansion around the normal one, within 0.002
-            quantile = z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+        degrees = len(known) - 1  # beyond the table by the expansion around the normal quantile, within 0.002
+        quantile = (
+            _STUDENT[degrees - 1]
+            if degrees <= len(_STUDENT)
+            else 1.96 + 2.3722 / degrees + 2.8225 / degrees**2
+        )
         return cls(fmean(known), quantile * stdev(known) / math.sqrt(len(known)))
 
-    def parts(self, number: MetricNumber) -> list[str]:
-        """The number and, where it has one, the half-width of its interval, as texts."""
-        if self.half_width is None or math.isnan(self.mean):
-            return [number.show(self.mean)]
-        return [number.show(self.mean), number.show(self.half_width)]
-
-    def show(self, number: MetricNumber) -> str:
-        """The number with its interval, as text."""
-        return " ± ".join(self.parts(number))
+    def show(self, number: MetricNumber, between: str = " ± ") -> str:
+        """The number and, where it has one, the half-width of its interval, as text."""
+        half_width = None if math.isnan(self.mean) else self.half_width
+        return between.join(number.show(one) for one in (self.mean, half_width) if one is not None)
 
 
 @dataclass(frozen=True)
@@ -107,12 +103,12 @@ class Scores:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The scores that wrote `record`, which may hold more."""
+        given = {field.name: record[field.name] for field in fields(cls) if field.name in record}
         metrics = {
             name: Estimate(math.nan if value["mean"] is None else value["mean"], value["half_width"])
             for name, value in record["metrics"].items()
         }
-        plain = {name: record[name] for name in ("name", "kind", "num_samples", "num_sets")}
-        return cls(**plain, metrics=metrics, num_empty=record.get("num_empty", 0))
+        return cls(**given | {"metrics": metrics})
 
 
 def measured_numbers(rows: Sequence[Scores]) -> list[MetricNumber]:
@@ -143,7 +139,7 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         # An interval under its number: side by side, five of them would not fit a terminal.
-        cells = ["\n±".join(row[number.name].parts(number)) for number in numbers]
+        cells = [row[number.name].show(number, "\n±") for number in numbers]
         style = "" if row.kind in ("sampled", "other") else "dim"
         empty = f"\n{row.num_empty} empty" if row.num_empty else ""
         table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}{empty}", style=style)
@@ -190,33 +186,26 @@ def verdict(rows: Sequence[Scores]) -> list[Finding]:
     if "real" not in known:
         return [Finding("There is no real text to compare with; give some with --data.", None)]
     real, mixed = known["real"], known["shuffled"]
-    return [
-        _likelihood(*(row.mean("gen_ppl") / real.mean("gen_ppl") for row in (ours, mixed))),
-        _variety(ours.mean("entropy"), real.mean("entropy")),
-        _repetition(ours.mean("repetition"), real.mean("repetition")),
-    ]
+    times, mixed_times = (row.mean("gen_ppl") / real.mean("gen_ppl") for row in (ours, mixed))
+    surprise = f"The scoring model finds these texts {times:.1f} times as surprising as real ones"
+    if times * MORE_LIKELY < 1:
+        likelihood = Finding(f"{surprise}: likelier than anything people write.", False)
+    else:  # good if, on a logarithmic scale, closer to real text than to its shuffled words
+        words = f"real words in random order, {mixed_times:.1f} times"
+        likelihood = Finding(f"{surprise}; {words}.", times * times < mixed_times)
 
+    nats, real_nats = ours.mean("entropy"), real.mean("entropy")
+    text = f"real text ({nats:.2f} nats of entropy, real text {real_nats:.2f})"
+    if abs(nats - real_nats) <= VARIETY:
+        variety = Finding(f"They are as varied as {text}.", True)
+    elif nats < real_nats:
+        variety = Finding(f"They are less varied than {text}, which lowers the perplexity.", False)
+    else:
+        variety = Finding(f"They are more varied than {text}, as random words are.", False)
 
-def _likelihood(ours: float, mixed: float) -> Finding:
-    details = f"The scoring model finds these texts {ours:.1f} times as surprising as real ones"
-    if ours * MORE_LIKELY < 1:
-        return Finding(f"{details}: likelier than anything people write.", False)
-    # On a logarithmic scale, closer to real text than to its shuffled words.
-    return Finding(f"{details}; real words in random order, {mixed:.1f} times.", ours * ours < mixed)
-
-
-def _variety(ours: float, real: float) -> Finding:
-    text = f"real text ({ours:.2f} nats of entropy, real text {real:.2f})"
-    if ours < real - VARIETY:
-        return Finding(f"They are less varied than {text}, which lowers the perplexity.", False)
-    if ours > real + VARIETY:
-        return Finding(f"They are more varied than {text}, as random words are.", False)
-    return Finding(f"They are as varied as {text}.", True)
-
-
-def _repetition(ours: float, real: float) -> Finding:
-    if math.isnan(ours) or math.isnan(real):
-        return Finding("They are too short to repeat themselves.", None)
-    details = f"{100 * ours:.1f}% of 4-grams, real text {100 * real:.1f}%"
-    often = ours > real + MORE_REPETITION
-    return Finding(f"They {'' if often else 'rarely '}repeat themselves ({details}).", not often)
+    repeated, usual = ours.mean("repetition"), real.mean("repetition")
+    often, details = repeated > usual + MORE_REPETITION, f"{repeated:.1%} of 4-grams, real text {usual:.1%}"
+    repetition = Finding(f"They {'' if often else 'rarely '}repeat themselves ({details}).", not often)
+    if math.isnan(repeated + usual):
+        repetition = Finding("They are too short to repeat themselves.", None)
+    return [likelihood, variety, repetition]
