@@ -94,11 +94,7 @@ def print_messages_safely() -> None:
     logging.setLogRecordFactory(_PrintableRecord)
     form = warnings.formatwarning
     if form.__module__ != __name__:
-
-        def printable_warning(*args: Any, **kwargs: Any) -> str:
-            return printable(form(*args, **kwargs))
-
-        warnings.formatwarning = printable_warning
+        warnings.formatwarning = lambda *args, **options: printable(form(*args, **options))
 
 
 def quiet_lightning() -> None:

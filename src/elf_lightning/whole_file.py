@@ -28,10 +28,8 @@ def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> It
 
     It lies beside `path`, is flushed to the disk and renamed; until then an older file stays. What is
     no file, such as `/dev/stdout`, is written directly. `needed` is its size in bytes, or finds it. With
-    `follow`, the file that a link points to is replaced, not the link.
-
-    Raises:
-        UserError: if it cannot be written, with the space needed and free.
+    `follow`, the file that a link points to is replaced, not the link. If it cannot be written, a
+    `UserError` gives the space needed and free.
     """
     path = Path(path)
     target = _replaced(path, follow)
@@ -59,14 +57,13 @@ def whole_folder(path: str | Path, needed: Size = None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             yield folder
-            files = [file for file in folder.rglob("*") if file.is_file()]
-            if path.is_dir() and any(path.iterdir()):
-                for file in files:
+            merged = path.is_dir() and any(path.iterdir())
+            for file in [file for file in folder.rglob("*") if file.is_file()]:
+                flush(file)
+                if merged:
                     with whole_file(path / file.relative_to(folder)) as new:
                         file.replace(new)
-            else:
-                for file in files:
-                    flush(file)
+            if not merged:
                 folder.replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -84,12 +84,9 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
         return None
     devices, limit = trainer.world_size, trainer.limit_train_batches
     accumulation = data.accumulation(devices, trainer.accumulate_grad_batches)
-    sequences = data.num_train_examples
     batches = data.batches_per_epoch(devices, limit)
     if batches == 0:
-        raise UserError(
-            f"trainer.limit_train_batches {limit} leaves no batch of an epoch; give a larger value"
-        )
+        raise UserError(f"trainer.limit_train_batches {limit} leaves no batch; give a larger value")
     every = getattr(trainer, "val_check_interval", None)  # there is none if validation goes by time
     per_epoch = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
     if isinstance(every, int) and per_epoch and every > batches:
@@ -106,7 +103,7 @@ def plan_run(module: Any, data: Any, trainer: Trainer) -> RunPlan | None:
     trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
     return RunPlan(
         parameters=sum(p.numel() for p in module.network.parameters()),
-        sequences=sequences,
+        sequences=data.num_train_examples,
         length=data.max_length,
         batch_size=data.batch_size,
         devices=devices,

@@ -68,10 +68,8 @@ class PeriodicTexts(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Gets the module's generator; refuses a module without one, or impossible settings."""
         if not hasattr(pl_module, "text_generator"):
-            raise UserError(
-                f"{type(self).__name__}: {type(pl_module).__name__} has no text_generator(); "
-                "leave the callback out"
-            )
+            name, module = type(self).__name__, type(pl_module).__name__
+            raise UserError(f"{name}: {module} has no text_generator(); leave the callback out")
         self._generator = pl_module.text_generator()
         self._generator.check(self.settings)
 
@@ -217,9 +215,7 @@ class SampleWriter(BasePredictionWriter):
             output = output.with_name(f"{output.name}.rank-{rank}")
         self._records, self._file = [], GrowingFile(output)
 
-    def write_on_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *_: Any
-    ) -> None:
+    def write_on_batch_end(self, trainer: Trainer, module: LightningModule, prediction: Any, *_: Any) -> None:
         """Keeps the records of the batch."""
         if isinstance(prediction, list) and self._file is not None:
             records = [one for one in prediction if isinstance(one, dict) and "index" in one]

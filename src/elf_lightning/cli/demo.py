@@ -41,8 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", LOOPBACK), help=host)
     port = os.environ.get("GRADIO_SERVER_PORT", PORT)
     parser.add_argument("--port", type=int, default=port, metavar="N", help=f"(default: {PORT})")
-    machine = parser.add_argument_group("model and machine")
-    add_machine(machine)
+    add_machine(parser.add_argument_group("model and machine"))
     return parser
 
 
@@ -90,9 +89,8 @@ def settle(model: "generation.ELF", text: str = "", seed: int = 0, **settings: A
     steps = model.changed_settings(**settings).num_steps
     shown, times = reporting.shown_steps(steps), []
     path = reporting.TextPath(text, tokens := [], pieces := [])
-    given = [text] if text.strip() else None
     template = "_" in text and model.codec.max_condition_length is None
-    request = {"infill" if template else "prompts": given}
+    request = {"infill" if template else "prompts": [text] if text.strip() else None}
     arrived: SimpleQueue[sampling.Step | None] = SimpleQueue()
     stopped, start = Event(), time.monotonic()
 

@@ -164,16 +164,14 @@ def _write_page(folder: Path) -> None:
     last = int(folder.name.removeprefix("round-"))
     folders = {"teacher": folder.with_name("teacher")}
     folders |= {f"round {number}": folder.with_name(f"round-{number}") for number in range(1, last + 1)}
-    rows = {name: ResultsFile(place / "metrics.jsonl").read() for name, place in folders.items()}
-    models = {
-        name: {row["sampling"]["steps"]: Scores.from_record(row) for row in found if row["kind"] == "sampled"}
-        for name, found in rows.items()
-        if found
-    }
-    real = [Scores.from_record(row) for row in rows[f"round {last}"] if row["kind"] == "real"]
+    models = {}
+    for name, place in folders.items():
+        if rows := ResultsFile(place / "metrics.jsonl").read():
+            sampled = (row for row in rows if row["kind"] == "sampled")
+            models[name] = {row["sampling"]["steps"]: Scores.from_record(row) for row in sampled}
+    real = [Scores.from_record(row) for row in rows if row["kind"] == "real"]
     details = json.loads((folder / "round.json").read_text(encoding="utf-8"))
-    row = rows[f"round {last}"][-1]
-    details["scoring model"] = row["scoring_model"] or "none"
-    details["texts"] = f"{row['num_sets']} set(s) of {row['num_samples']}"
+    details["scoring model"] = rows[-1]["scoring_model"] or "none"
+    details["texts"] = f"{rows[-1]['num_sets']} set(s) of {rows[-1]['num_samples']}"
     page = few_steps_page(f"{folder.parent.name}, round {last}", details, models, real[-1] if real else None)
     write_whole(folder / PAGE, page)

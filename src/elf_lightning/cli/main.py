@@ -115,12 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             importlib.import_module(f"elf_lightning.cli.{module}").run(words)
             return 0
-        except UserError as error:
-            message = " ".join(str(error).split())
-            if len(message) > LONGEST:  # a file may hold any value
-                message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
-            print(printable(f"{command}: {message}"), file=sys.stderr)
-            return 2
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except Stopped as stopped:
@@ -132,10 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 128 + signal.SIGINT
             raise
         except Exception as error:
-            cause = not_writable(error)
-            if cause is None:
-                raise
-            message = not_written(Path(str(cause.filename or "a file")), cause)
+            message = " ".join(str(error).split())
+            if not isinstance(error, UserError):
+                if (cause := not_writable(error)) is None:
+                    raise
+                message = not_written(Path(str(cause.filename or "a file")), cause)
+            if len(message) > LONGEST:  # a file may hold any value
+                message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
             print(printable(f"{command}: {message}"), file=sys.stderr)
             return 2
         finally:

@@ -72,19 +72,18 @@ class RunConfig(SaveConfigCallback):
             return
         file = Path(trainer.default_root_dir, self.config_filename)
         text = self.parser.dump(self.config, skip_unset=False)
-        settings = yaml.safe_load(text)
-        if self.config.get("ckpt_path") is not None and file.is_file():
+        settings, resumes = yaml.safe_load(text), self.config.get("ckpt_path") is not None
+        if resumes and file.is_file():
             old, new = dict(_flat(yaml.safe_load(file.read_text(encoding="utf-8")))), dict(_flat(settings))
             for name in sorted((old.keys() | new.keys()) - {"ckpt_path", "config"}):
                 if old.get(name) != new.get(name):
                     say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
-        elif self.config.get("ckpt_path") is None and checkpoint_files(file.parent):
+        elif not resumes and checkpoint_files(file.parent):
             say(f"folder   {file.parent} has checkpoints of an earlier run, which stay;")
             say(f"         --ckpt_path {file.parent} continues it, --name begins another folder")
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
-        given = [Path(str(path)) for path in self.config.get("config") or []]
-        if file.resolve() not in [path.resolve() for path in given]:
+        if file.resolve() not in [Path(str(path)).resolve() for path in self.config.get("config") or []]:
             write_whole(file, text)
 
 
@@ -208,11 +207,8 @@ class ELFCLI(LightningCLI):
         with settings_used():
             super().instantiate_classes()
         # For all commands: a run's latents have to mean the same when it is evaluated or resumed.
-        if (
-            isinstance(self.model, training.TrainingModule)
-            and isinstance(self.datamodule, data.ELFDataModule)
-            and (codec := self.model.initial_codec) is not None
-        ):
+        codec = getattr(self.model, "initial_codec", None)
+        if codec is not None and isinstance(self.datamodule, data.ELFDataModule):
             self.datamodule.normalise_as(codec)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -222,13 +218,13 @@ class ELFCLI(LightningCLI):
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
         used: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        if (limit := self.config[self.command].trainer.max_time) is not None:
-            used[:] = [RunTimer(limit) if type(one) is Timer else one for one in used]
+        for place, one in enumerate(used):
+            if type(one) is Timer:
+                used[place] = RunTimer(self.config[self.command].trainer.max_time)
+            elif isinstance(one, RunConfig):
+                one.config = self.given
         if self.subcommand == "predict" and not any(isinstance(one, BasePredictionWriter) for one in used):
             used.append(callbacks.SampleWriter())
-        for callback in used:
-            if isinstance(callback, RunConfig):
-                callback.config = self.given
         if trainer.precision not in PRECISIONS:
             raise UserError(
                 f"trainer.precision {trainer.precision} is not supported, since weights and losses are kept "
@@ -279,10 +275,8 @@ def _name_without_slash(checkpoint: Namespace) -> None:
     """Keep metrics such as `val/loss`, which Lightning puts in the name of a file, from making folders."""
     name = checkpoint.get("filename") or ""
     if checkpoint.get("auto_insert_metric_name", True) and re.search(r"\{[^{}:]*/", name):
-        checkpoint.auto_insert_metric_name = False
-        checkpoint.filename = re.sub(
-            r"\{([^{}:]+)", lambda metric: f"{metric[1].replace('/', '_')}={metric[0]}", name
-        )
+        named = re.sub(r"\{([^{}:]+)", lambda metric: f"{metric[1].replace('/', '_')}={metric[0]}", name)
+        checkpoint.auto_insert_metric_name, checkpoint.filename = False, named
 
 
 def _component(class_path: str, **init_args: Any) -> Namespace:
