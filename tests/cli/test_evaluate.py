@@ -107,8 +107,9 @@ def test_a_checkpoint_above_a_run_has_no_configuration(
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
     shutil.copy(saved, place)
     capsys.readouterr()
-    given = ["--checkpoint", place, "--model.evaluation.scoring_model.name", "nobody/nothing"]
-    assert main(["eval", *ALONE, *given]) == 2
+    evaluation = {"scoring_model": {"name": "nobody/nothing"}}
+    Path("scored.yaml").write_text(yaml.safe_dump({"model": {"evaluation": evaluation}}))
+    assert main(["eval", *ALONE, "--checkpoint", place, "--config", "scored.yaml"]) == 2
     err = capsys.readouterr().err
     assert f"evaluating {place}" in err
     assert "the scoring model 'nobody/nothing' cannot be loaded" in err

@@ -45,7 +45,8 @@ def run(arguments: Sequence[str]) -> None:
     checkpoint = newest_or_shipped() if given is None else find_checkpoint(given)
     folder = run_folder(checkpoint)
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
-    configured = any(word.partition("=")[0] in CONFIG_OPTIONS for word in others)
+    # A configuration of the evaluation alone leaves the checkpoint what it is.
+    configured = any("data" in loaded(config) for config in _configs().parse_known_args(others)[0].config)
     # Below the folder of a checkpoint that stands alone, configurations belong to other runs.
     found = (folder.rglob if folder != checkpoint.parent else folder.glob)("config.yaml")
     own = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-1:]
@@ -63,6 +64,12 @@ def run(arguments: Sequence[str]) -> None:
     trainer.run(["test", *words, "--ckpt_path", str(checkpoint), *place])
 
 
+def _configs() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="elf eval")
+    parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
+    return parser
+
+
 def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) -> None:
     """Evaluate a Hub folder, or a file outside a run, without a Trainer; results go to `output`, if given.
 
@@ -71,8 +78,7 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     from elf_lightning.cli.classes import one_line_errors
     from elf_lightning.cli.trainer import arithmetic_of_a_command
 
-    parser = OneLineParser(prog="elf eval")
-    parser.add_argument(*CONFIG_OPTIONS, action="append", default=[])
+    parser = _configs()
     add_machine(parser)
     options, others = parser.parse_known_args(words)
     if any(word.startswith("--trainer") for word in others):
