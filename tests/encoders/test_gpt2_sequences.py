@@ -82,7 +82,7 @@ def test_a_text_does_not_end_at_its_first_eos(
     the = data.tokenizer("the")["input_ids"][0]
     decoded = torch.tensor([[EOS, the, the, EOS, *[the] * 11, EOS]])
     monkeypatch.setattr(
-        "elf_lightning.sampling.sampler.decode_tokens", lambda *_: decoded.repeat(len(_[1]), 1)
+        "elf_lightning.sampling.decode.decode_tokens", lambda *_: decoded.repeat(len(_[1]), 1)
     )
     ((sample,),) = generator.generate(requests_from_user(data.codec, 1), seed=0)
     assert sample.text == "the" * 13

@@ -130,8 +130,9 @@ def pareto_optimal(rows: Sequence[Scores]) -> list[Scores]:
 
 def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mapping[str, str]) -> Group:
     """All rows under a heading with the scoring model, if any, and notes below, such as BLEU's signature."""
-    title = None if scoring_model is None else f"scoring model: {scoring_model}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    # Not the table's title: a narrow table would cut a long path.
+    model = Text(f"scoring model: {scoring_model}", "table.title", no_wrap=True, overflow="ignore")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("texts of", min_width=12)
     numbers = measured_numbers(rows)
     for title in [number.title for number in numbers] + ["texts"]:
@@ -143,7 +144,8 @@ def score_table(rows: Sequence[Scores], scoring_model: str | None, notes: Mappin
         style = "" if row.kind in ("sampled", "other") else "dim"
         empty = f"\n{row.num_empty} empty" if row.num_empty else ""
         table.add_row(row.name, *cells, f"{row.num_sets}x{row.num_samples}{empty}", style=style)
-    return Group(table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))
+    above = [] if scoring_model is None else [model]
+    return Group(*above, table, *(Text(f"{name}: {note}", "dim") for name, note in notes.items()))
 
 
 @dataclass(frozen=True)
