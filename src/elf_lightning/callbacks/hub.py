@@ -1,6 +1,7 @@
 """A run's model on the Hugging Face Hub, from its first checkpoint on."""
 
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,5 +89,7 @@ class HubUpload(Callback):
 
 def _newest(trainer: Trainer) -> Path | None:
     """The run's newest checkpoint, of which `last.ckpt` is a link."""
-    last = Path(getattr(trainer.checkpoint_callback, "dirpath", None) or "", LAST)
-    return last.resolve() if last.exists() else None
+    folder = getattr(trainer.checkpoint_callback, "dirpath", None)
+    with suppress(OSError):
+        return None if folder is None else Path(folder, LAST).resolve(strict=True)
+    return None
