@@ -59,10 +59,11 @@ def whole_folder(path: str | Path, needed: Size = None) -> Iterator[Path]:
             yield folder
             merged = path.is_dir() and any(path.iterdir())
             for file in [file for file in folder.rglob("*") if file.is_file()]:
-                flush(file)
-                if merged:
+                if merged:  # each file is flushed by `whole_file`
                     with whole_file(path / file.relative_to(folder)) as new:
                         file.replace(new)
+                else:
+                    flush(file)
             if not merged:
                 folder.replace(target)
     finally:

@@ -27,9 +27,9 @@ class HubUpload(Callback):
 
     The averaged weights are written as a Hub folder and uploaded in the background, one commit at a time: a
     checkpoint that comes meanwhile waits, and is passed over if a later one follows. A failed upload is a
-    warning, and training goes on; `fit` ends when the last checkpoint is uploaded. A
-    Hub that cannot be reached or refuses is a `UserError` when training starts. Needs the link `last.ckpt`
-    of `LatestModelCheckpoint`, and an account: `hf auth login`, or the variable HF_TOKEN.
+    warning, and training goes on; `fit` ends when the last checkpoint is uploaded. A Hub that cannot be
+    reached or refuses is a `UserError` when training starts. Needs the link `last.ckpt` of
+    `LatestModelCheckpoint`, and an account: `hf auth login`, or the variable HF_TOKEN.
 
     Args:
         repo_id: owner/name; made if it does not exist.

@@ -54,7 +54,6 @@ LASTING = {
 ALWAYS = (callbacks.RunSummary, callbacks.Throughput, callbacks.CollapseWatch, callbacks.StopOnSignal)
 """Callbacks of every run, beside those that are settings."""
 NEED_WEIGHTS = ("validate", "test", "predict")
-WEIGHTS = ("init_from", "teacher")  # arguments of modules that give weights
 
 
 class RunConfig(SaveConfigCallback):
@@ -147,7 +146,7 @@ class ELFCLI(LightningCLI):
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
             config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
-        elif self.command in NEED_WEIGHTS and not any(map(config.model.init_args.get, WEIGHTS)):
+        elif self.command in NEED_WEIGHTS and config.model.init_args.get("init_from") is None:
             raise UserError(
                 f"{self.command} would use random weights; give a checkpoint or a run's folder with "
                 "--ckpt_path, such as --ckpt_path runs/<name>, or weights with --model.init_from"
