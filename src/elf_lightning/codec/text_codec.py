@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import compress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
@@ -188,7 +188,7 @@ class TextCodec:
         prefix = piece_prefix(self.text_tokenizer)
         if prefix is None:
             pairs = zip([None, *tokens], tokens, strict=False)
-            new = [_token_text(self.text_tokenizer, *pair) for pair in pairs]
+            new = [self._token_text(*pair) for pair in pairs]
         else:
             new = spaced_pieces(self.text_tokenizer.convert_ids_to_tokens(tokens), prefix)
         texts = iter(new)
@@ -211,20 +211,24 @@ class TextCodec:
         return KnownWords((word for word in words if unknown not in word), inside - {unknown})
 
     @cached_property
+    def _token_text(self) -> Any:
+        """Memoised: the text that a tokenizer id adds after another."""
+
+        @cache
+        def token_text(before: int | None, token: int) -> str:
+            context = [] if before is None else [before]
+            decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
+            start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in decoded)
+            return both.removeprefix(start) if both.startswith(start) else alone
+
+        return token_text
+
+    @cached_property
     def embedder(self) -> Embedder:
         """The frozen encoder with normalised latents; a `UserError` if the stored values do not give one."""
         with _perhaps_moved():
             encoder = self.loaded_encoder or encoder_from_identity(self.encoder)
         return Embedder(encoder, LatentStatistics(self.latent_mean, self.latent_std))
-
-
-@lru_cache(100_000)
-def _token_text(tokenizer: "PreTrainedTokenizerBase", before: int | None, token: int) -> str:
-    """The text that a tokenizer id adds after another."""
-    context = [] if before is None else [before]
-    texts = tokenizer.batch_decode([context, [*context, token], [token]])
-    start, both, alone = (text.strip(REPLACEMENT_CHARACTER) for text in texts)
-    return both.removeprefix(start) if both.startswith(start) else alone
 
 
 @contextmanager
