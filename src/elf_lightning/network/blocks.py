@@ -1,11 +1,16 @@
 """The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from elf_lightning.network.config import NetworkConfig
+
+if HAS_KERNELS := torch.version.cuda is not None and find_spec("triton") is not None:
+    from elf_lightning.network import kernels
 
 EPS = 1e-6
 
@@ -61,12 +66,27 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, H) -> (B, N, H); `mask` (B, 1, 1, N) is True where attention may go, None for all."""
+        parts = self._parts_by_kernel if HAS_KERNELS and h.is_cuda else self._parts
+        q, k, v = (part.transpose(1, 2) for part in parts(h, rotary))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+
+    def _parts(self, h: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, N, heads, head_size)."""
         q, k, v = self.qkv(h).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         q = rotate(self.q_norm(q.float()), rotary).type_as(v)
         k = rotate(self.k_norm(k.float()), rotary).type_as(v)
-        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+        return q, k, v
+
+    def _parts_by_kernel(self, h: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same on a GPU. Two products, since the gradient of one would have to be put together first."""
+        size, heads = h.shape[-1], (self.num_heads, h.shape[-1] // self.num_heads)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        queries_keys = F.linear(h, weight[: 2 * size], bias[: 2 * size]).view(*h.shape[:-1], 2, *heads)
+        v = F.linear(h, weight[2 * size :], bias[2 * size :]).view(*h.shape[:-1], *heads)
+        scales = self.q_norm.weight, self.k_norm.weight
+        q, k = kernels.norm_and_rotate(queries_keys, *scales, rotary.float(), EPS)
+        return q, k, v
 
 
 class SwiGLU(nn.Module):
@@ -81,6 +101,8 @@ class SwiGLU(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Hidden states (B, N, H) -> (B, N, H)."""
+        if HAS_KERNELS and h.is_cuda:
+            return self.out(self.dropout(kernels.swiglu(self.gate_value(h))))  # type: ignore[no-any-return]
         gate, value = self.gate_value(h).chunk(2, dim=-1)
         return self.out(self.dropout(F.silu(gate) * value))  # type: ignore[no-any-return]
 
@@ -111,7 +133,12 @@ class Blocks(nn.ModuleList):
         self.gradient_checkpointing = config.gradient_checkpointing
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states (B, N, H) -> (B, N, H); arguments as in `Attention.forward`."""
+        """Hidden states (B, N, H) -> (B, N, H); arguments as in `Attention.forward`.
+
+        Under bfloat16 autocast, the residual stream is bfloat16 too.
+        """
+        if not h.is_meta and torch.is_autocast_enabled(kind := h.device.type):
+            h = h.bfloat16() if torch.get_autocast_dtype(kind) == torch.bfloat16 else h
         for block in self:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, rotary, mask, use_reentrant=False)

@@ -1,0 +1,184 @@
+"""Triton kernels for the parts of a block that `torch.compile` makes about half as fast as they could be.
+
+They compute the formulas of `blocks`, in float32, and their gradients, compiled or not. Importing this module
+needs Triton. docs/performance.md has what they gain.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import triton_op, wrap_triton
+
+TOKENS = 16  # that a program handles at a time: 8 values of a head for each of its 128 threads
+COLUMNS = 1024  # of a feed-forward layer, likewise
+
+
+@triton.jit
+def _pairs(x):
+    """Even and odd columns (T, D / 2) of (T, D)."""
+    return tl.split(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2)))
+
+
+@triton.jit
+def _columns(even, odd):
+    """The reverse of `_pairs`."""
+    return tl.reshape(tl.join(even, odd), (even.shape[0], even.shape[1] * 2))
+
+
+@triton.jit
+def _norm_and_rotate(
+    x, q_scale, k_scale, rotary, q, k, tokens, length,
+    EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    column = tl.arange(0, PADDED)
+    inside = (token < tokens)[:, None] & (column < SIZE)[None]
+    cos, sin = _pairs(tl.load(rotary + (token % length)[:, None] * SIZE + column[None], inside, 0.0))
+    place = token[:, None] * (HEADS * SIZE) + column[None]
+    for part in tl.static_range(2):
+        scale = tl.load((q_scale if part == 0 else k_scale) + column, column < SIZE, 0.0)[None].to(tl.float32)
+        source = x + token[:, None] * (HEADS * SIZE) + place + part * HEADS * SIZE
+        target = (q if part == 0 else k) + place
+        for head in range(HEADS):
+            row = tl.load(source + head * SIZE, inside, 0.0).to(tl.float32)
+            even, odd = _pairs(row * tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None] * scale)
+            row = _columns(even * cos - odd * sin, even * sin + odd * cos)
+            tl.store(target + head * SIZE, row.to(target.dtype.element_ty), inside)
+
+
+@triton.jit
+def _norm_and_rotate_backward(
+    x, q_scale, k_scale, rotary, q_grad, k_grad, x_grad, scale_grads, tokens, length,
+    EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0).to(tl.int64)
+    token = program * TOKENS + tl.arange(0, TOKENS)
+    column = tl.arange(0, PADDED)
+    inside = (token < tokens)[:, None] & (column < SIZE)[None]
+    cos, sin = _pairs(tl.load(rotary + (token % length)[:, None] * SIZE + column[None], inside, 0.0))
+    place = token[:, None] * (HEADS * SIZE) + column[None]
+    for part in tl.static_range(2):
+        scale = tl.load((q_scale if part == 0 else k_scale) + column, column < SIZE, 0.0)[None].to(tl.float32)
+        grads = (q_grad if part == 0 else k_grad) + place
+        both = token[:, None] * (HEADS * SIZE) + place + part * HEADS * SIZE
+        scale_grad = tl.zeros((TOKENS, PADDED), tl.float32)
+        for head in range(HEADS):
+            row = tl.load(x + both + head * SIZE, inside, 0.0).to(tl.float32)
+            even, odd = _pairs(tl.load(grads + head * SIZE, inside, 0.0).to(tl.float32))
+            grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
+            inverse_rms = tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
+            row *= inverse_rms
+            scale_grad += grad * row
+            grad *= scale
+            grad = inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None])
+            tl.store(x_grad + both + head * SIZE, grad.to(x_grad.dtype.element_ty), inside)
+        tl.store(scale_grads + (program * 2 + part) * SIZE + column, tl.sum(scale_grad, 0), column < SIZE)
+
+
+@triton.jit
+def _swiglu(x, y, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    gate_at = x + row * (2 * WIDTH) + column
+    gate = tl.load(gate_at, column < WIDTH, 0.0).to(tl.float32)
+    value = tl.load(gate_at + WIDTH, column < WIDTH, 0.0).to(tl.float32)
+    tl.store(
+        y + row * WIDTH + column, (gate * tl.sigmoid(gate) * value).to(y.dtype.element_ty), column < WIDTH
+    )
+
+
+@triton.jit
+def _swiglu_backward(x, y_grad, x_grad, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    place = row * (2 * WIDTH) + column
+    gate = tl.load(x + place, column < WIDTH, 0.0).to(tl.float32)
+    value = tl.load(x + place + WIDTH, column < WIDTH, 0.0).to(tl.float32)
+    grad = tl.load(y_grad + row * WIDTH + column, column < WIDTH, 0.0).to(tl.float32)
+    on = tl.sigmoid(gate)
+    gate_grad = grad * value * on * (1 + gate * (1 - on))
+    tl.store(x_grad + place, gate_grad.to(x_grad.dtype.element_ty), column < WIDTH)
+    tl.store(x_grad + place + WIDTH, (grad * gate * on).to(x_grad.dtype.element_ty), column < WIDTH)
+
+
+@triton_op("elf_lightning::norm_and_rotate", mutates_args={})
+def norm_and_rotate(
+    x: Tensor, q_scale: Tensor, k_scale: Tensor, rotary: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys with their root-mean-square norms, then rotated.
+
+    Args:
+        x: (B, N, 2, heads, head_size), queries before keys.
+        q_scale: (head_size,) weight of the queries' norm.
+        k_scale: the same of the keys.
+        rotary: (N, 1, head_size / 2, 2) float32, a `rotary_table`.
+        eps: added to the mean square.
+
+    Returns:
+        Queries and keys, (B, N, heads, head_size) each, of the type of `x`.
+    """
+    batch, length, _, heads, size = x.shape
+    q, k = (x.new_empty(batch, length, heads, size) for _ in range(2))
+    wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
+        x.contiguous(), q_scale, k_scale, rotary.contiguous(), q, k, batch * length, length,
+        EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
+    )  # fmt: skip
+    return q, k
+
+
+@triton_op("elf_lightning::norm_and_rotate_backward", mutates_args={})
+def norm_and_rotate_backward(
+    x: Tensor, q_scale: Tensor, k_scale: Tensor, rotary: Tensor, q_grad: Tensor, k_grad: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `x` and of both scales, the latter as (2, head_size) float32."""
+    batch, length, _, heads, size = x.shape
+    programs = triton.cdiv(batch * length, TOKENS)
+    x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
+    scale_grads = x.new_empty(programs, 2, size, dtype=torch.float32)
+    wrap_triton(_norm_and_rotate_backward)[(programs,)](
+        x.contiguous(), q_scale, k_scale, rotary.contiguous(), q_grad.contiguous(), k_grad.contiguous(),
+        x_grad, scale_grads, batch * length, length,
+        EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
+    )  # fmt: skip
+    return x_grad, scale_grads.sum(dim=0)
+
+
+@triton_op("elf_lightning::swiglu", mutates_args={})
+def swiglu(x: Tensor) -> Tensor:
+    """`silu(gate) * value` (..., W) of `x` (..., 2 W), gates before values."""
+    width = x.shape[-1] // 2
+    y = x.new_empty(*x.shape[:-1], width)
+    grid = (y.numel() // width, triton.cdiv(width, COLUMNS))
+    wrap_triton(_swiglu)[grid](x.contiguous(), y, WIDTH=width, COLUMNS=COLUMNS)
+    return y
+
+
+@triton_op("elf_lightning::swiglu_backward", mutates_args={})
+def swiglu_backward(x: Tensor, y_grad: Tensor) -> Tensor:
+    """Gradient of `x`."""
+    width = x.shape[-1] // 2
+    x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grid = (y_grad.numel() // width, triton.cdiv(width, COLUMNS))
+    wrap_triton(_swiglu_backward)[grid](
+        x.contiguous(), y_grad.contiguous(), x_grad, WIDTH=width, COLUMNS=COLUMNS
+    )
+    return x_grad
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.eps = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _norm_and_rotate_gradient(ctx, q_grad, k_grad):
+    x, q_scale, k_scale, rotary = ctx.saved_tensors
+    x_grad, scale_grads = norm_and_rotate_backward(x, q_scale, k_scale, rotary, q_grad, k_grad, ctx.eps)
+    return x_grad, *scale_grads.to(q_scale.dtype).unbind(), None, None
+
+
+norm_and_rotate.register_autograd(_norm_and_rotate_gradient, setup_context=_keep)
+swiglu.register_autograd(
+    lambda ctx, y_grad: swiglu_backward(*ctx.saved_tensors, y_grad),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)

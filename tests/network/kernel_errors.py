@@ -1,0 +1,51 @@
+"""Prints the largest errors of the Triton kernels beside the formulas of `blocks`, as JSON.
+
+A program of its own, since Triton decides at its first import whether it compiles or interprets.
+"""
+
+import json
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elf_lightning.network import blocks, kernels
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def largest_error(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
+    return max(
+        float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True)
+    )
+
+
+def errors(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[float]:
+    grads = [torch.randn_like(one) for one in theirs]
+    gradients = [torch.autograd.grad(outputs, inputs, grads) for outputs in (ours, theirs)]
+    return [largest_error(ours, theirs), largest_error(*gradients)]
+
+
+def normed_and_rotated(batch: int, length: int, heads: int, size: int) -> list[float]:
+    x = torch.randn(batch, length, 2, heads, size, device=DEVICE, requires_grad=True)
+    scales = [torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2)]
+    rotary = blocks.rotary_table(size, 3, length - 3).to(DEVICE)
+    theirs = tuple(
+        blocks.rotate(F.rms_norm(part, (size,), scale, blocks.EPS), rotary)
+        for part, scale in zip(x.unbind(2), scales, strict=True)
+    )
+    return errors(kernels.norm_and_rotate(x, *scales, rotary, blocks.EPS), theirs, [x, *scales])
+
+
+def gated(rows: int, width: int) -> list[float]:
+    x = torch.randn(2, rows, 2 * width, device=DEVICE, requires_grad=True)
+    gate, value = x.chunk(2, dim=-1)
+    return errors((kernels.swiglu(x),), (F.silu(gate) * value,), [x])
+
+
+torch.manual_seed(0)
+found = {
+    f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
+}
+found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
+print(json.dumps(found))

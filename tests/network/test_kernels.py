@@ -1,0 +1,23 @@
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+TOLERANCE = 2e-6  # float32
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
+def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
+    # Without a GPU, Triton interprets them.
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("kernel_errors.py"))]
+    ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert len(found) == 5
+    assert max(error for both in found.values() for error in both) < TOLERANCE, found
