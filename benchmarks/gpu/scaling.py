@@ -1,4 +1,4 @@
-"""Training speed on 1, 2, 4, ... GPUs of one host, and the cost of exchanging gradients.
+"""Training speed on 1, 2, 4, ... GPUs of one host, from token ids, and the cost of exchanging gradients.
 
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.scaling --gpus 8 --json scaling.json
 
@@ -26,10 +26,11 @@ from rich.table import Table
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.batches import RandomBatches
+from benchmarks.batches import RandomBatches, encoded, random_encoder
 from benchmarks.measure import Budget, new_table, run, timed
 from benchmarks.sizes import SIZES
-from benchmarks.training import Training
+from benchmarks.training import Training, mixed_precision
+from elf_lightning.encoders import PretrainedEncoder
 
 ENVIRONMENT = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "OMP_NUM_THREADS": "1"}
 STARTING_SECONDS = 30.0
@@ -75,7 +76,9 @@ def distributed(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def measure(case: Case, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+def measure(
+    case: Case, encoder: PretrainedEncoder, options: argparse.Namespace, device: torch.device
+) -> dict[str, Any]:
     """Times of a step and of its parts, on this rank."""
     ranks, rank, size = dist.get_world_size(), dist.get_rank(), SIZES[options.size]
     accumulated = max(1, options.global_batch // (options.batch_size * ranks)) if case.accumulate else 1
@@ -88,13 +91,18 @@ def measure(case: Case, options: argparse.Namespace, device: torch.device) -> di
     random = RandomBatches(size, device)
     batches = [random(options.batch_size, rank * accumulated + number) for number in range(accumulated)]
 
+    def step() -> None:
+        with mixed_precision(device, training.mixed):
+            latents = [encoded(encoder, batch) for batch in batches]
+        training(*latents)
+
     def gradient(synchronized: bool) -> None:
         training.micro_batches = 0  # the same draws both times
         training.gradient(batches[0], synchronized=synchronized)
 
     for _ in range(WARMUP_STEPS):
-        training(*batches)
-    steps = [timed(lambda: training(*batches), device) for _ in range(options.rounds)]
+        step()
+    steps = [timed(step, device) for _ in range(options.rounds)]
     timings = [
         [timed(part, device) for part in (lambda: gradient(False), lambda: gradient(True), training.update)]
         for _ in range(options.rounds)
@@ -114,6 +122,8 @@ def on_this_rank(options: argparse.Namespace) -> None:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     torch.set_float32_matmul_precision("high")
+    with tempfile.TemporaryDirectory() as folder:  # before the ranks know each other: all of them save
+        encoder = random_encoder(SIZES[options.size], folder, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     found: list[dict[str, Any]] = []
     needed = 0.0
@@ -123,7 +133,7 @@ def on_this_rank(options: argparse.Namespace) -> None:
         dist.all_reduce(left, dist.ReduceOp.MIN)
         if left.item() < needed:
             break
-        found.append(measure(case, options, device))
+        found.append(measure(case, encoder, options, device))
         # Without the time to compile: all cases share the graphs of the first.
         needed = 2.0 * max(sum(one["all_steps_seconds"]) for one in found)
         if dist.get_rank() == 0:
