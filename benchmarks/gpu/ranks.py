@@ -3,7 +3,8 @@
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.ranks --ranks 2 --json ranks.json
 
 - A killed rank ends the job within a time limit, with a message that says so.
-- The run then resumes with the sequences, the order and the weights of a run that was never stopped.
+- The run then resumes with the sequences, the order and the weights of a run that was never stopped, and on
+  a single rank, too.
 - `test` on all ranks gives the texts and metrics of a single one.
 
 Encoder, scoring model and text are made up. Needs what the commands need (README.md). Ends with status 1
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -40,10 +42,14 @@ KILLED = re.compile(r"(?i)sig(nal )?(kill|9)|code -9|exitcode\s*: -9")
 
 @dataclass(frozen=True)
 class World:
-    """A folder with a made-up encoder, scoring model and text; `accelerator` is `gpu` or `cpu`."""
+    """A folder with a made-up encoder, scoring model and text; `accelerator` is `gpu` or `cpu`.
+
+    The global batch is that of so many `ranks`, however many a run has.
+    """
 
     folder: Path
     accelerator: str
+    ranks: int
 
     def __post_init__(self) -> None:
         from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5EncoderModel
@@ -64,6 +70,7 @@ class World:
         """The configuration of a run."""
         folder = str(self.folder)
         source = {"path": f"{folder}/lines.txt", "document": "line", "validation_fraction": 0.2}
+        samples = {"every_n_steps": SAVED_EVERY}
         record = {"path": f"{folder}/{name}", "kill_at": kill_at}
         encoder = {"name_or_path": f"{folder}/encoder"}
         trainer = {
@@ -72,13 +79,15 @@ class World:
             "val_check_interval": SAVED_EVERY, "enable_progress_bar": False, "logger": False,
             "callbacks": [
                 {"class_path": "elf_lightning.callbacks.EMA"},
+                {"class_path": "elf_lightning.callbacks.SampleLogger", "init_args": samples},
                 {"class_path": "benchmarks.gpu.rank_hooks.SequenceRecord", "init_args": record},
             ],
         }  # fmt: skip
         data = {
             "source": {"class_path": "TextFiles", "init_args": source},
             "encoder": {"class_path": "PretrainedEncoder", "init_args": encoder},
-            "max_length": 8, "batch_size": 4, "global_batch_size": 4 * ranks, "cache_dir": f"{folder}/cache",
+            "max_length": 8, "batch_size": 4, "global_batch_size": 4 * self.ranks,
+            "cache_dir": f"{folder}/cache",
         }  # fmt: skip
         scoring_model = {"name": f"{folder}/scoring_model", "context_length": 32}
         model = {
@@ -158,10 +167,13 @@ def killed(world: World, ranks: int) -> dict[str, Any]:
 def resumed(world: World, ranks: int) -> dict[str, Any]:
     """The killed run after resuming, beside one that was never stopped."""
     world.done("fit", "whole", ranks)
-    world.done("fit", "killed", ranks, world.checkpoint("killed"))
-    whole, again = (
+    stopped = world.folder / "stopped.ckpt"
+    shutil.copy(world.checkpoint("killed"), stopped)
+    world.done("fit", "killed", ranks, stopped)
+    world.done("fit", "alone", 1, stopped)
+    whole, again, alone = (
         torch.load(world.checkpoint(name), weights_only=True, map_location="cpu")
-        for name in ("whole", "killed")
+        for name in ("whole", "killed", "alone")
     )
     differences = [
         (again[name][key] - value).abs().max().item()
@@ -173,7 +185,9 @@ def resumed(world: World, ranks: int) -> dict[str, Any]:
     return {
         "same_sequences_in_order": same_sequences,
         "largest_difference_of_weights": max(differences),
-        "kept": same_sequences and whole["global_step"] == again["global_step"] == STEPS,
+        "steps_on_one_rank": alone["global_step"],
+        "kept": same_sequences
+        and whole["global_step"] == again["global_step"] == alone["global_step"] == STEPS,
     }
 
 
@@ -192,7 +206,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     """All promises."""
     table, results = Table("promise", "kept", title=f"{options.ranks} ranks"), dict[str, Any]()
     with TemporaryDirectory() as folder:
-        world = World(Path(folder), "cpu" if options.device == "cpu" else "gpu")
+        world = World(Path(folder), "cpu" if options.device == "cpu" else "gpu", options.ranks)
         for promise in (killed, resumed, evaluated):
             results[promise.__name__] = found = promise(world, options.ranks)
             print(f"{promise.__name__}: {json.dumps(found)}", flush=True)
