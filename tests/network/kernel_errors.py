@@ -26,6 +26,14 @@ def errors(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...], inputs: list[Te
     return [largest_error(ours, theirs), largest_error(*gradients)]
 
 
+def attention_parts(hidden_size: int, heads: int) -> list[float]:
+    attention = blocks.Attention(hidden_size, heads, dropout=0.0).to(DEVICE)
+    h = torch.randn(2, 9, hidden_size, device=DEVICE, requires_grad=True)
+    rotary = blocks.rotary_table(hidden_size // heads, 2, 7).to(DEVICE)
+    inputs = [h, *attention.qkv.parameters(), attention.q_norm.weight, attention.k_norm.weight]
+    return errors(attention._parts_by_kernel(h, rotary), attention._parts(h, rotary), inputs)
+
+
 def normed_and_rotated(batch: int, length: int, heads: int, size: int) -> list[float]:
     x = torch.randn(batch, length, 2, heads, size, device=DEVICE, requires_grad=True)
     scales = [torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2)]
@@ -44,8 +52,10 @@ def gated(rows: int, width: int) -> list[float]:
 
 
 torch.manual_seed(0)
+blocks.kernels = kernels  # which it imports only where there is a GPU
 found = {
     f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
+found |= {"attention": attention_parts(48, 4)}
 print(json.dumps(found))

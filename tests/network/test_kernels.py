@@ -19,5 +19,5 @@ def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
     ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 5
+    assert len(found) == 6
     assert max(error for both in found.values() for error in both) < TOLERANCE, found
