@@ -16,7 +16,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def largest_error(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
     return max(
-        float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True)
+        ((one - two).abs().max() / two.abs().max()).item() for one, two in zip(ours, theirs, strict=True)
     )
 
 
