@@ -81,6 +81,16 @@ def test_a_resumed_run_has_all_of_its_max_time(
     assert load_model("runs/timed").config.step == 5
 
 
+def test_a_timer_of_ones_own_keeps_its_duration(
+    fit: Callable[..., int], caplog: pytest.LogCaptureFixture
+) -> None:
+    timer = json.dumps(one("Timer", duration="00:00:00:00", interval="step"))
+    for limit in ([], ["--trainer.max_time", "00:01:00:00"]):  # which Lightning then ignores
+        assert fit("timed", "--trainer.callbacks+", timer, *limit) == 0
+        assert "Time limit reached" in caplog.text
+        caplog.clear()
+
+
 def test_a_second_run_of_a_name_says_where_it_writes(
     fit: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:

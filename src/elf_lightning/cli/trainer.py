@@ -212,13 +212,14 @@ class ELFCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Instantiate the Trainer; settings that it refuses and unsupported precisions are UserErrors."""
+        given = [*self.config_init[self.command].trainer.callbacks]
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except ValueError as error:
             raise UserError(f"trainer: {error}") from error
         used: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for place, one in enumerate(used):
-            if type(one) is Timer:
+            if type(one) is Timer and one not in given:  # Lightning's, for `max_time`
                 used[place] = RunTimer(self.config[self.command].trainer.max_time)
             elif isinstance(one, RunConfig):
                 one.config = self.given
