@@ -87,7 +87,7 @@ def test_each_round_is_trained_and_scored_beside_the_teacher(distill: Distill) -
 
 
 @pytest.mark.parametrize(
-    ("validation", "test", "scored"), [(None, None, 1.0), (3, None, 3), (0, None, 1.0), (3, 2, 2)]
+    ("validation", "test", "scored"), [(None, None, 1.0), (3, None, 3), (0, None, 1.0), (3, 2, 2), (3, 1, 1)]
 )
 def test_losses_of_the_scores_are_over_as_many_batches_as_in_validation(
     validation: int | None, test: int | None, scored: float, monkeypatch: pytest.MonkeyPatch

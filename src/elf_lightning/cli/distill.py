@@ -33,7 +33,8 @@ class ScoringTrainer(Trainer):
     def score(self, model: LightningModule, data: LightningDataModule, student: Path | None = None) -> None:
         """Test the weights in the file `student`, otherwise those of `model`."""
         # For the losses of a batch, the teacher takes all its steps: whole validation texts would take hours.
-        if self.limit_test_batches == 1.0 and self.limit_val_batches:
+        unset = self.limit_test_batches == 1.0 and isinstance(self.limit_test_batches, float)  # 1: one batch
+        if unset and self.limit_val_batches:
             self.limit_test_batches = self.limit_val_batches
         self.test(model, datamodule=data, ckpt_path=student, verbose=False)
         trainer.say_metrics(self)
