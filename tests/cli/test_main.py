@@ -24,9 +24,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("command", "expected"),
-    [("plan", "the corpus is downloaded and tokenised first"), ("prepare", "with --embed, write")],
+    [
+        ("plan", "the corpus is downloaded and tokenised first"),
+        ("prepare", "with --embed, write"),
+        ("latent-stats", "Path/URL of the checkpoint from which training is resumed"),  # as of `fit`
+    ],
 )
-def test_plan_and_prepare_describe_themselves(
+def test_commands_that_do_not_train_describe_themselves_and_their_options(
     command: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -1,8 +1,9 @@
 """`elf plan`, `elf prepare` and `elf latent-stats`: commands with all settings of `fit` that do not train."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import wraps
+from inspect import getdoc
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -13,8 +14,14 @@ from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 
 EMBED = "--embed"
-as_fit = wraps(Trainer.fit, assigned=())
-"""LightningCLI reads the options from a method's signature, and `--help` shows its docstring."""
+
+
+def as_fit(method: Callable[..., None]) -> Callable[..., None]:
+    """The method with the options of `fit`, which LightningCLI reads from signature and docstring."""
+    options = "".join((getdoc(Trainer.fit) or "").partition("\n\nArgs:")[1:])
+    described = wraps(Trainer.fit, assigned=())(method)
+    described.__doc__ = f"{getdoc(method)}{options}"
+    return described
 
 
 class DryTrainer(Trainer):
