@@ -68,10 +68,7 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
 
 def resolved_file(option: str, value: str) -> str:
     """The value of an option in `FILE_OPTIONS`, as `resolved_arguments` gives it."""
-    is_class = option == "--data" and re.fullmatch(r"(\w+\.)*[A-Z]\w*", value)
-    if not (_is_file(value) or is_class) and re.fullmatch(r"[\w./-]*\w", value):
-        value = str(_shipped_file(option, value))
-    if not _is_file(value):
+    if not _is_file(value := _file(option, value)):
         return value
     settings, found = read_settings(option, value)
     _warn_of_old_names(found, value)
@@ -79,8 +76,8 @@ def resolved_file(option: str, value: str) -> str:
 
 
 def loaded(config: str) -> dict[str, Any]:
-    """The settings of a `--config`: a file, the name of a shipped one, or YAML."""
-    return read_settings("--config", resolved_file("--config", config))[0]
+    """The settings of a `--config`: a file, the name of a shipped one, or YAML; no warning of old names."""
+    return read_settings("--config", _file("--config", config))[0]
 
 
 def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
@@ -97,6 +94,14 @@ def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(settings, dict):
         raise UserError(f"{option} {value} has {settings!r:.40} for settings; write `name: value` lines")
     return settings, found
+
+
+def _file(option: str, value: str) -> str:
+    """The file of a shipped configuration; files, YAML, JSON and classes as they are."""
+    is_class = option == "--data" and re.fullmatch(r"(\w+\.)*[A-Z]\w*", value)
+    if _is_file(value) or is_class or not re.fullmatch(r"[\w./-]*\w", value):
+        return value
+    return str(_shipped_file(option, value))
 
 
 def _shipped_file(option: str, name: str) -> Path:

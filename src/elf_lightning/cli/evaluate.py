@@ -80,7 +80,7 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
 
     parser = _configs()
     add_machine(parser)
-    options, others = parser.parse_known_args(words)
+    options, others = parser.parse_known_args(resolved_arguments(words))
     if any(word.startswith("--trainer") for word in others):
         raise UserError(
             f"{checkpoint} belongs to no run and is evaluated without a Trainer; leave out --trainer"
@@ -91,7 +91,7 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     model = generation.ELF.from_pretrained(checkpoint, **loading(options))
     with one_line_errors(), arithmetic_of_a_command():
         given = [_sections(loaded(config)) for config in options.config]
-        made = _instantiated(given, resolved_arguments(others), model.codec)
+        made = _instantiated(given, others, model.codec)
         if (data := made.get("data")) is not None:
             data.prepare_data()
         references = None if data is None else evaluation.ReferenceTexts(data)
