@@ -87,6 +87,12 @@ def test_a_letter_of_two_tokens_appears_with_the_second(make_codec: MakeCodec) -
     assert codec.token_texts([4, 2, 3, 4]) == ["b", "", "ä", "b"]
 
 
+def test_the_memo_of_token_texts_is_bounded(make_codec: MakeCodec) -> None:
+    codec = make_codec(["Ã", "¤", "b"], decoders.ByteLevel())
+    codec.token_texts([2, 3])
+    assert codec._token_text.cache_info().maxsize == 100_000
+
+
 def test_word_pieces_are_set_as_in_print_token_by_token(make_codec: MakeCodec) -> None:
     codec = make_codec(["run", "##ning", "dog", "'", "s", ",", "-"], decoders.WordPiece())
     ids = [4, 5, 6, 7, 4, 8, 2, 3, PAD]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from itertools import compress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
@@ -214,7 +214,7 @@ class TextCodec:
     def _token_text(self) -> Any:
         """Memoised: the text that a tokenizer id adds after another."""
 
-        @cache
+        @lru_cache(100_000)
         def token_text(before: int | None, token: int) -> str:
             context = [] if before is None else [before]
             decoded = self.text_tokenizer.batch_decode([context, [*context, token], [token]])
