@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 
 from elf_lightning.batch import LatentBatch
-from elf_lightning.data import ELFDataModule
+from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.data.latents import LatentsFile
 from elf_lightning.encoders import PretrainedEncoder
 from elf_lightning.errors import UserError
@@ -204,6 +205,17 @@ class TestLatentStatistics:
         measured = make_data().latent_statistics
         monkeypatch.setattr("elf_lightning.data.latents.measure_latent_statistics", None)
         assert make_data().latent_statistics == measured
+
+
+def test_statistics_are_those_of_the_training_set_whatever_splits_there_are(
+    make_data: Callable[..., ELFDataModule], text_file: Path
+) -> None:
+    class WithTest(TextFiles):
+        def load(self, scratch: Path) -> DatasetDict:
+            return DatasetDict(super().load(scratch), test=Dataset.from_dict({"text": ["deep " * 16]}))
+
+    source = WithTest(str(text_file), document="line", validation_fraction=0.25)
+    assert make_data(source=source).latent_statistics == make_data().latent_statistics
 
 
 def test_latents_may_be_normalised_as_another_codecs(make_data: Callable[..., ELFDataModule]) -> None:

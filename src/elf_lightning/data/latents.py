@@ -96,8 +96,8 @@ class LatentsStore:
             if unfinished is not None:
                 self.preparation.run()
                 count = max(1, MEASURED_TOKENS // self.collate.max_length)
-                batches = self._batches(self.preparation.splits()[0], device, count)
-                measured = measure_latent_statistics(self.encoder, batches)
+                split = "train" if "train" in self.preparation.splits() else "validation"  # of a stream
+                measured = measure_latent_statistics(self.encoder, self._batches(split, device, count))
                 (unfinished / "latent_statistics.json").write_text(json.dumps(asdict(measured)))
         with reading(folder):
             return LatentStatistics(**json.loads((folder / "latent_statistics.json").read_text()))
