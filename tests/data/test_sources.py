@@ -180,6 +180,13 @@ def test_a_truncated_compressed_file_is_named(tmp_path: Path, end: str) -> None:
         load(TextFiles(str(tmp_path)), tmp_path)
 
 
+@pytest.mark.parametrize("end", [".gz", ".bz2"])
+def test_a_compressed_file_may_be_padded_with_zeros(tmp_path: Path, end: str) -> None:
+    (tmp_path / f"a.txt{end}").write_bytes(packed(end, b"one\n") + packed(end, b"two\n") + bytes(512))
+    train, validation = load(TextFiles(str(tmp_path), document="line"), tmp_path)
+    assert texts(train) + texts(validation) == ["one", "two"]
+
+
 def test_an_archive_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.txt", "w") as archive:
         archive.writestr("b.txt", "text")
@@ -251,6 +258,7 @@ class TestJsonLines:
             ('{"text": "a"}\n{"text": 5}\n', "line 2 has something other than a string as 'text'"),
             ('{"text": ["a"]}\n', "line 1 has something other than a string as 'text'"),
             ('{"input_ids": [1, 1.5]}\n', "line 1 has something other than a list of whole numbers"),
+            ('{"input_ids": [1, -9223372036854775809]}\n', "line 1 has something other than a list of whole"),
             ('{"input_ids": [1, null]}\n', "line 1 has something other than a list of whole numbers"),
             ('{"input_ids": "abc"}\n', "line 1 has something other than a list of whole numbers"),
             ('{"input_ids": [99999999999999999999]}\n', "line 1 has something other than a list of whole"),

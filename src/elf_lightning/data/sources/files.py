@@ -1,5 +1,6 @@
 """Text and JSON-lines files: UTF-8 or, with a byte order mark, UTF-16 and UTF-32; also compressed."""
 
+import bz2
 import codecs
 import gzip
 import io
@@ -245,7 +246,7 @@ def _objects(files: list[Path], form: dict[str, str]) -> Iterator[dict[str, Any]
 
 
 def _is_int64(value: Any) -> bool:
-    return type(value) is int and value < 2**63
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 @contextmanager
@@ -283,6 +284,8 @@ def _unpacked(file: IO[bytes], codec: str) -> Any:
         return gzip.GzipFile(fileobj=file)  # which may be padded with zeros
     if codec == "xz":
         return lzma.LZMAFile(file)
+    if codec == "bz2":
+        return bz2.BZ2File(file)  # so may this
     import pyarrow
 
     return pyarrow.CompressedInputStream(file, codec)
