@@ -18,8 +18,8 @@ class DistillationModule(ELFModule):
     """One round of progressive distillation (arXiv 2605.10938, appendix B); `elf distill` runs several.
 
     The student has the teacher's sizes but for the vocabulary, which is that of its data, and starts from the
-    teacher's weights or from `init_from`. Only the objective holds the teacher, which is therefore in no
-    state dict, average or exchange of gradients.
+    teacher's weights or from `init_from`. The teacher is no submodule, and therefore in no state dict,
+    average or exchange of gradients.
 
     Args:
         teacher: a checkpoint in any format; its averaged weights are used.
