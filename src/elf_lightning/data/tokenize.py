@@ -112,11 +112,12 @@ class Tokenize:
         if is_text and isinstance(value, str):
             return ""
         if is_text:
-            return f"{value!r:.40} for a text; choose another text_column or condition_column"
+            return f"{value!r:.40} instead of a text; choose another text_column or condition_column"
         # As objects where the first is not a number: nested lists may differ in length.
-        ids = np.array(value, dtype=None if isinstance(value[0], int | float) else object)
+        numbers = isinstance(value, list) and isinstance(value[0], int | float)
+        ids = np.array(value, dtype=None if numbers else object)
         if ids.dtype.kind not in "iu":
-            return f"{value!r:.40} for ids; they must be whole numbers"
+            return f"{value!r:.40} instead of a list of ids; they must be whole numbers"
         size = len(self.tokenizer)
         if ids.min() >= 0 and ids.max() < size:
             return ""
