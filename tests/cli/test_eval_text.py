@@ -256,7 +256,10 @@ def test_a_folder_that_was_not_saved_and_a_missing_column_are_named(
     for words, expected in (
         ([str(tmp_path)], "is not a folder written by save_to_disk"),
         ([str(tmp_path / "a.parquet")], "in 'text'; see --field"),
-        ([str(tmp_path / "a.parquet"), "--field", "numbers"], "5 for a text in 'numbers'; see --field"),
+        (
+            [str(tmp_path / "a.parquet"), "--field", "numbers"],
+            "5 instead of a text in 'numbers'; see --field",
+        ),
     ):
         assert main(["eval-text", *words]) == 2
         assert expected in capsys.readouterr().err

@@ -81,8 +81,8 @@ def _with_lengths(official: ModelBundle, length: int | None, condition: int | No
         return official
     if codec is not _T5_CODEC:
         raise UserError(
-            f"{' and '.join(given)} can be set only for published checkpoints, which do not state it; "
-            "leave it out for this one"
+            f"{' and '.join(given)} can be set only for published checkpoints, whose files have no "
+            "lengths; leave that out for this one"
         )
     length = OFFICIAL_MAX_LENGTH if length is None else length
     if length < 2:

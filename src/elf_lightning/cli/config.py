@@ -92,7 +92,9 @@ def read_settings(option: str, value: str) -> tuple[dict[str, Any], list[str]]:
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise UserError(f"{option} {value} cannot be read as YAML: {error}") from error
     if not isinstance(settings, dict):
-        raise UserError(f"{option} {value} has {settings!r:.40} for settings; write `name: value` lines")
+        raise UserError(
+            f"{option} {value} has {settings!r:.40} instead of settings; write `name: value` lines"
+        )
     return settings, found
 
 

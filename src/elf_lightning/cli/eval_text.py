@@ -118,7 +118,7 @@ def _texts(path: Path, field: str | None) -> Iterator[tuple[str, str, str]]:
                 rows = data.DatasetFiles(str(path), text_column=column).read([path], Path(scratch))
             for row in rows:
                 if not isinstance(text := row.get("text"), str):
-                    raise UserError(f"{path} has {text!r:.40} for a text in '{column}'; see --field")
+                    raise UserError(f"{path} has {text!r:.40} instead of a text in '{column}'; see --field")
                 yield "", "", text
     else:
         with open_text(path) as file:  # empty lines too: they are texts, and may have references
