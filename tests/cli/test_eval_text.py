@@ -269,6 +269,7 @@ def test_a_folder_that_was_not_saved_and_a_missing_column_are_named(
     ("name", "lines", "options", "expected"),
     [
         ("none.txt", None, [], "none.txt cannot be read: No such file"),
+        ("none.parquet", None, [], "none.parquet cannot be read: Unable to find"),
         ("empty.txt", [], [], "empty.txt is empty"),
         ("blank.txt", ["", " "], [], "blank.txt: GenerativePerplexity: all 2 samples are empty"),
         ("a.jsonl", [{"text": "a"}, "no"], [], "'a.jsonl', line 2 is not JSON"),

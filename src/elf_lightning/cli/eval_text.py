@@ -95,7 +95,7 @@ def _read(path: Path, field: str | None) -> list[tuple[str, str, str]]:
     try:
         texts = list(_texts(path, field))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; give a file of texts") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; give a file of texts") from error
     if not texts:
         raise UserError(f"{path} is empty; give a file with one text per line")
     return texts
