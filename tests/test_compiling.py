@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,13 @@ from elf_lightning.training import ELFModule
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SHAPE = NetworkConfig(hidden_size=16, depth=1, num_heads=2, bottleneck_size=8)
+
+
+def gpu_with_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    monkeypatch.setattr(compiling, "_has_python_header", lambda: True)
 
 
 def test_a_cpu_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +52,7 @@ def test_compilers_are_those_that_torch_calls(
 
 def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    gpu_with_compilers(monkeypatch)
     require_compiler("compile", GPU)
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     with pytest.raises(
@@ -56,6 +62,21 @@ def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^compile needs Triton on a GPU: `pip install triton`, or leave"):
         require_compiler("compile", GPU)
+
+
+def test_a_gpu_needs_the_header_files_of_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    has_python_header = compiling._has_python_header
+    gpu_with_compilers(monkeypatch)
+    monkeypatch.setattr(compiling, "_has_python_header", has_python_header)
+    monkeypatch.setattr(compiling, "get_path", lambda *names: str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    for variable in ("CPATH", "C_INCLUDE_PATH"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(UserError, match=r"^compile needs Python's header files on a GPU, .* python3-dev`"):
+        require_compiler("compile", GPU)
+    assert not can_compile(GPU)
+    (tmp_path / "Python.h").touch()
+    assert can_compile(GPU)
 
 
 def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +98,7 @@ def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_choice_networks_are_compiled_on_a_gpu_alone(
     device: torch.device, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "find_spec", lambda name: name)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
+    gpu_with_compilers(monkeypatch)
     calls: list[ELFNetwork] = []
     monkeypatch.setattr(ELFNetwork, "compile", lambda network: calls.append(network))
     module = ELFModule(8, 20, 6, eos_id=1, pad_id=0, network=SHAPE, compile=None)

@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from inspect import signature
+from pathlib import Path
+from sysconfig import get_path
 from typing import Any
 
 import torch
@@ -37,6 +39,18 @@ def require_compiler(setting: str, device: torch.device) -> None:
             f"{setting} needs a {what}, and {' or '.join(compilers)} was not found: install it, name "
             f"another in the environment variable {variable}, or leave {setting} out"
         )
+    if device.type == "cuda" and not _has_python_header():
+        raise UserError(
+            f"{setting} needs Python's header files on a GPU, for Triton, and Python.h was not found: "
+            f"install them (on Debian, `apt install python3-dev`), or leave {setting} out"
+        )
+
+
+def _has_python_header() -> bool:
+    """Whether the C compiler finds what Triton's launcher includes; on Windows, Triton brings it along."""
+    found = os.pathsep.join(os.environ.get(name, "") for name in ("CPATH", "C_INCLUDE_PATH"))
+    folders = [get_path("include", "posix_prefix"), *found.split(os.pathsep)]
+    return sys.platform == "win32" or any(Path(folder, "Python.h").is_file() for folder in folders)
 
 
 def can_compile(device: torch.device) -> bool:

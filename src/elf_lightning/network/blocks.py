@@ -1,15 +1,14 @@
 """The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
-from importlib.util import find_spec
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from elf_lightning.compiling import can_compile
 from elf_lightning.network.config import NetworkConfig
 
-if HAS_KERNELS := torch.version.cuda is not None and find_spec("triton") is not None:
+if HAS_KERNELS := torch.version.cuda is not None and can_compile(torch.device("cuda")):
     from elf_lightning.network import kernels
 
 EPS = 1e-6
