@@ -1,7 +1,7 @@
 """Triton kernels for the parts of a block that `torch.compile` makes about half as fast as they could be.
 
-They compute the formulas of `blocks`, in float32, and their gradients, compiled or not. Importing this module
-needs Triton. docs/performance.md has what they gain.
+They compute the formulas of `blocks`, in float32, and their gradients, compiled or not, but no second
+derivatives. Importing this module needs Triton. docs/performance.md has what they gain.
 """
 
 import torch
@@ -120,10 +120,11 @@ def norm_and_rotate(
     """
     batch, length, _, heads, size = x.shape
     q, k = (x.new_empty(batch, length, heads, size) for _ in range(2))
-    wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
-        x.contiguous(), q_scale, k_scale, rotary.contiguous(), q, k, batch * length, length,
-        EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):  # Triton launches on the current GPU, wherever the tensors are
+        wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
+            x.contiguous(), q_scale, k_scale, rotary.contiguous(), q, k, batch * length, length,
+            EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
+        )  # fmt: skip
     return q, k
 
 
@@ -136,11 +137,12 @@ def norm_and_rotate_backward(
     programs = triton.cdiv(batch * length, TOKENS)
     x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
     scale_grads = x.new_empty(programs, 2, size, dtype=torch.float32)
-    wrap_triton(_norm_and_rotate_backward)[(programs,)](
-        x.contiguous(), q_scale, k_scale, rotary.contiguous(), q_grad.contiguous(), k_grad.contiguous(),
-        x_grad, scale_grads, batch * length, length,
-        EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):
+        wrap_triton(_norm_and_rotate_backward)[(programs,)](
+            x.contiguous(), q_scale, k_scale, rotary.contiguous(), q_grad.contiguous(), k_grad.contiguous(),
+            x_grad, scale_grads, batch * length, length,
+            EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
+        )  # fmt: skip
     return x_grad, scale_grads.sum(dim=0)
 
 
@@ -150,7 +152,8 @@ def swiglu(x: Tensor) -> Tensor:
     width = x.shape[-1] // 2
     y = x.new_empty(*x.shape[:-1], width)
     grid = (y.numel() // width, triton.cdiv(width, COLUMNS))
-    wrap_triton(_swiglu)[grid](x.contiguous(), y, WIDTH=width, COLUMNS=COLUMNS)
+    with torch.cuda.device_of(x):
+        wrap_triton(_swiglu)[grid](x.contiguous(), y, WIDTH=width, COLUMNS=COLUMNS)
     return y
 
 
@@ -160,9 +163,10 @@ def swiglu_backward(x: Tensor, y_grad: Tensor) -> Tensor:
     width = x.shape[-1] // 2
     x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
     grid = (y_grad.numel() // width, triton.cdiv(width, COLUMNS))
-    wrap_triton(_swiglu_backward)[grid](
-        x.contiguous(), y_grad.contiguous(), x_grad, WIDTH=width, COLUMNS=COLUMNS
-    )
+    with torch.cuda.device_of(x):
+        wrap_triton(_swiglu_backward)[grid](
+            x.contiguous(), y_grad.contiguous(), x_grad, WIDTH=width, COLUMNS=COLUMNS
+        )
     return x_grad
 
 
