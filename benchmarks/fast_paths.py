@@ -55,6 +55,9 @@ WITHOUT = {
     "Newton-Schulz on Gram matrices": patch.object(newton_schulz, "gram_is_cheaper", lambda *shape: False),
 }
 """Each replaces a fast path while it is entered."""
+if blocks.HAS_KERNELS:
+    # They rotate, too: on a GPU, the complex product is used without them alone.
+    WITHOUT["Triton kernels"] = patch.object(blocks, "HAS_KERNELS", False)
 
 
 def stepping(size: Size, device: torch.device, name: str = OURS) -> tuple[Training, Callable[[], Tensor]]:
