@@ -44,7 +44,7 @@ KILLED = re.compile(r"(?i)sig(nal )?(kill|9)|code -9|exitcode\s*: -9")
 class World:
     """A folder with a made-up encoder, scoring model and text; `accelerator` is `gpu` or `cpu`.
 
-    The global batch is that of so many `ranks`, however many a run has.
+    Every run has the global batch of `ranks` ranks, however many it has itself.
     """
 
     folder: Path

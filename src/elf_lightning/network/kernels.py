@@ -10,8 +10,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-TOKENS = 16  # that a program handles at a time: 8 values of a head for each of its 128 threads
-COLUMNS = 1024  # of a feed-forward layer, likewise
+TOKENS = 16  # for a program: with heads of 64, each of its 128 threads has 8 values
+COLUMNS = 1024  # of the feed-forward layer, for a program: 8 for each thread
 
 
 @triton.jit
