@@ -107,12 +107,12 @@ def test_a_checkpoint_above_a_run_has_no_configuration(
     (saved,) = {path.resolve() for path in Path("runs/mine").rglob("*.ckpt")}
     shutil.copy(saved, place)
     capsys.readouterr()
-    evaluation = {"judge": {"name": "nobody/nothing"}}  # an old name
+    evaluation = {"judge": {"name": "./nothing"}}  # an old name
     Path("scored.yaml").write_text(yaml.safe_dump({"model": {"evaluation": evaluation}}))
     assert main(["eval", *ALONE, "--checkpoint", place, "--config", "scored.yaml"]) == 2
     err = capsys.readouterr().err
     assert f"evaluating {place}" in err
-    assert "the scoring model 'nobody/nothing' cannot be loaded" in err
+    assert "the scoring model './nothing' cannot be loaded" in err
     assert err.count("judge is now scoring_model") == 1
     assert not Path("runs/mine/report.html").exists()
 
