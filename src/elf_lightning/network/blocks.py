@@ -8,7 +8,10 @@ from torch.utils.checkpoint import checkpoint
 from elf_lightning.compiling import can_compile
 from elf_lightning.network.config import NetworkConfig
 
-if HAS_KERNELS := torch.version.cuda is not None and can_compile(torch.device("cuda")):
+# Importing the kernels takes a second, since it imports the compiler.
+if HAS_KERNELS := (
+    torch.version.cuda is not None and torch.cuda.device_count() > 0 and can_compile(torch.device("cuda"))
+):
     from elf_lightning.network import kernels
 
 EPS = 1e-6
