@@ -140,10 +140,25 @@ def test_an_option_that_is_nearly_right_is_shown_as_it_should_be(
     assert capsys.readouterr().err.endswith(f"lists the settings (did you mean {meant}?)\n")
 
 
-def test_a_word_that_is_no_choice_is_shown_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--data.source.path", "texts", "--data.source.document", "paragraph"]
-    assert main(["fit", "--config", "own_texts", *given]) == 2
-    assert "data.source.document: paragraph is none of 'file', 'line', 'block';" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "--data.source.path texts --data.source.document paragraph",
+            "data.source.document: paragraph is none of 'file', 'line', 'block';",
+        ),
+        ("--trainer.max_steps many", "trainer.max_steps: many is not of type int;"),
+        ("--trainer.limit_val_batches x", "trainer.limit_val_batches: x is not of type int, float, null;"),
+        ("--model.sampling.gamma_end much", "model.sampling.gamma_end: much is not of type float, null;"),
+        ('--model.evaluation.settings [{"steps":"x"}]', "evaluation.settings.steps: x is not of type int;"),
+        ("--model.sampling 3", "model.sampling has settings of its own, and 3 is none;"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_shown_with_what_it_may_be(
+    words: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", "own_texts", *words.split()]) == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_one_batch_is_not_all_batches(capsys: pytest.CaptureFixture[str]) -> None:

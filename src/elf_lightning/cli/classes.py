@@ -119,7 +119,9 @@ def _did_you_mean(message: str) -> str:
 
 def _innermost(message: str) -> str:
     """The setting and its problem, without everything else that the parser tried."""
-    setting = ".".join(re.findall(r'Parser key "([\w.]+)":', message))
+    setting = ".".join(dict.fromkeys(re.findall(r'Parser key "([\w.]+)":', message)))
+    if not setting:
+        return message
     if unknown := re.search(r"Expected a dot import path string: (.+)", message):
         base = BASES.get(setting, ())
         names = [one.__name__ for one in known_classes() if issubclass(one, base) and one is not base]
@@ -127,13 +129,17 @@ def _innermost(message: str) -> str:
         return (
             f"{setting} {unknown[1]} is not a known class; give {known}a class path such as my_module.MyClass"
         )
+    if given := re.search(r"Unable to load config '(.+)'", message):
+        return f"{setting} has settings of its own, and {given[1]} is none; write --{setting}.NAME VALUE"
     _, nested, problem = message.rpartition("Problem with given class_path ")
-    if not nested:
-        return message
-    path, problem = problem.split(":", 1)
+    path, _, problem = problem.partition(":") if nested else ("", "", problem)
     problem = re.sub(r"^\s*(Parser key \"[\w.]+\":)?", "", problem)
+    if typed := re.match(r"(?s)\s*((?:Expected|Does not).*?)(?:Got|Given) value: (.+?)(?:\n|$)", problem):
+        choices = ", ".join(re.findall(r"Expected a typing.Literal\[(.+)\]", typed[1]))
+        types = ", ".join(re.findall(r"Expected a <class '(?:\w+\.)*(\w+)'>", typed[1]))
+        kind = f"none of {choices}" if choices else f"not of type {types.replace('NoneType', 'null')}"
+        return f"{setting}: {typed[2]} is {kind}"
     problem = re.split(r"- Expected a <class |Given value type:", problem)[0].strip()
-    problem = re.sub(r"Expected a typing.Literal\[(.*)\]. Got value: (.*)", r"\2 is none of \1", problem)
     if problem.endswith("' is not accepted") and isclass(owner := locate(path.strip("'"))):
         problem += f"; {owner.__name__} has {', '.join(signature(owner).parameters)}"
     return f"{setting}: {problem}"
