@@ -186,8 +186,12 @@ def test_a_hub_folder_is_evaluated_with_and_without_real_text(
 ) -> None:
     train("mine")
     assert main(["convert", "runs/mine", "model", "--format", "hub"]) == 0
-    assert main(["eval", "--checkpoint", "model", "--trainer.limit_test_batches", "1"]) == 2
-    assert "model belongs to no run and is evaluated without a Trainer" in capsys.readouterr().err
+    for option in ("--trainer.limit_test_batches", "--model.sampling.steps", "--num"):
+        assert main(["eval", "--checkpoint", "model", option, "1"]) == 2
+        assert (
+            f"model belongs to no run and is evaluated without a Trainer: it takes no {option}"
+            in capsys.readouterr().err
+        )
     small = json.dumps({"name": tiny_scoring_model, "context_length": 32})
     scored = ["--model.evaluation.scoring_model", small]
     words = ["eval", "--checkpoint", "model", *ALONE, *scored]

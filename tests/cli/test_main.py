@@ -131,6 +131,9 @@ def test_the_module_is_the_command() -> None:
         ("--max_steps 3", "--trainer.max_steps"),
         ("--trainer.max_stepps=3", "--trainer.max_steps"),
         ("--source.path texts", "--data.source.path"),
+        ("--sampling.steps 3", "--model.sampling.steps"),
+        ("--checkpoint runs/mine", "--ckpt_path"),
+        ("--model.sampling.stepps 3", "--model.sampling.steps"),
     ],
 )
 def test_an_option_that_is_nearly_right_is_shown_as_it_should_be(

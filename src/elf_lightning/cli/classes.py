@@ -4,7 +4,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from inspect import isclass, signature
 from pathlib import Path
 from pkgutil import resolve_name
@@ -110,11 +110,20 @@ def check_sections(settings: Namespace, name: str, described: Any = None) -> Non
 def _did_you_mean(message: str) -> str:
     """A hint for the first unrecognized option, such as `--max_steps` without its section."""
     option = message.partition("unrecognized arguments: --")[2].partition(" ")[0].partition("=")[0]
-    sections = {"trainer": Trainer, "data": data.ELFDataModule, "model": training.ELFModule}
-    names = [f"--{name}.{key}" for name, owner in sections.items() for key in signature(owner).parameters]
+    made = {
+        "trainer": Trainer.__init__,
+        "data": data.ELFDataModule.__init__,
+        "model": training.ELFModule.__init__,
+    }
+    hints = {f"--{name}.{key}": hint for name in made for key, hint in get_type_hints(made[name]).items()}
     first, dot, rest = option.partition(".")
-    nested = [f"{name}{dot}{rest}" for name in names if first and name.endswith(f".{first}")]
-    return did_you_mean(f"--{option}", nested[:1] or names)
+    for name, hint in hints.items() if first else ():
+        if name.endswith(f".{first}"):
+            known = [f"{name}.{field.name}" for field in fields(hint)] if is_dataclass(hint) else []
+            return did_you_mean(f"{name}{dot}{rest}", known if dot and known else [f"{name}{dot}{rest}"])
+    if option == "checkpoint":  # as in `elf sample` and `elf eval`
+        option = "ckpt_path"
+    return did_you_mean(f"--{option}", [*hints, "--ckpt_path"])
 
 
 def _innermost(message: str) -> str:

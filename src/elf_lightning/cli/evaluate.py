@@ -81,9 +81,11 @@ def _evaluate_alone(checkpoint: Path, words: Sequence[str], output: str | None) 
     parser = _configs()
     add_machine(parser)
     options, others = parser.parse_known_args(resolved_arguments(words))
-    if any(word.startswith("--trainer") for word in others):
+    taken = re.compile(r"--(model\.evaluation|data)\b")
+    if option := next((word for word in others if word.startswith("--") and not taken.match(word)), None):
         raise UserError(
-            f"{checkpoint} belongs to no run and is evaluated without a Trainer; leave out --trainer"
+            f"{checkpoint} belongs to no run and is evaluated without a Trainer: it takes no {option}, but "
+            "settings of --model.evaluation and --data, such as --model.evaluation.sweep '{steps: [32]}'"
         )
     in_package = (checkpoint.parent / "__init__.py").is_file()
     name = re.sub(r"[^\w.-]+", "-", (checkpoint.parent if in_package else checkpoint).name)
