@@ -171,6 +171,20 @@ def press(browser: Any, label: str, chosen: str = "button") -> None:
 
 
 @pytest.mark.slow
+def test_a_model_that_answers_prompts_is_offered_no_templates(
+    bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    pytest.importorskip("gradio", reason="not installed: pip install 'elf_lightning[demo]'")
+    assert bundle.config.codec is not None
+    codec = replace(bundle.config.codec, max_condition_length=2)
+    answering = replace(bundle, config=replace(bundle.config, codec=codec))
+    for shown, offered in ((bundle, True), (answering, False)):
+        page = str(build(ELF(shown, "cpu")).get_config_file()["components"])
+        assert (demo.HINT in page, demo.EXAMPLES[1] in page) == (offered, offered)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1200, False)])
 def test_in_a_browser(browser: Any, served: Callable[[ELF], str], model: ELF, width: int, dark: bool) -> None:
     address = served(model)

@@ -134,9 +134,11 @@ def _add_tab(model: "generation.ELF", sides: Sequence[int]) -> None:
     """Add prompt, seed and buttons, and for each side, which begins with so many steps, text and settings."""
     import gradio
 
+    answers = model.codec.max_condition_length is not None  # it has no template, and needs a prompt
     with gradio.Row():
-        text = gradio.Textbox(label="Prompt, or template with blanks", info=HINT, lines=2, scale=4)
-        seed = gradio.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=120)
+        label, hint = ("Prompt", None) if answers else ("Prompt, or template with blanks", HINT)
+        text = gradio.Textbox(label=label, info=hint, lines=2, scale=4)
+        seed = gradio.Number(0, label="Seed", precision=0, scale=1, min_width=120)
     with gradio.Row():
         start = gradio.Button("Generate" if len(sides) == 1 else "Compare", variant="primary", min_width=100)
         stop = gradio.Button("Stop", min_width=100)
@@ -152,7 +154,8 @@ def _add_tab(model: "generation.ELF", sides: Sequence[int]) -> None:
                 for name, (label, low, high, step) in SLIDERS.items():
                     form = {"step": step, "label": label, "visible": visible[name]}
                     sliders.append(gradio.Slider(low, max(high, own[name]), own[name], **form))
-    gradio.Examples([[example] for example in EXAMPLES], [text], label="Examples")
+    if not answers:
+        gradio.Examples([[example] for example in EXAMPLES], [text], label="Examples")
 
     def play(text: str, seed: int | None, *values: float) -> Iterator[dict[Any, str]]:
         yield dict.fromkeys(outputs, "")
