@@ -7,14 +7,17 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from elf_lightning.cli import main
-from elf_lightning.terminal import Terminal, print_messages_safely, printable
+from elf_lightning.terminal import Terminal, print_messages_safely, printable, quiet_lightning
 
 HOSTILE = "a\x1b]0;title\x07b\x9bc\u202ed\u2066e\rf\udcff"
 SHOWN = r"a\x1b]0;title\x07b\x9bc\u202ed\u2066e\rf\udcff"
@@ -80,3 +83,14 @@ def test_a_closed_pipe_ends_the_process_or_only_the_printing(
         else:
             console.print("text")
             console.print("more")
+
+
+def test_saving_a_checkpoint_says_nothing_to_the_user(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet_lightning()
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(BoringModel())
+    with caplog.at_level(logging.INFO):
+        trainer.save_checkpoint(tmp_path / "model.ckpt")
+    assert "weights_only" not in caplog.text

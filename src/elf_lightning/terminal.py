@@ -98,12 +98,13 @@ def print_messages_safely() -> None:
 
 
 def quiet_lightning() -> None:
-    """Silence advertisements, the seed (it is among the settings) and warnings for Lightning's developers."""
+    """Silence advertisements, the seed (it is among the settings) and messages for Lightning's developers."""
     print_messages_safely()
     if getattr(threading.excepthook, "func", None) is not _unless_full:
         threading.excepthook = partial(_unless_full, threading.excepthook)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
-    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    for name in ("fabric.utilities.seed", "pytorch.trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Commands that do not train need no checkpoint callback.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`")
