@@ -253,8 +253,16 @@ def test_a_folder_that_was_not_saved_and_a_missing_column_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Dataset.from_dict({"input_ids": [[1]], "numbers": [5]}).to_parquet(tmp_path / "a.parquet")
+    Dataset.from_dict({"body": ["a"]}).to_parquet(tmp_path / "b.parquet")
     for words, expected in (
-        ([str(tmp_path)], "is not a folder written by save_to_disk"),
+        (
+            [str(tmp_path)],
+            "is not a folder written by save_to_disk; give a file of text, JSON, Arrow or Parquet",
+        ),
+        (
+            [str(tmp_path / "b.parquet")],
+            "no column 'text'; it has body: set text_column and condition_column (elf eval-text: --field)",
+        ),
         ([str(tmp_path / "a.parquet")], "in 'text'; see --field"),
         (
             [str(tmp_path / "a.parquet"), "--field", "numbers"],

@@ -163,8 +163,8 @@ class SavedDataset(Source):
             saved = load_from_disk(folder)
         except FileNotFoundError as error:
             raise UserError(
-                f"source path '{folder}' is not a folder written by save_to_disk; "
-                "for text, JSON, Arrow or Parquet files use TextFiles, JsonLines or DatasetFiles"
+                f"source path '{folder}' is not a folder written by save_to_disk; give a file of text, "
+                "JSON, Arrow or Parquet (for a source, use TextFiles, JsonLines or DatasetFiles)"
             ) from error
         splits = saved if isinstance(saved, DatasetDict) else {self.train_split: saved}
         names = [name for name in (self.train_split, self.validation_split) if name is not None]
@@ -227,7 +227,7 @@ def _pick_columns(dataset: Any, text: str, condition: str | None, origin: str) -
     if missing := [name for name in wanted if name not in present]:
         raise UserError(
             f"source '{origin}' has no column '{missing[0]}'; it has {', '.join(sorted(present))}: "
-            "set text_column and condition_column"
+            "set text_column and condition_column (elf eval-text: --field)"
         )
     renamed = {old: new for old, new in wanted.items() if old != new}
     return dataset.select_columns(list(wanted)).rename_columns(renamed)
