@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -132,9 +133,17 @@ class TestPacking:
         ]
         assert ids_of(prepared(Texts([], input_ids=rows))) == [[5, 6, 7, 8], [9, 10, 11, 12]]
 
-    def test_processes_give_the_same_rows(self, prepared: Callable[..., Preparation], tmp_path: Path) -> None:
+    def test_processes_give_the_same_rows(
+        self,
+        prepared: Callable[..., Preparation],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         alone = ids_of(prepared())
-        assert ids_of(prepared(cache_dir=tmp_path / "other", num_proc=2)) == alone
+        monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
+        assert ids_of(prepared(cache_dir=tmp_path / "other", num_proc=9)) == alone
+        assert "num_proc" not in caplog.text, "there are fewer documents than processes"
 
 
 class TestParagraphs:

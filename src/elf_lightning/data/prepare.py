@@ -110,7 +110,7 @@ class Preparation:
             features=Features({name: List(Value("int32")) for name in columns} | {TRUNCATED: Value("bool")}),
             cache_file_name=str(folder / "tokens.arrow"),
             new_fingerprint=f"{self.key}-{split}",
-            num_proc=self.num_proc,
+            num_proc=self.num_proc and min(self.num_proc, max(1, len(dataset))),
             desc=f"Tokenising {split}",
         )
         if not len(tokens):
