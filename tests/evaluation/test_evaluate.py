@@ -142,13 +142,14 @@ def test_a_killed_evaluation_is_resumed(
 
 
 def test_another_models_results_are_replaced(
-    evaluate: Evaluate, read: Read, sampled: list[tuple[int, int]]
+    evaluate: Evaluate, read: Read, sampled: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     evaluate()
     first = read("samples.jsonl")
     sampled.clear()
     evaluate(seed=2)
     assert len(sampled) == 10
+    assert f"{len(first)} texts of another model, corpus or precision are replaced" in caplog.text
     second = read("samples.jsonl")
     assert len(second) == len(first)
     assert [row["text"] for row in first] != [row["text"] for row in second]

@@ -152,7 +152,11 @@ class Evaluation:
             found, numbers = self.samples.read(), self.numbers.read()
             texts = [row for row in found if row.get("model") == self.source["model"]]
             if others := len(found) - len(texts):
-                logger.warning("%s: %d texts of another model are replaced", self.samples.path, others)
+                logger.warning(
+                    "%s: %d texts of another model, corpus or precision are replaced",
+                    self.samples.path,
+                    others,
+                )
             self.samples.replace(texts)
             self.numbers.replace(numbers)
         except UserError as error:
