@@ -18,7 +18,7 @@ from torch import Tensor
 from elf_lightning.data import ELFDataModule
 from elf_lightning.data.examples import Example
 from elf_lightning.errors import UserError
-from elf_lightning.evaluation import Likelihood, LikelihoodSettings, measure_likelihood
+from elf_lightning.evaluation import Likelihood, LikelihoodSettings, PublishedScores, measure_likelihood
 from elf_lightning.evaluation.likelihood import Estimate, diffusion_nats, flow_nats
 from elf_lightning.generation import TextGenerator
 from elf_lightning.training import ELFModule
@@ -307,7 +307,7 @@ def test_an_evaluation_writes_and_shows_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = LikelihoodSettings(num_texts=2, steps=1, probes=2)
-    evaluate(likelihood=settings)
+    evaluate(likelihood=settings, published=PublishedScores("a paper", {"gen_ppl": 24.1}))
     names = {"nats_per_token", "ppl_bound", "decoder_nats", "text_error_nats", "probe_error_nats"}
     rows = read("metrics.jsonl")
     assert [row["kind"] for row in rows] == ["real", "shuffled", "sampled"]
@@ -316,6 +316,7 @@ def test_an_evaluation_writes_and_shows_it(
         assert row["metrics"]["nats_per_token"]["mean"] > 0
         assert row["measured"]["likelihood"]["steps"] == 1
     shown = capsys.readouterr().out
+    assert shown.count(" published: a paper") == 1, "not in the table of bounds, of which it has none"
     assert f"NLL bound: {settings.short_name}" in " ".join(shown.split())
     page = (folder / "report.html").read_text()
     assert "NLL bound, nats/token" in page and settings.short_name in page

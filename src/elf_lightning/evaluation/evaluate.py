@@ -250,7 +250,9 @@ class Evaluation:
             tables.append((True, None, self.likelihood_notes))
         for bound, model, notes in tables:
             kept = [{n: one for n, one in row.metrics.items() if (n in bounds) is bound} for row in scores]
-            part = [replace(row, metrics=metrics) for row, metrics in zip(scores, kept, strict=True)]
+            part = [
+                replace(row, metrics=metrics) for row, metrics in zip(scores, kept, strict=True) if metrics
+            ]
             console.print(score_table(part, model, notes))
         write_whole(page, page_of(self, scores))
         for path in (page, self.numbers.path, self.samples.path):
