@@ -85,4 +85,4 @@ def test_the_wheel_works_in_an_empty_environment(packages: Path, tmp_path: Path)
         in run(str(venv / "bin/lightning"), "fit", "--config=elf_105m", "--print_config").stdout
     )
     wrong = run(str(venv / "bin/elf"), "fit", "--config", "elf_106m", expected=2)
-    assert "choose from books, elf_105m" in wrong.stderr
+    assert "did you mean elf_105m?" in wrong.stderr

@@ -122,7 +122,14 @@ def test_training_is_what_the_configuration_does(
 
 @pytest.mark.slow
 def test_sampling_and_editing(trained: Path) -> None:
-    run("03_sample_and_edit.ipynb", MODEL=str(trained / "run"), OUTPUT=str(trained / "out"), STEPS=4)
+    run(
+        "03_sample_and_edit.ipynb",
+        MODEL=str(trained / "run"),
+        OUTPUT=str(trained / "out"),
+        STEPS=4,
+        PROMPT="the servants of god",
+        TEMPLATE="the _ _ of god, and he was not afraid.",
+    )
     assert (trained / "out" / "trajectory.html").is_file()
     assert (trained / "out" / "hub" / "model.safetensors").is_file()
 
