@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from glob import glob
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -24,14 +25,21 @@ from elf_lightning.errors import UserError, first_line
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bz2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
+
+def _by_arrow(file: IO[bytes], codec: str) -> Any:
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(file, codec)
+
+
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),  # files may be padded with zeros
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,  # so may these
+    b"\x28\xb5\x2f\xfd": partial(_by_arrow, codec="zstd"),
+    b"\x04\x22\x4d\x18": partial(_by_arrow, codec="lz4"),
 }
-"""By the first bytes of a file."""
+"""First bytes of a compressed file -> what unpacks it."""
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2", ".zst", ".lz4")
 NO_PLAIN_TEXT = (b"PK\x03\x04", b"7z\xbc\xaf\x27\x1c", b"Rar!", b"%PDF", b"\xd0\xcf\x11\xe0", b"{\\rtf")
 """First bytes of archives and documents: ZIP (.docx, .odt, .epub), 7z, RAR, PDF, .doc, .rtf."""
@@ -259,9 +267,9 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
                 f"source file '{path}' is an archive or a document, not plain text; unpack it, and give its "
                 "files, or save it as plain text"
             )
-        codec = next((codec for mark, codec in COMPRESSED.items() if start.startswith(mark)), None)
+        unpack = next((unpack for mark, unpack in COMPRESSED.items() if start.startswith(mark)), None)
         try:
-            content = io.BufferedReader(_unpacked(file, codec)) if codec else file
+            content = io.BufferedReader(unpack(file)) if unpack else file
             start = content.peek(4)
             encoding = next((name for bom, name in ENCODINGS.items() if start.startswith(bom)), "utf-8-sig")
             with io.TextIOWrapper(content, encoding, errors) as text:
@@ -277,18 +285,6 @@ def open_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
             raise UserError(
                 f"source file '{path}' cannot be unpacked ({first_line(error)}); copy it again"
             ) from error
-
-
-def _unpacked(file: IO[bytes], codec: str) -> Any:
-    if codec == "gzip":
-        return gzip.GzipFile(fileobj=file)  # which may be padded with zeros
-    if codec == "xz":
-        return lzma.LZMAFile(file)
-    if codec == "bz2":
-        return bz2.BZ2File(file)  # so may this
-    import pyarrow
-
-    return pyarrow.CompressedInputStream(file, codec)
 
 
 def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
