@@ -129,9 +129,9 @@ class World:
         """The lines of a file of results."""
         return [json.loads(line) for line in (self.folder / file).read_text().splitlines()]
 
-    def sequences(self, name: str, ranks: int) -> dict[tuple[int, int], str]:
+    def sequences(self, name: str) -> dict[tuple[int, int], str]:
         """Digest of the sequences of each (rank, step); of a repeated step, the last."""
-        lines = [(rank, line) for rank in range(ranks) for line in self.lines(f"{name}-{rank}.jsonl")]
+        lines = [(rank, line) for rank in range(self.ranks) for line in self.lines(f"{name}-{rank}.jsonl")]
         return {(rank, line["step"]): line["sequences"] for rank, line in lines}
 
 
@@ -149,10 +149,10 @@ def save_words(folder: Path) -> int:
     return len(known)
 
 
-def killed(world: World, ranks: int) -> dict[str, Any]:
+def killed(world: World) -> dict[str, Any]:
     """How a run ends whose last rank is killed."""
-    ended = world.command("fit", "killed", ranks, kill_at=KILLED_AT)
-    record = world.folder / f"killed-{ranks - 1}.jsonl"
+    ended = world.command("fit", "killed", world.ranks, kill_at=KILLED_AT)
+    record = world.folder / f"killed-{world.ranks - 1}.jsonl"
     if not record.is_file():
         raise SystemExit(f"fit ended with {ended.returncode} before the first step:\n{ended.stdout[-3000:]}")
     messages = [line.strip() for line in ended.stdout.splitlines() if KILLED.search(line)]
@@ -164,12 +164,12 @@ def killed(world: World, ranks: int) -> dict[str, Any]:
     }
 
 
-def resumed(world: World, ranks: int) -> dict[str, Any]:
+def resumed(world: World) -> dict[str, Any]:
     """The killed run after resuming, beside one that was never stopped."""
-    world.done("fit", "whole", ranks)
+    world.done("fit", "whole", world.ranks)
     stopped = world.folder / "stopped.ckpt"
     shutil.copy(world.checkpoint("killed"), stopped)
-    world.done("fit", "killed", ranks, stopped)
+    world.done("fit", "killed", world.ranks, stopped)
     world.done("fit", "alone", 1, stopped)
     whole, again, alone = (
         torch.load(world.checkpoint(name), weights_only=True, map_location="cpu")
@@ -181,7 +181,7 @@ def resumed(world: World, ranks: int) -> dict[str, Any]:
         for key, value in whole[name].items()
         if value.is_floating_point()
     ]
-    same_sequences = world.sequences("whole", ranks) == world.sequences("killed", ranks)
+    same_sequences = world.sequences("whole") == world.sequences("killed")
     return {
         "same_sequences_in_order": same_sequences,
         "largest_difference_of_weights": max(differences),
@@ -191,9 +191,9 @@ def resumed(world: World, ranks: int) -> dict[str, Any]:
     }
 
 
-def evaluated(world: World, ranks: int) -> dict[str, Any]:
+def evaluated(world: World) -> dict[str, Any]:
     """`test` on one rank and on all ranks."""
-    for name, number in (("one", 1), ("all", ranks)):
+    for name, number in (("one", 1), ("all", world.ranks)):
         world.done("test", name, number, world.checkpoint("whole"))
     one, every = (world.lines(f"{name}/metrics.jsonl")[0]["metrics"] for name in ("one", "all"))
     texts = [[line["text"] for line in world.lines(f"{name}/samples.jsonl")] for name in ("one", "all")]
@@ -208,7 +208,7 @@ def measure(options: argparse.Namespace, _: Budget) -> tuple[list[Table], dict[s
     with TemporaryDirectory() as folder:
         world = World(Path(folder), "cpu" if options.device == "cpu" else "gpu", options.ranks)
         for promise in (killed, resumed, evaluated):
-            results[promise.__name__] = found = promise(world, options.ranks)
+            results[promise.__name__] = found = promise(world)
             print(f"{promise.__name__}: {json.dumps(found)}", flush=True)
             table.add_row(promise.__name__, str(found["kept"]))
     return [table], {**results, "passed": all(found["kept"] for found in results.values())}
