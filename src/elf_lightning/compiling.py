@@ -73,3 +73,10 @@ def room_for_graphs() -> dict[str, Any]:
         return {"recompile_limit": limit}
     config.recompile_limit = limit
     return {}
+
+
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether autocast computes in bfloat16 on devices of this type."""
+    if device == "meta":  # which has no autocast
+        return False
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elf_lightning.compiling import require_compiler, room_for_graphs
+from elf_lightning.compiling import computes_in_bfloat16, require_compiler, room_for_graphs
 from elf_lightning.encoders.base import Encoder, additive_mask
 from elf_lightning.encoders.hugging_face import (
     encoder_sizes,
@@ -127,8 +127,7 @@ class PretrainedEncoder(Encoder):
     def _compiled_hidden_states(self, input_ids: Tensor, mask: Tensor) -> Tensor | None:
         """The same from a compiled copy in bfloat16; None where that is not wanted, or not possible."""
         device, kind = input_ids.device, input_ids.device.type
-        bfloat16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
-        if not (self.compile_model and bfloat16 and kind in COMPILED_ON):
+        if not (self.compile_model and kind in COMPILED_ON and computes_in_bfloat16(kind)):
             return None
         from torch._dynamo.exc import TorchDynamoException  # takes a second: imported only to compile
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from elf_lightning.compiling import can_compile
+from elf_lightning.compiling import can_compile, computes_in_bfloat16
 from elf_lightning.network.config import NetworkConfig
 
 # Importing the kernels takes a second, since it imports the compiler.
@@ -139,8 +139,8 @@ class Blocks(nn.ModuleList):
 
         Under bfloat16 autocast, the residual stream is bfloat16 too.
         """
-        if not h.is_meta and torch.is_autocast_enabled(kind := h.device.type):
-            h = h.bfloat16() if torch.get_autocast_dtype(kind) == torch.bfloat16 else h
+        if computes_in_bfloat16(h.device.type):
+            h = h.bfloat16()
         for block in self:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, rotary, mask, use_reentrant=False)
