@@ -53,6 +53,7 @@ def _norm_and_rotate_backward(
     EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
+    # As above: if a function of both kernels loads the angles, `torch.compile` cannot tell what they write.
     token = program * TOKENS + tl.arange(0, TOKENS)
     column = tl.arange(0, PADDED)
     inside = (token < tokens)[:, None] & (column < SIZE)[None]
