@@ -31,11 +31,15 @@ class NetworkDenoiser:
             time = torch.full((1,), t, device=z.device)
             guidance = torch.full_like(time, self.guidance)
             self._prefixes[t] = self.network.prefix(time, guidance, torch.zeros_like(time))
-        running, x_hat = self.running, torch.zeros_like(z)
-        rows = slice(None) if running is None else running.repeat(len(z) // len(running))
-        hidden = self.network.hidden(self._prefixes[t], z[rows], self_cond[rows])
-        x_hat[rows] = self.network.latent_head(hidden)
+        if self.running is None:
+            return self._estimate(z, t, self_cond)
+        x_hat, rows = torch.zeros_like(z), self.running.repeat(len(z) // len(self.running))
+        x_hat[rows] = self._estimate(z[rows], t, self_cond[rows])
         return x_hat
+
+    def _estimate(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
+        hidden = self.network.hidden(self._prefixes[t], z, self_cond)
+        return self.network.latent_head(hidden)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,16 @@ class KnownLatents:
     Attributes:
         latents: (B, S, C) clean latents; any values at unknown positions.
         mask: (B, S) boolean, True at known positions.
+        empty: set if no position is known, since the mask is on the device and looking at it would wait.
     """
 
     latents: Tensor
     mask: Tensor
+    empty: bool = False
 
     def restore(self, z: Tensor) -> Tensor:
-        """`z` (B, S, C) with the known latents in their places."""
-        return torch.where(self.mask[..., None], self.latents, z)
+        """`z` (B, S, C) with the known latents in their places; `z` itself if none are known."""
+        return z if self.empty else torch.where(self.mask[..., None], self.latents, z)
 
 
 @dataclass(eq=False)

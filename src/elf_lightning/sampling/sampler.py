@@ -225,7 +225,8 @@ class Sampler:
         if settings.early_exit_margin:
             early_exit = decode.EarlyExit(self.network, settings, _generated(prompt, infill), self.eos_id)
             running = early_exit.running
-        condition = KnownLatents(prompt.latents, prompt.condition_mask)
+        empty = not bool(prompt.condition_mask.any())
+        condition = KnownLatents(prompt.latents, prompt.condition_mask, empty)
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
         field = LatentField(self._denoiser(prompt, running), self.path, condition, known, running)
 
