@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elf_lightning.network import blocks, kernels
+from elf_lightning.network import attention_kernel, blocks, kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ATTENDED = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # where products of float32 would be TF32
 
 
 def largest_error(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
@@ -51,6 +52,16 @@ def gated(rows: int, width: int) -> list[float]:
     return errors((kernels.swiglu(x),), (F.silu(gate) * value,), [x])
 
 
+def attended(batch: int, length: int, heads: int, size: int, scale: float) -> list[float]:
+    scales = [scale * torch.randn(size, device=DEVICE) for _ in range(2)]
+    parts = [torch.randn(batch, length, heads, size, device=DEVICE) for _ in range(3)]
+    q, k = (F.rms_norm(part, (size,), weight) for part, weight in zip(parts, scales, strict=False))
+    q, k, v = (part.to(ATTENDED) for part in (q, k, parts[2]))
+    theirs = F.scaled_dot_product_attention(*(part.float().transpose(1, 2) for part in (q, k, v)))
+    ours = attention_kernel.attention(q, k, v, *scales).float()
+    return [largest_error((ours,), (theirs.transpose(1, 2),))]
+
+
 torch.manual_seed(0)
 blocks.kernels = kernels  # which it imports only where there is a GPU
 found = {
@@ -58,4 +69,7 @@ found = {
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
 found |= {"attention": attention_parts(48, 4)}
+# With scores so large that softmax needs its maximum, and not; all keys in whole tiles, and not.
+sizes = [(2, 70, 3, 32, 1.0), (1, 64, 2, 64, 1.0), (1, 128, 1, 32, 4.0), (2, 13, 2, 64, 4.0)]
+found |= {f"{ATTENDED} attention {size}": attended(*size) for size in sizes}
 print(json.dumps(found))

@@ -12,7 +12,7 @@ from elf_lightning.network.config import NetworkConfig
 if HAS_KERNELS := (
     torch.version.cuda is not None and torch.cuda.device_count() > 0 and can_compile(torch.device("cuda"))
 ):
-    from elf_lightning.network import kernels
+    from elf_lightning.network import attention_kernel, kernels
 
 EPS = 1e-6
 
@@ -68,10 +68,14 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, H) -> (B, N, H); `mask` (B, 1, 1, N) is True where attention may go, None for all."""
-        parts = self._parts_by_kernel if HAS_KERNELS and h.is_cuda else self._parts
-        q, k, v = (part.transpose(1, 2) for part in parts(h, rotary))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+        by_kernel = HAS_KERNELS and h.is_cuda
+        q, k, v = self._parts_by_kernel(h, rotary) if by_kernel else self._parts(h, rotary)
+        if by_kernel and mask is None and not torch.is_grad_enabled() and attention_kernel.pays(q):
+            mixed = attention_kernel.attention(q, k, v, self.q_norm.weight, self.k_norm.weight)
+        else:
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        return self.dropout(self.out(mixed.flatten(2)))  # type: ignore[no-any-return]
 
     def _parts(self, h: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, N, heads, head_size)."""
