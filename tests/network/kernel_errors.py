@@ -4,6 +4,7 @@ A program of its own, since Triton decides at its first import whether it compil
 """
 
 import json
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,18 @@ def attention_parts(hidden_size: int, heads: int) -> list[float]:
     return errors(attention._parts_by_kernel(h, rotary), attention._parts(h, rotary), inputs)
 
 
+def attention_without_gradient(hidden_size: int, heads: int) -> list[float]:
+    attention = blocks.Attention(hidden_size, heads, dropout=0.0).to(DEVICE, ATTENDED)
+    h = torch.randn(2, 9, hidden_size, device=DEVICE, dtype=ATTENDED)
+    rotary = blocks.rotary_table(hidden_size // heads, 2, 7).to(DEVICE)
+    with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: False):
+        theirs = attention(h, rotary, None)
+    always = patch.object(attention_kernel, "pays_off", lambda q: True)
+    with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: True), always:
+        ours = attention(h, rotary, None)
+    return [largest_error((ours.float(),), (theirs.float(),))]
+
+
 def normed_and_rotated(batch: int, length: int, heads: int, size: int) -> list[float]:
     x = torch.randn(batch, length, 2, heads, size, device=DEVICE, requires_grad=True)
     scales = [torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2)]
@@ -64,12 +77,14 @@ def attended(batch: int, length: int, heads: int, size: int, scale: float) -> li
 
 torch.manual_seed(0)
 blocks.kernels = kernels  # which it imports only where there is a GPU
+blocks.attention_kernel = attention_kernel
 found = {
     f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
 found |= {"attention": attention_parts(48, 4)}
 # With scores so large that softmax needs its maximum, and not; all keys in whole tiles, and not.
-sizes = [(2, 70, 3, 32, 1.0), (1, 64, 2, 64, 1.0), (1, 128, 1, 32, 4.0), (2, 13, 2, 64, 4.0)]
-found |= {f"{ATTENDED} attention {size}": attended(*size) for size in sizes}
+sizes = [(2, 70, 3, 32, 1.0), (1, 64, 2, 64, 1.0), (1, 128, 1, 32, 8.0), (2, 13, 2, 64, 8.0)]
+found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}
+found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 print(json.dumps(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,13 @@ def known(*positions: int) -> KnownLatents:
     mask = torch.zeros(SHAPE[:2], dtype=torch.bool)
     mask[:, list(positions)] = True
     return KnownLatents(torch.randn(SHAPE), mask)
+
+
+def test_no_known_latents_leave_latents_as_they_are() -> None:
+    z = torch.randn(SHAPE)
+    nothing = known()
+    assert torch.equal(nothing.restore(z), z)
+    assert replace(nothing, empty=True).restore(z) is z
 
 
 def test_last_estimate_is_fed_back() -> None:

@@ -1,19 +1,20 @@
 """A Triton kernel for attention in passes without gradient, in bfloat16.
 
-Normalised queries and keys bound the scores, mostly so tightly that softmax needs no maximum. So it takes a
-quarter less time than cuDNN's (docs/performance.md). Importing this module needs Triton.
+Normalised queries and keys bound the scores, mostly so tightly that softmax needs no maximum.
+docs/performance.md compares it with cuDNN's. Importing this module needs Triton.
 """
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.library import triton_op, wrap_triton
 
 QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, and loads on their way
 LOG2_E = 1.4426950408889634
 LARGE = 2**25  # scores
-BOUND = tl.constexpr(100.0)  # powers of two from -100 to 100, and their sums, are finite and above zero
+BOUND = tl.constexpr(64.0)  # powers of two from -64 to 64 and their sums are above 0, and finite times values
 
 
 @triton.jit
@@ -63,33 +64,36 @@ def _attention(
     query = tl.load(q + place, inside, 0.0)
     k += first
     v += first
-    bound = tl.max(tl.abs(tl.load(q_scale + column)), 0) * tl.max(tl.abs(tl.load(k_scale + column)), 0)
-    if bound * SIZE * SCALE < BOUND:
+    largest_q = tl.max(tl.abs(tl.load(q_scale + column).to(tl.float32)), 0)
+    largest_k = tl.max(tl.abs(tl.load(k_scale + column).to(tl.float32)), 0)
+    if largest_q * largest_k * SIZE * SCALE < BOUND:
         found = _mix(query, k, v, LENGTH, SCALE, True, HEADS * SIZE, SIZE, QUERIES, KEYS, STAGES)
     else:
         found = _mix(query, k, v, LENGTH, SCALE, False, HEADS * SIZE, SIZE, QUERIES, KEYS, STAGES)
     tl.store(mixed + place, found.to(mixed.dtype.element_ty), inside)
 
 
-def pays(q: Tensor) -> bool:
-    """Whether `attention` takes queries (B, N, heads, head_size) like these and is fast on their GPU."""
+def pays_off(q: Tensor) -> bool:
+    """Whether `attention` was measured to be fast for such queries (B, N, heads, head_size) and their GPU."""
     batch, length, heads, size = q.shape
-    hopper = torch.cuda.get_device_properties(q.device).major == 9  # on which it was measured
-    # Launching it takes longer than small attention, if not compiled.
-    large = torch.compiler.is_compiling() or batch * heads * length**2 >= LARGE
-    return hopper and large and q.dtype == torch.bfloat16 and size in (32, 64, 128)
+    if torch.cuda.get_device_properties(q.device).major != 9 or q.dtype != torch.bfloat16 or size != 64:
+        return False
+    if torch.compiler.is_compiling():
+        # Each length needs a graph: once lengths vary, one graph with torch's attention takes all others.
+        return has_static_value(length)
+    return batch * heads * length**2 >= LARGE  # launching it takes longer than small attention
 
 
 @triton_op("elf_lightning::attention", mutates_args={})
 def attention(q: Tensor, k: Tensor, v: Tensor, q_scale: Tensor, k_scale: Tensor) -> Tensor:
     """Softmax attention of all positions to all; it has no gradient.
 
-    If the scales allow scores beyond `BOUND`, softmax subtracts the maximum as usual.
+    If the scales allow exponents of 2 beyond `BOUND`, softmax subtracts the maximum as usual.
 
     Args:
         q: (B, N, heads, head_size) queries of `kernels.norm_and_rotate`; `head_size` is a power of two.
         k: the same of the keys.
-        v: the same of the values, of any size.
+        v: the same of the values.
         q_scale: (head_size,) weight of the queries' norm.
         k_scale: the same of the keys.
 

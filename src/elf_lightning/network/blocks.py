@@ -54,6 +54,11 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     return x * cos + neighbour * (sin * sign)
 
 
+def by_kernel(h: Tensor) -> bool:
+    """Whether `kernels` compute these hidden states."""
+    return HAS_KERNELS and h.is_cuda
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, bidirectional, with normalised and rotated queries and keys."""
 
@@ -68,9 +73,9 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, H) -> (B, N, H); `mask` (B, 1, 1, N) is True where attention may go, None for all."""
-        by_kernel = HAS_KERNELS and h.is_cuda
-        q, k, v = self._parts_by_kernel(h, rotary) if by_kernel else self._parts(h, rotary)
-        if by_kernel and mask is None and not torch.is_grad_enabled() and attention_kernel.pays(q):
+        q, k, v = self._parts_by_kernel(h, rotary) if by_kernel(h) else self._parts(h, rotary)
+        no_gradient = by_kernel(h) and not torch.is_grad_enabled()
+        if no_gradient and mask is None and attention_kernel.pays_off(q):
             mixed = attention_kernel.attention(q, k, v, self.q_norm.weight, self.k_norm.weight)
         else:
             q, k, v = (part.transpose(1, 2) for part in (q, k, v))
@@ -107,7 +112,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Hidden states (B, N, H) -> (B, N, H)."""
-        if HAS_KERNELS and h.is_cuda:
+        if by_kernel(h):
             return self.out(self.dropout(kernels.swiglu(self.gate_value(h))))  # type: ignore[no-any-return]
         gate, value = self.gate_value(h).chunk(2, dim=-1)
         return self.out(self.dropout(F.silu(gate) * value))  # type: ignore[no-any-return]

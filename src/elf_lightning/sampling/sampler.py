@@ -225,8 +225,8 @@ class Sampler:
         if settings.early_exit_margin:
             early_exit = decode.EarlyExit(self.network, settings, _generated(prompt, infill), self.eos_id)
             running = early_exit.running
-        empty = not bool(prompt.condition_mask.any())
-        condition = KnownLatents(prompt.latents, prompt.condition_mask, empty)
+        mask = prompt.condition_mask
+        condition = KnownLatents(prompt.latents, mask, empty=not mask.any())
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
         field = LatentField(self._denoiser(prompt, running), self.path, condition, known, running)
 
