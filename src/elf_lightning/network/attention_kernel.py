@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.library import triton_op, wrap_triton
 
-QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, and loads on their way
+QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, stages of the pipeline
 LOG2_E = 1.4426950408889634
-LARGE = 2**25  # scores
-BOUND = tl.constexpr(64.0)  # powers of two from -64 to 64 and their sums are above 0, and finite times values
+LARGE = 2**25  # scores from which it is used without compilation
+BOUND = tl.constexpr(64.0)  # in float32, 2**-64 is above 0, and sums of 2**64 times values are finite
 
 
 @triton.jit
@@ -74,21 +74,21 @@ def _attention(
 
 
 def pays_off(q: Tensor) -> bool:
-    """Whether `attention` was measured to be fast for such queries (B, N, heads, head_size) and their GPU."""
+    """Whether `attention` is used for such queries (B, N, heads, head_size): faster, as far as measured."""
     batch, length, heads, size = q.shape
     if torch.cuda.get_device_properties(q.device).major != 9 or q.dtype != torch.bfloat16 or size != 64:
         return False
     if torch.compiler.is_compiling():
-        # Each length needs a graph: once lengths vary, one graph with torch's attention takes all others.
+        # Each length needs a graph: once lengths vary, one graph with torch's attention serves all others.
         return has_static_value(length)
     return batch * heads * length**2 >= LARGE  # launching it takes longer than small attention
 
 
 @triton_op("elf_lightning::attention", mutates_args={})
 def attention(q: Tensor, k: Tensor, v: Tensor, q_scale: Tensor, k_scale: Tensor) -> Tensor:
-    """Softmax attention of all positions to all; it has no gradient.
+    """Softmax attention of every position to every position; not differentiable.
 
-    If the scales allow exponents of 2 beyond `BOUND`, softmax subtracts the maximum as usual.
+    If the scales allow powers of two beyond `BOUND`, softmax subtracts the maximum as usual.
 
     Args:
         q: (B, N, heads, head_size) queries of `kernels.norm_and_rotate`; `head_size` is a power of two.
