@@ -228,7 +228,7 @@ class Sampler:
         mask = prompt.condition_mask
         condition = KnownLatents(prompt.latents, mask, empty=not mask.any())
         known = None if infill is None else KnownLatents(infill.latents, infill.mask)
-        field = LatentField(self._denoiser(prompt, running), self.path, condition, known, running)
+        field = LatentField(self._denoiser(condition, running), self.path, condition, known, running)
 
         def after_step(number: int, t: float, z: Tensor) -> bool:
             all_ended = False
@@ -242,15 +242,15 @@ class Sampler:
         z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
         return field.ended_at(field.x_hat, z), field.network_calls
 
-    def _denoiser(self, prompt: LatentPromptBatch, running: Tensor | None) -> Denoiser:
-        settings, config, mask = self.settings, self.network.config, prompt.condition_mask
+    def _denoiser(self, condition: KnownLatents, running: Tensor | None) -> Denoiser:
+        settings, config, mask = self.settings, self.network.config, condition.mask
         denoiser: Denoiser = NetworkDenoiser(self.network, settings.guidance, running)
         if not config.num_guidance_tokens and config.self_conditioning and settings.guidance != 1:
             denoiser = TwoPassGuidance(denoiser, mask, settings.guidance)
-        if settings.cfg_scale != 1 and bool(mask.any()):
+        if settings.cfg_scale != 1 and not condition.empty:
             denoiser = ClassifierFreeGuidance(denoiser, mask, settings.cfg_scale)
         if settings.repetition_control and self.repetition_direction is not None:
-            direction = self.repetition_direction.to(prompt.latents)
+            direction = self.repetition_direction.to(condition.latents)
             denoiser = RepetitionSteering(denoiser, direction, settings.repetition_control, mask)
         return denoiser
 
