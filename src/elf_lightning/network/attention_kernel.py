@@ -4,6 +4,8 @@ Normalised queries and keys bound the scores, mostly so tightly that softmax nee
 docs/performance.md compares it with cuDNN's. Importing this module needs Triton.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -12,7 +14,6 @@ from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.library import triton_op, wrap_triton
 
 QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, stages of the pipeline
-LOG2_E = 1.4426950408889634
 LARGE = 2**25  # scores from which it is used without compilation
 BOUND = tl.constexpr(64.0)  # in float32, 2**-64 is above 0, and sums of 2**64 times values are finite
 
@@ -105,7 +106,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, q_scale: Tensor, k_scale: Tensor)
     with torch.cuda.device_of(q):
         wrap_triton(_attention)[(triton.cdiv(length, QUERIES) * batch * heads,)](
             q.contiguous(), k.contiguous(), v.contiguous(), mixed, q_scale, k_scale,
-            LENGTH=int(length), SCALE=size**-0.5 * LOG2_E, HEADS=heads, SIZE=size,
+            LENGTH=int(length), SCALE=size**-0.5 / math.log(2), HEADS=heads, SIZE=size,
             QUERIES=QUERIES, KEYS=KEYS, STAGES=STAGES,
         )  # fmt: skip
     return mixed
