@@ -53,6 +53,14 @@ def test_last_estimate_is_fed_back() -> None:
     assert torch.equal(denoiser.calls[1][2], first)
 
 
+@pytest.mark.parametrize("t", [0.3, 0.99])  # before and after the bound of `1 - t`
+def test_a_step_follows_the_velocity(t: float) -> None:
+    path, z = RectifiedPath(), torch.randn(SHAPE)
+    one, other = (LatentField(Recorder(), path, known(1), known(3)) for _ in range(2))
+    other.condition, other.infill, other.x_hat = one.condition, one.infill, one.x_hat
+    torch.testing.assert_close(one.step(z, t, 0.01), z + 0.01 * other(z, t))
+
+
 def test_condition_never_moves() -> None:
     condition = known(0, 1)
     field = LatentField(Recorder(), RectifiedPath(), condition)

@@ -35,6 +35,9 @@ class Swing:
         self.calls += 1
         return 3 * math.cos(3 * t) * z
 
+    def step(self, z: Tensor, t: float, span: float) -> Tensor:
+        return z + span * self(z, t)
+
     def clamp(self, z: Tensor) -> Tensor:
         return z
 

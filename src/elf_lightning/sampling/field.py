@@ -152,12 +152,19 @@ class LatentField:
 
     def __call__(self, z: Tensor, t: float) -> Tensor:
         """Velocity (B, S, C) at `z` (B, S, C); 0 at condition positions if `z` is clamped."""
+        return self.path.velocity(self._estimate(z, t), z, z.new_full(z.shape[:1], t))
+
+    def step(self, z: Tensor, t: float, span: float) -> Tensor:
+        """`z + span * self(z, t)` (B, S, C), in one pass over the latents."""
+        return z.lerp(self._estimate(z, t), span / max(1 - t, self.path.t_eps))
+
+    def _estimate(self, z: Tensor, t: float) -> Tensor:
         x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
         if self.infill is not None:
             x_hat = self.infill.restore(x_hat)
         self.x_hat = self.ended_at(self.x_hat, x_hat)
         self.count_call()
-        return self.path.velocity(self.x_hat, z, z.new_full(z.shape[:1], t))
+        return self.x_hat
 
     def clamp(self, z: Tensor) -> Tensor:
         """`z` (B, S, C) with the clean condition in its place, for solvers that add noise."""

@@ -53,7 +53,7 @@ class Solver(ABC):
 
     def last_step(self, field: LatentField, z: Tensor, t: float, t_next: float) -> Tensor:
         """Latents at the end, (B, S, C), by Euler's method, without noise."""
-        return z + (t_next - t) * field(z, t)
+        return field.step(z, t, t_next - t)
 
 
 class Euler(Solver, name="ode", alias="euler"):
@@ -61,7 +61,7 @@ class Euler(Solver, name="ode", alias="euler"):
 
     def step(self, field: LatentField, z: Tensor, t: float, t_next: float, noise: NoiseSource) -> Tensor:
         """Latents at `t_next`, (B, S, C)."""
-        return z + (t_next - t) * field(z, t)
+        return field.step(z, t, t_next - t)
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Sde(Solver, name="sde"):
         """Latents at `t_next`, (B, S, C)."""
         kept = min(max(1 - self.gamma_at(t) * (t_next - t), 0.0), 1.0)
         t_back = kept * t
-        z_back = field.clamp(kept * z + (1 - kept) * noise())
-        return z_back + (t_next - t_back) * field(z_back, t_back)
+        z_back = field.clamp(noise().lerp(z, kept))
+        return field.step(z_back, t_back, t_next - t_back)
 
 
 class Heun(Solver, name="heun"):
