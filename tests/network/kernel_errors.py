@@ -42,7 +42,7 @@ def attention_without_gradient(hidden_size: int, heads: int) -> list[float]:
     rotary = blocks.rotary_table(hidden_size // heads, 2, 7).to(DEVICE)
     with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: False):
         theirs = attention(h, rotary, None)
-    always = patch.object(attention_kernel, "pays_off", lambda q: True)
+    always = patch.object(attention_kernel, "pays_off", lambda h, heads: True)
     with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: True), always:
         ours = attention(h, rotary, None)
     return [largest_error((ours.float(),), (theirs.float(),))]
@@ -59,6 +59,12 @@ def normed_and_rotated(batch: int, length: int, heads: int, size: int) -> list[f
     return errors(kernels.norm_and_rotate(x, *scales, rotary, blocks.EPS), theirs, [x, *scales])
 
 
+def normed(rows: int, size: int) -> list[float]:
+    x, norm = torch.randn(2, rows, size, device=DEVICE), blocks.RMSNorm(size).to(DEVICE)
+    bias, norm.weight.data = (torch.randn(size, device=DEVICE) for _ in range(2))
+    return [largest_error((kernels.norm(x, bias, norm.weight, blocks.EPS),), (norm(x + bias),))]
+
+
 def gated(rows: int, width: int) -> list[float]:
     x = torch.randn(2, rows, 2 * width, device=DEVICE, requires_grad=True)
     gate, value = x.chunk(2, dim=-1)
@@ -67,11 +73,15 @@ def gated(rows: int, width: int) -> list[float]:
 
 def attended(batch: int, length: int, heads: int, size: int, scale: float) -> list[float]:
     scales = [scale * torch.randn(size, device=DEVICE) for _ in range(2)]
-    parts = [torch.randn(batch, length, heads, size, device=DEVICE) for _ in range(3)]
-    q, k = (F.rms_norm(part, (size,), weight) for part, weight in zip(parts, scales, strict=False))
-    q, k, v = (part.to(ATTENDED) for part in (q, k, parts[2]))
-    theirs = F.scaled_dot_product_attention(*(part.float().transpose(1, 2) for part in (q, k, v)))
-    ours = attention_kernel.attention(q, k, v, *scales).float()
+    qkv = torch.randn(batch, length, 3, heads, size, device=DEVICE).to(ATTENDED)
+    rotary = blocks.rotary_table(size, 3, length - 3).to(DEVICE)
+    *parts, v = (part.float() for part in qkv.unbind(2))
+    q, k = (
+        blocks.rotate(F.rms_norm(part, (size,), weight, blocks.EPS), rotary)
+        for part, weight in zip(parts, scales, strict=True)
+    )
+    theirs = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v)))
+    ours = attention_kernel.attention(qkv, *scales, rotary, blocks.EPS).float()
     return [largest_error((ours,), (theirs.transpose(1, 2),))]
 
 
@@ -82,9 +92,10 @@ found = {
     f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
+found |= {f"norm {sizes}": normed(*sizes) for sizes in [(5, 64), (3, 90)]}
 found |= {"attention": attention_parts(48, 4)}
 # With scores so large that softmax needs its maximum, and not; all keys in whole tiles, and not.
-sizes = [(2, 70, 3, 32, 1.0), (1, 64, 2, 64, 1.0), (1, 128, 1, 32, 8.0), (2, 13, 2, 64, 8.0)]
+sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 128, 1, 32, 2.0), (2, 13, 2, 64, 2.0)]
 found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 print(json.dumps(found))

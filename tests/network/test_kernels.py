@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-TOLERANCES = {"torch.bfloat16": 0.01, "torch.float32": 1e-5}  # of softmax; 2e-6 of all others, in float32
+TOLERANCES = {
+    "torch.bfloat16": 0.03,
+    "torch.float32": 1e-5,
+}  # of matrix products; 2e-6 of all others, in float32
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
@@ -19,6 +22,6 @@ def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
     ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 11
+    assert len(found) == 13
     for name, errors in found.items():
         assert all(error < TOLERANCES.get(name.split()[0], 2e-6) for error in errors), found

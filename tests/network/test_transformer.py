@@ -130,6 +130,19 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
             assert_close(one.grad, other.grad, msg=name)
 
 
+@torch.no_grad()
+def test_products_added_in_place_make_the_same_hidden_states() -> None:
+    blocks, table = tiny_network().blocks, tiny_network().rotary
+    for name, parameter in blocks.named_parameters():
+        if name.endswith("bias"):
+            parameter.normal_(generator=torch.Generator().manual_seed(len(name)))
+    h = torch.randn(2, len(table), 32, generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(len(table))[None, None, None] < torch.tensor([3, len(table)])[:, None, None, None]
+    for allowed in (None, mask):
+        added = blocks.in_place(h.clone(), table, allowed)[:, 3:]
+        assert_close(added, blocks(h[:, :3], h[:, 3:], table, allowed))
+
+
 def test_first_estimate_is_zero_and_initial_values_repeat() -> None:
     one, other = (ELFNetwork(TINY, 16, 50, 12, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.library import custom_op
 from torch.utils.checkpoint import checkpoint
 
 from elf_lightning.compiling import can_compile, computes_in_bfloat16
@@ -17,15 +18,23 @@ if HAS_KERNELS := (
 EPS = 1e-6
 
 
+def by_kernel(h: Tensor) -> bool:
+    """Whether `kernels` compute these hidden states."""
+    return HAS_KERNELS and h.is_cuda
+
+
 class RMSNorm(nn.RMSNorm):
     """Root-mean-square norm over the last dimension, computed in float32 whatever the input's type."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, eps=EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised `x`, of the same shape and type."""
-        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), EPS).type_as(x)
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Normalised `x`, or `x + bias` without gradient, of the shape and type of `x`."""
+        if bias is not None and by_kernel(x):
+            return kernels.norm(x, bias, self.weight, EPS)  # type: ignore[no-any-return]
+        shifted = x.float() if bias is None else x.float() + bias
+        return F.rms_norm(shifted, self.normalized_shape, self.weight.float(), EPS).type_as(x)
 
 
 def rotary_table(head_size: int, prefix_length: int, max_length: int, theta: float = 10_000.0) -> Tensor:
@@ -54,11 +63,6 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     return x * cos + neighbour * (sin * sign)
 
 
-def by_kernel(h: Tensor) -> bool:
-    """Whether `kernels` compute these hidden states."""
-    return HAS_KERNELS and h.is_cuda
-
-
 class Attention(nn.Module):
     """Multi-head self-attention, bidirectional, with normalised and rotated queries and keys."""
 
@@ -73,14 +77,19 @@ class Attention(nn.Module):
 
     def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, H) -> (B, N, H); `mask` (B, 1, 1, N) is True where attention may go, None for all."""
-        q, k, v = self._parts_by_kernel(h, rotary) if by_kernel(h) else self._parts(h, rotary)
+        return self.dropout(self.out(self.mixed(h, rotary, mask)))  # type: ignore[no-any-return]
+
+    def mixed(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """The values (B, N, H), mixed by attention; arguments as in `forward`."""
         no_gradient = by_kernel(h) and not torch.is_grad_enabled()
-        if no_gradient and mask is None and attention_kernel.pays_off(q):
-            mixed = attention_kernel.attention(q, k, v, self.q_norm.weight, self.k_norm.weight)
-        else:
-            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
-        return self.dropout(self.out(mixed.flatten(2)))  # type: ignore[no-any-return]
+        if no_gradient and mask is None and attention_kernel.pays_off(h, self.num_heads):
+            qkv = self.qkv(h).unflatten(-1, (3, self.num_heads, -1))
+            scales = self.q_norm.weight, self.k_norm.weight
+            mixed: Tensor = attention_kernel.attention(qkv, *scales, rotary.float(), EPS)
+            return mixed.flatten(2)
+        q, k, v = self._parts_by_kernel(h, rotary) if by_kernel(h) else self._parts(h, rotary)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
 
     def _parts(self, h: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, N, heads, head_size)."""
@@ -112,10 +121,14 @@ class SwiGLU(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Hidden states (B, N, H) -> (B, N, H)."""
+        return self.out(self.dropout(self.gated(h)))  # type: ignore[no-any-return]
+
+    def gated(self, h: Tensor) -> Tensor:
+        """`silu(gate) * value` (B, N, width) of hidden states (B, N, H)."""
         if by_kernel(h):
-            return self.out(self.dropout(kernels.swiglu(self.gate_value(h))))  # type: ignore[no-any-return]
+            return kernels.swiglu(self.gate_value(h))  # type: ignore[no-any-return]
         gate, value = self.gate_value(h).chunk(2, dim=-1)
-        return self.out(self.dropout(F.silu(gate) * value))  # type: ignore[no-any-return]
+        return F.silu(gate) * value  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -133,6 +146,24 @@ class Block(nn.Module):
         h = h + self.attention(self.attention_norm(h), rotary, mask)
         return h + self.mlp(self.mlp_norm(h))  # type: ignore[no-any-return]
 
+    def add_to(
+        self, h: Tensor, before_attention: Tensor, before_mlp: Tensor, rotary: Tensor, mask: Tensor | None
+    ) -> None:
+        """Add to hidden states `h` (B, N, H) in place what `forward` adds, but for biases and dropout.
+
+        `before_attention` and `before_mlp` (H,) are the sums of the biases that `h` lacks there.
+        """
+        mixed = self.attention.mixed(self.attention_norm(h, before_attention), rotary, mask)
+        add_product(h, mixed, self.attention.out.weight.type_as(h))
+        gated = self.mlp.gated(self.mlp_norm(h, before_mlp))
+        add_product(h, gated, self.mlp.out.weight.type_as(h))
+
+
+@custom_op("elf_lightning::add_product", mutates_args={"h"})
+def add_product(h: Tensor, x: Tensor, weight: Tensor) -> None:
+    """Add the products of `x` (B, N, K) with `weight` (H, K) to `h` (B, N, H), in one kernel."""
+    h.flatten(0, 1).addmm_(x.flatten(0, 1), weight.t())
+
 
 class Blocks(nn.ModuleList):
     """All blocks in sequence; dropout only in the middle half of them."""
@@ -141,18 +172,44 @@ class Blocks(nn.ModuleList):
         middle = range(config.depth // 4, config.depth // 4 * 3)
         rates = [config.dropout if index in middle else 0.0 for index in range(config.depth)]
         super().__init__(Block(config, dropout) for dropout in rates)
+        self.dropout, self.num_heads = config.dropout, config.num_heads
         self.gradient_checkpointing = config.gradient_checkpointing
 
-    def forward(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states (B, N, H) -> (B, N, H); arguments as in `Attention.forward`.
+    def forward(self, prefix: Tensor, text: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states of the prefix (B, P, H) and of the text (B, S, H) -> those of the text (B, S, H).
 
-        Under bfloat16 autocast, the residual stream is bfloat16 too.
+        Under bfloat16 autocast, the residual stream is bfloat16 too. `rotary` and `mask` as in
+        `Attention.forward`.
         """
+        h = torch.cat([prefix, text], dim=1)
         if computes_in_bfloat16(h.device.type):
             h = h.bfloat16()
+        if self._adds_in_place(h):
+            return self.in_place(h, rotary, mask)[:, prefix.shape[1] :]
         for block in self:
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 h = checkpoint(block, h, rotary, mask, use_reentrant=False)
             else:
                 h = block(h, rotary, mask)
-        return h
+        return h[:, prefix.shape[1] :]
+
+    def _adds_in_place(self, h: Tensor) -> bool:
+        """Whether `in_place` is used: faster, as far as measured."""
+        if torch.is_grad_enabled() or (self.training and self.dropout):
+            return False
+        if not by_kernel(h) or h.dtype != torch.bfloat16:
+            return False
+        return torch.compiler.is_compiling() or attention_kernel.pays_off(h, self.num_heads)
+
+    def in_place(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """All blocks on hidden states `h` (B, N, H), which they change, without gradient or dropout.
+
+        Matrix products add to the residual stream, which costs less than adding in the next norm. They
+        cannot add a bias too, so the biases are summed up apart.
+        """
+        blocks: list[Block] = list(self)  # type: ignore[arg-type]
+        biases = [bias for block in blocks for bias in (block.attention.out.bias, block.mlp.out.bias)]
+        sums = torch.stack([torch.zeros_like(biases[0]), *biases]).cumsum(0)
+        for index, block in enumerate(blocks):
+            block.add_to(h, sums[2 * index], sums[2 * index + 1], rotary, mask)
+        return (h + sums[-1]).type_as(h)

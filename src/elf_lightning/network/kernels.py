@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 TOKENS = 16  # for a program: with heads of 64, each of its 128 threads has 8 values
+ROWS = 4  # of a norm, for a program
 COLUMNS = 1024  # of the feed-forward layer, for a program: 8 for each thread
 
 
@@ -28,7 +29,7 @@ def _columns(even, odd):
 
 @triton.jit
 def _norm_and_rotate(
-    x, q_scale, k_scale, rotary, q, k, tokens, length,
+    x, q_scale, k_scale, rotary, q, k, tokens, length, FIRST: tl.constexpr, PARTS: tl.constexpr,
     EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
@@ -36,9 +37,9 @@ def _norm_and_rotate(
     inside = (token < tokens)[:, None] & (column < SIZE)[None]
     cos, sin = _pairs(tl.load(rotary + (token % length)[:, None] * SIZE + column[None], inside, 0.0))
     place = token[:, None] * (HEADS * SIZE) + column[None]
-    for part in tl.static_range(2):
+    for part in tl.static_range(FIRST, 2):
         scale = tl.load((q_scale if part == 0 else k_scale) + column, column < SIZE, 0.0)[None].to(tl.float32)
-        source = x + token[:, None] * (HEADS * SIZE) + place + part * HEADS * SIZE
+        source = x + token[:, None] * ((PARTS - 1) * HEADS * SIZE) + place + part * HEADS * SIZE
         target = (q if part == 0 else k) + place
         for head in range(HEADS):
             row = tl.load(source + head * SIZE, inside, 0.0).to(tl.float32)
@@ -75,6 +76,22 @@ def _norm_and_rotate_backward(
             grad = inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None])
             tl.store(x_grad + both + head * SIZE, grad.to(x_grad.dtype.element_ty), inside)
         tl.store(scale_grads + (program * 2 + part) * SIZE + column, tl.sum(scale_grad, 0), column < SIZE)
+
+
+@triton.jit
+def _norm(
+    x, bias, scale, y, rows,
+    EPS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, PADDED)
+    inside = (row < rows)[:, None] & (column < SIZE)[None]
+    place = row[:, None] * SIZE + column[None]
+    shifted = tl.load(x + place, inside, 0.0).to(tl.float32)
+    shifted += tl.load(bias + column, column < SIZE, 0.0)[None].to(tl.float32)
+    scaled = shifted * tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
+    found = scaled * tl.rsqrt(tl.sum(shifted * shifted, 1) / SIZE + EPS)[:, None]
+    tl.store(y + place, found.to(y.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -124,7 +141,8 @@ def norm_and_rotate(
     with torch.cuda.device_of(x):  # Triton launches on the current GPU, wherever the tensors are
         wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
             x.contiguous(), q_scale, k_scale, rotary.contiguous(), q, k, batch * length, length,
-            EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
+            FIRST=0, PARTS=2, EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size),
+            TOKENS=TOKENS,
         )  # fmt: skip
     return q, k
 
@@ -145,6 +163,26 @@ def norm_and_rotate_backward(
             EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size), TOKENS=TOKENS,
         )  # fmt: skip
     return x_grad, scale_grads.sum(dim=0)
+
+
+@triton_op("elf_lightning::norm", mutates_args={})
+def norm(x: Tensor, bias: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm of `x + bias`, of the shape (..., size) and type of `x`; not differentiable.
+
+    Args:
+        x: (..., size).
+        bias: (size,).
+        scale: (size,) weight of the norm.
+        eps: added to the mean square.
+    """
+    size, y = x.shape[-1], torch.empty_like(x, memory_format=torch.contiguous_format)
+    rows = x.numel() // size
+    with torch.cuda.device_of(x):
+        wrap_triton(_norm)[(triton.cdiv(rows, ROWS),)](
+            x.contiguous(), bias, scale, y, rows,
+            EPS=eps, SIZE=size, PADDED=triton.next_power_of_2(size), ROWS=ROWS,
+        )  # fmt: skip
+    return y
 
 
 @triton_op("elf_lightning::swiglu", mutates_args={})

@@ -107,21 +107,22 @@ class ELFNetwork(nn.Module):
                 f"sequences have {z.shape[1]} positions, more than the network's max_length "
                 f"{self.max_length}; cut them, or build the network with a larger max_length"
             )
-        length = self.prefix.length
-        h = torch.cat([prefix.expand(len(z), -1, -1), self.latent_in(z, self_cond)], dim=1)
+        text, prefix = self.latent_in(z, self_cond), prefix.expand(len(z), -1, -1)
         if self.compiled and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # How many sequences self-condition differs by step: one graph for any number, from the start.
-            torch._dynamo.maybe_mark_dynamic(h, 0)
-        mask = None
+            prefix = prefix.contiguous()
+            for part in (prefix, text):
+                torch._dynamo.maybe_mark_dynamic(part, 0)
+        length, mask = self.prefix.length, None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
-        return self.blocks(h, self.rotary[: h.shape[1]], mask)[:, length:]  # type: ignore[no-any-return]
+        return self.blocks(prefix, text, self.rotary[: length + z.shape[1]], mask)  # type: ignore[no-any-return]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
-        The blocks get one contiguous tensor whatever the slice of the batch, so that batch sizes share a
-        graph. Arguments as in `torch.compile`.
+        The blocks get contiguous tensors whatever the slice of the batch, so that batch sizes share a graph.
+        Arguments as in `torch.compile`.
         """
         self.blocks.compile(*args, **room_for_graphs() | kwargs)
 
