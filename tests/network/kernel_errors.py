@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elf_lightning.network import attention_kernel, blocks, kernels
+from elf_lightning.network import attention_kernel, blocks, gate_kernel, kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ATTENDED = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # where products of float32 would be TF32
@@ -85,6 +85,15 @@ def attended(batch: int, length: int, heads: int, size: int, scale: float) -> li
     return [largest_error((ours,), (theirs.transpose(1, 2),))]
 
 
+def gated_layer(rows: int, size: int, width: int) -> list[float]:
+    x, weight, bias = (
+        torch.randn(*shape, device=DEVICE).to(ATTENDED)
+        for shape in [(2, rows, size), (2 * width, size), (2 * width,)]
+    )
+    gate, value = F.linear(x.float(), weight.float(), bias.float()).chunk(2, dim=-1)
+    return [largest_error((gate_kernel.gated_layer(x, weight, bias).float(),), (F.silu(gate) * value,))]
+
+
 torch.manual_seed(0)
 blocks.kernels = kernels  # which it imports only where there is a GPU
 blocks.attention_kernel = attention_kernel
@@ -98,4 +107,5 @@ found |= {"attention": attention_parts(48, 4)}
 sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 128, 1, 32, 2.0), (2, 13, 2, 64, 2.0)]
 found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
+found |= {f"{ATTENDED} gated layer {sizes}": gated_layer(*sizes) for sizes in [(70, 64, 128), (64, 192, 64)]}
 print(json.dumps(found))

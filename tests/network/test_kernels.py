@@ -22,6 +22,6 @@ def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
     ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 13
+    assert len(found) == 15
     for name, errors in found.items():
         assert all(error < TOLERANCES.get(name.split()[0], 2e-6) for error in errors), found

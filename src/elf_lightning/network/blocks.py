@@ -13,7 +13,7 @@ from elf_lightning.network.config import NetworkConfig
 if HAS_KERNELS := (
     torch.version.cuda is not None and torch.cuda.device_count() > 0 and can_compile(torch.device("cuda"))
 ):
-    from elf_lightning.network import attention_kernel, kernels
+    from elf_lightning.network import attention_kernel, gate_kernel, kernels
 
 EPS = 1e-6
 
@@ -125,6 +125,10 @@ class SwiGLU(nn.Module):
 
     def gated(self, h: Tensor) -> Tensor:
         """`silu(gate) * value` (B, N, width) of hidden states (B, N, H)."""
+        no_gradient = by_kernel(h) and not torch.is_grad_enabled()
+        if no_gradient and gate_kernel.pays_off(h, self.out.in_features):
+            weight, bias = self.gate_value.weight.type_as(h), self.gate_value.bias
+            return gate_kernel.gated_layer(h, weight, bias)  # type: ignore[no-any-return]
         if by_kernel(h):
             return kernels.swiglu(self.gate_value(h))  # type: ignore[no-any-return]
         gate, value = self.gate_value(h).chunk(2, dim=-1)
