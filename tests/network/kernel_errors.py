@@ -4,13 +4,14 @@ A program of its own, since Triton decides at its first import whether it compil
 """
 
 import json
+from contextlib import ExitStack
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elf_lightning.network import attention_kernel, blocks, gate_kernel, kernels
+from elf_lightning.network import NetworkConfig, attention_kernel, blocks, gate_kernel, kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ATTENDED = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # where products of float32 would be TF32
@@ -45,6 +46,21 @@ def attention_without_gradient(hidden_size: int, heads: int) -> list[float]:
     always = patch.object(attention_kernel, "pays_off", lambda h, heads: True)
     with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: True), always:
         ours = attention(h, rotary, None)
+    return [largest_error((ours.float(),), (theirs.float(),))]
+
+
+def added_in_place() -> list[float]:
+    config = NetworkConfig(hidden_size=64, depth=2, num_heads=1, bottleneck_size=8, mlp_ratio=3.0)
+    layers = blocks.Blocks(config).to(DEVICE, ATTENDED)
+    h = torch.randn(2, 70, 64, device=DEVICE, dtype=ATTENDED)
+    rotary = blocks.rotary_table(64, 2, 68).to(DEVICE)
+    with torch.no_grad(), patch.object(blocks, "by_kernel", lambda h: False):
+        theirs = layers(h[:, :2], h[:, 2:], rotary, None)
+    with torch.no_grad(), ExitStack() as always:
+        always.enter_context(patch.object(blocks, "by_kernel", lambda h: True))
+        for kernel in (attention_kernel, gate_kernel):
+            always.enter_context(patch.object(kernel, "pays_off", lambda h, size: True))
+        ours = layers.in_place(h.clone(), rotary, None)[:, 2:]
     return [largest_error((ours.float(),), (theirs.float(),))]
 
 
@@ -96,16 +112,20 @@ def gated_layer(rows: int, size: int, width: int) -> list[float]:
 
 torch.manual_seed(0)
 blocks.kernels = kernels  # which it imports only where there is a GPU
-blocks.attention_kernel = attention_kernel
+blocks.attention_kernel, blocks.gate_kernel = attention_kernel, gate_kernel
 found = {
     f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
 found |= {f"norm {sizes}": normed(*sizes) for sizes in [(5, 64), (3, 90)]}
 found |= {"attention": attention_parts(48, 4)}
-# With scores so large that softmax needs its maximum, and not; all keys in whole tiles, and not.
-sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 128, 1, 32, 2.0), (2, 13, 2, 64, 2.0)]
+# All keys in whole tiles, a short rest, and a long one.
+sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 100, 1, 32, 0.7)]
 found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}
+# Scores so large that softmax needs its maximum: in float32, some powers of two would be infinite.
+sizes = [(1, 128, 1, 32, 5.0), (2, 13, 2, 64, 6.0)]
+found |= {f"{ATTENDED} softmax of large scores {size}": attended(*size) for size in sizes}
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 found |= {f"{ATTENDED} gated layer {sizes}": gated_layer(*sizes) for sizes in [(70, 64, 128), (64, 192, 64)]}
+found |= {f"{ATTENDED} blocks": added_in_place()}
 print(json.dumps(found))

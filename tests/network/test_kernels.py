@@ -9,9 +9,13 @@ import pytest
 import torch
 
 TOLERANCES = {
-    "torch.bfloat16": 0.03,
+    "torch.bfloat16 softmax of large scores": 0.1,
+    "torch.float32 softmax of large scores": 3e-5,
+    "torch.bfloat16 blocks": 0.05,
+    "torch.bfloat16": 0.01,
     "torch.float32": 1e-5,
-}  # of matrix products; 2e-6 of all others, in float32
+    "": 2e-6,  # in float32, without matrix products
+}
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
@@ -22,6 +26,7 @@ def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
     ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 15
+    assert len(found) == 17
     for name, errors in found.items():
-        assert all(error < TOLERANCES.get(name.split()[0], 2e-6) for error in errors), found
+        tolerance = next(value for kind, value in TOLERANCES.items() if name.startswith(kind))
+        assert all(error < tolerance for error in errors), found

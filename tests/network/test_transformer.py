@@ -133,14 +133,36 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
 @torch.no_grad()
 def test_products_added_in_place_make_the_same_hidden_states() -> None:
     blocks, table = tiny_network().blocks, tiny_network().rotary
+    generator = torch.Generator().manual_seed(0)
     for name, parameter in blocks.named_parameters():
         if name.endswith("bias"):
-            parameter.normal_(generator=torch.Generator().manual_seed(len(name)))
+            parameter.normal_(generator=generator)
     h = torch.randn(2, len(table), 32, generator=torch.Generator().manual_seed(1))
     mask = torch.arange(len(table))[None, None, None] < torch.tensor([3, len(table)])[:, None, None, None]
     for allowed in (None, mask):
         added = blocks.in_place(h.clone(), table, allowed)[:, 3:]
         assert_close(added, blocks(h[:, :3], h[:, 3:], table, allowed))
+
+
+@pytest.mark.parametrize(
+    ("training", "dropout", "gradient", "dtype", "expected"),
+    [
+        (False, 0.1, False, torch.bfloat16, True),
+        (True, 0.1, False, torch.bfloat16, False),
+        (True, 0.0, False, torch.bfloat16, True),
+        (False, 0.0, True, torch.bfloat16, False),
+        (False, 0.0, False, torch.float32, False),
+    ],
+)
+def test_products_are_added_in_place_only_without_gradient_and_dropout(
+    training: bool, dropout: float, gradient: bool, dtype: torch.dtype, expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("elf_lightning.network.blocks.by_kernel", lambda h: True)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    blocks = tiny_network(NetworkConfig(32, 4, 2, 8, dropout=dropout)).blocks.train(training)
+    with torch.set_grad_enabled(gradient):
+        assert blocks._adds_in_place(torch.zeros(1, 1, 32, dtype=dtype)) == expected
 
 
 def test_first_estimate_is_zero_and_initial_values_repeat() -> None:

@@ -18,9 +18,8 @@ from elf_lightning.network.kernels import TOKENS, _columns, _norm_and_rotate, _p
 QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, stages of the pipeline
 LARGE = 2**25  # scores from which it is used without compilation
 BOUND = tl.constexpr(64.0)  # in float32, 2**-64 is above 0, and sums of 2**64 times values are finite
-LANES = tl.constexpr(
-    8
-)  # columns of scores that four threads of a tensor core share; they sum them at the end
+# Partial sums of a row, so that threads exchange theirs once, at the end.
+LANES = tl.constexpr(8)
 
 
 @triton.jit
@@ -123,8 +122,8 @@ def attention(qkv: Tensor, q_scale: Tensor, k_scale: Tensor, rotary: Tensor, eps
     k, mixed = (qkv.new_empty(batch, length, heads, size) for _ in range(2))
     with torch.cuda.device_of(qkv):
         wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
-            qkv, q_scale, k_scale, rotary, qkv, k, batch * length, length,  # `FIRST=1`: writes no queries
-            FIRST=1, PARTS=3, EPS=eps, HEADS=heads, SIZE=size, PADDED=size, TOKENS=TOKENS,
+            qkv, q_scale, k_scale, rotary, qkv, k, batch * length, length,
+            PARTS=3, EPS=eps, HEADS=heads, SIZE=size, PADDED=size, TOKENS=TOKENS,
         )  # fmt: skip
         wrap_triton(_attention)[(triton.cdiv(length, QUERIES) * batch * heads,)](
             qkv, k, mixed, q_scale, k_scale, rotary,

@@ -166,7 +166,7 @@ class Block(nn.Module):
 @custom_op("elf_lightning::add_product", mutates_args={"h"})
 def add_product(h: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add the products of `x` (B, N, K) with `weight` (H, K) to `h` (B, N, H), in one kernel."""
-    h.flatten(0, 1).addmm_(x.flatten(0, 1), weight.t())
+    h.view(-1, h.shape[-1]).addmm_(x.flatten(0, 1), weight.t())
 
 
 class Blocks(nn.ModuleList):
@@ -198,7 +198,7 @@ class Blocks(nn.ModuleList):
         return h[:, prefix.shape[1] :]
 
     def _adds_in_place(self, h: Tensor) -> bool:
-        """Whether `in_place` is used: faster, as far as measured."""
+        """Whether `in_place` is used: faster, as far as measured; not compiled, with the attention kernel."""
         if torch.is_grad_enabled() or (self.training and self.dropout):
             return False
         if not by_kernel(h) or h.dtype != torch.bfloat16:
@@ -209,7 +209,8 @@ class Blocks(nn.ModuleList):
         """All blocks on hidden states `h` (B, N, H), which they change, without gradient or dropout.
 
         Matrix products add to the residual stream, which costs less than adding in the next norm. They
-        cannot add a bias too, so the biases are summed up apart.
+        cannot add a bias too, so the biases are summed up apart. Hooks of blocks and of their output layers
+        do not run.
         """
         blocks: list[Block] = list(self)  # type: ignore[arg-type]
         biases = [bias for block in blocks for bias in (block.attention.out.bias, block.mlp.out.bias)]

@@ -29,7 +29,7 @@ def _columns(even, odd):
 
 @triton.jit
 def _norm_and_rotate(
-    x, q_scale, k_scale, rotary, q, k, tokens, length, FIRST: tl.constexpr, PARTS: tl.constexpr,
+    x, q_scale, k_scale, rotary, q, k, tokens, length, PARTS: tl.constexpr,
     EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
@@ -37,7 +37,7 @@ def _norm_and_rotate(
     inside = (token < tokens)[:, None] & (column < SIZE)[None]
     cos, sin = _pairs(tl.load(rotary + (token % length)[:, None] * SIZE + column[None], inside, 0.0))
     place = token[:, None] * (HEADS * SIZE) + column[None]
-    for part in tl.static_range(FIRST, 2):
+    for part in tl.static_range(PARTS - 2, 2):  # beside values, as third part, the keys alone
         scale = tl.load((q_scale if part == 0 else k_scale) + column, column < SIZE, 0.0)[None].to(tl.float32)
         source = x + token[:, None] * ((PARTS - 1) * HEADS * SIZE) + place + part * HEADS * SIZE
         target = (q if part == 0 else k) + place
@@ -141,7 +141,7 @@ def norm_and_rotate(
     with torch.cuda.device_of(x):  # Triton launches on the current GPU, wherever the tensors are
         wrap_triton(_norm_and_rotate)[(triton.cdiv(batch * length, TOKENS),)](
             x.contiguous(), q_scale, k_scale, rotary.contiguous(), q, k, batch * length, length,
-            FIRST=0, PARTS=2, EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size),
+            PARTS=2, EPS=eps, HEADS=heads, SIZE=size, PADDED=triton.next_power_of_2(size),
             TOKENS=TOKENS,
         )  # fmt: skip
     return q, k

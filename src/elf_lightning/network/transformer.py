@@ -121,8 +121,8 @@ class ELFNetwork(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
-        The blocks get contiguous tensors whatever the slice of the batch, so that batch sizes share a graph.
-        Arguments as in `torch.compile`.
+        The blocks get contiguous tensors whatever the slice of the batch, if without gradient, so that batch
+        sizes share a graph. Arguments as in `torch.compile`.
         """
         self.blocks.compile(*args, **room_for_graphs() | kwargs)
 

@@ -155,8 +155,8 @@ class LatentField:
         return self.path.velocity(self._estimate(z, t), z, z.new_full(z.shape[:1], t))
 
     def step(self, z: Tensor, t: float, span: float) -> Tensor:
-        """`z + span * self(z, t)` (B, S, C), in one pass over the latents."""
-        return z.lerp(self._estimate(z, t), span / max(1 - t, self.path.t_eps))
+        """`z + span * self(z, t)` (B, S, C), in one pass over the latents: see `RectifiedPath.velocity`."""
+        return z.lerp(self._estimate(z, t).type_as(z), span / max(1 - t, self.path.t_eps))
 
     def _estimate(self, z: Tensor, t: float) -> Tensor:
         x_hat = self.clamp(self.denoiser(z, t, self.x_hat))
