@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.library import triton_op, wrap_triton
 
-from elf_lightning.network.kernels import TOKENS, _columns, _norm_and_rotate, _pairs
+from elf_lightning.network.kernels import (
+    TOKENS,
+    _norm_and_rotate,
+    _normed_and_rotated,
+    _pairs,
+    measured_without_gradient,
+)
 
 QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, stages of the pipeline
 LARGE = 2**25  # scores from which it is used without compilation
@@ -75,8 +81,7 @@ def _attention(
     query = tl.load(qkv + row * (3 * HEADS * SIZE) + column[None], inside, 0.0).to(tl.float32)
     cos, sin = _pairs(tl.load(rotary + row * SIZE + column[None], inside, 0.0))
     q_scale = SCALE * tl.load(q_scale + column).to(tl.float32)
-    even, odd = _pairs(query * tl.rsqrt(tl.sum(query * query, 1) / SIZE + EPS)[:, None] * q_scale[None])
-    query = _columns(even * cos - odd * sin, even * sin + odd * cos).to(mixed.dtype.element_ty)
+    query = _normed_and_rotated(query, q_scale[None], cos, sin, EPS, SIZE).to(mixed.dtype.element_ty)
     largest_q = tl.max(tl.abs(q_scale), 0)
     largest_k = tl.max(tl.abs(tl.load(k_scale + column).to(tl.float32)), 0)
     k += first
@@ -91,9 +96,7 @@ def _attention(
 def pays_off(h: Tensor, heads: int) -> bool:
     """Whether `attention` is used for hidden states (B, N, H): faster, as far as measured."""
     batch, length, size = h.shape
-    if torch.cuda.get_device_properties(h.device).major != 9 or h.dtype != torch.bfloat16:
-        return False
-    if size != heads * 64:
+    if not measured_without_gradient(h) or size != heads * 64:
         return False
     if torch.compiler.is_compiling():
         # Each length needs a graph: once lengths vary, one graph with torch's attention serves all others.

@@ -23,6 +23,11 @@ def by_kernel(h: Tensor) -> bool:
     return HAS_KERNELS and h.is_cuda
 
 
+def by_kernel_without_gradient(h: Tensor) -> bool:
+    """Whether kernels that have no gradient may compute them as well."""
+    return by_kernel(h) and not torch.is_grad_enabled()
+
+
 class RMSNorm(nn.RMSNorm):
     """Root-mean-square norm over the last dimension, computed in float32 whatever the input's type."""
 
@@ -81,8 +86,8 @@ class Attention(nn.Module):
 
     def mixed(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """The values (B, N, H), mixed by attention; arguments as in `forward`."""
-        no_gradient = by_kernel(h) and not torch.is_grad_enabled()
-        if no_gradient and mask is None and attention_kernel.pays_off(h, self.num_heads):
+        without_gradient = by_kernel_without_gradient(h) and mask is None
+        if without_gradient and attention_kernel.pays_off(h, self.num_heads):
             qkv = self.qkv(h).unflatten(-1, (3, self.num_heads, -1))
             scales = self.q_norm.weight, self.k_norm.weight
             mixed: Tensor = attention_kernel.attention(qkv, *scales, rotary.float(), EPS)
@@ -125,8 +130,7 @@ class SwiGLU(nn.Module):
 
     def gated(self, h: Tensor) -> Tensor:
         """`silu(gate) * value` (B, N, width) of hidden states (B, N, H)."""
-        no_gradient = by_kernel(h) and not torch.is_grad_enabled()
-        if no_gradient and gate_kernel.pays_off(h, self.out.in_features):
+        if by_kernel_without_gradient(h) and gate_kernel.pays_off(h, self.out.in_features):
             weight, bias = self.gate_value.weight.type_as(h), self.gate_value.bias
             return gate_kernel.gated_layer(h, weight, bias)  # type: ignore[no-any-return]
         if by_kernel(h):
@@ -199,9 +203,7 @@ class Blocks(nn.ModuleList):
 
     def _adds_in_place(self, h: Tensor) -> bool:
         """Whether `in_place` is used: faster, as far as measured; not compiled, with the attention kernel."""
-        if torch.is_grad_enabled() or (self.training and self.dropout):
-            return False
-        if not by_kernel(h) or h.dtype != torch.bfloat16:
+        if not by_kernel_without_gradient(h) or (self.training and self.dropout) or h.dtype != torch.bfloat16:
             return False
         return torch.compiler.is_compiling() or attention_kernel.pays_off(h, self.num_heads)
 
