@@ -16,11 +16,14 @@ import torch
 
 from elf_lightning.checkpoints.locate import newest_checkpoint
 from elf_lightning.cli import main
+from elf_lightning.training import ddp
+from elf_lightning.training.ddp import DDP
 
 LIMIT_SECONDS = 300
 """Far beyond what the commands take; ranks that wait for each other fail here."""
 
 TWO = {"trainer.devices": 2, "trainer.accelerator": "cpu", "trainer.strategy": "ddp"}
+ANY_STRATEGY = {"trainer.strategy": "auto"}
 # 44 rows make five steps of eight, with four rows over; 11 to validate on are one too many.
 HELD_OUT: dict[str, Any] = {"data.source.init_args.validation_fraction": 0.2}
 TRAINING = HELD_OUT | {
@@ -59,13 +62,13 @@ def two_ranks(command: Callable[..., list[str]]) -> None:
     stop = ("run_hooks.StopAfter", {"step": 2, "how": "request"})
     commands = [
         ("fit", fits("rows", "rows", ("run_hooks.RankReport", {"path": "rows"}))),
-        ("fit", fits("steps", "steps", ("run_hooks.RankReport", {"path": "steps"}))),
+        ("fit", fits("steps", "steps", ("run_hooks.RankReport", {"path": "steps"})) | ANY_STRATEGY),
         ("fit", fits("rows", "resumed", stop)),
         ("fit", fits("rows", "resumed") | {"ckpt_path": "runs/resumed/checkpoints/last.ckpt"}),
         ("predict", prediction("five", 5)),
         ("predict", prediction("single", 1)),
     ]
-    words = [command(name, settings | TWO) for name, settings in commands]
+    words = [command(name, TWO | settings) for name, settings in commands]
     Path("commands.json").write_text(json.dumps(words))
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("commands.py")), "commands.json"],
@@ -113,9 +116,17 @@ def test_two_processes_train_as_one_with_the_same_draws(mixing: str, fit: Callab
     torch.testing.assert_close(trained(mixing), one, atol=1e-5, rtol=1e-5)
 
 
-def test_ddp_uses_the_shipped_settings(mixing: str) -> None:
+def test_ddp_and_auto_have_the_settings_of_this_package(mixing: str) -> None:
     settings = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
     assert [report["ddp"] for report in reports(mixing)] == [settings, settings]
+
+
+def test_the_module_is_wrapped_on_the_stream_that_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DDP, "determine_ddp_device_ids", lambda strategy: [0])
+    monkeypatch.setattr("torch.cuda.Stream", lambda: pytest.fail("another stream"))
+    monkeypatch.setattr(ddp, "DistributedDataParallel", lambda module, devices, **_: (module, devices))
+    module = torch.nn.Identity()
+    assert DDP()._setup_model(module) == (module, [0])
 
 
 def test_ranks_draw_different_noise(mixing: str) -> None:

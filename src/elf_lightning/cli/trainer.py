@@ -33,6 +33,7 @@ from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import quiet_lightning, say
 from elf_lightning.training.base import SIZES_FROM_DATA
+from elf_lightning.training.ddp import register_ddp
 from elf_lightning.whole_file import write_whole
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
@@ -40,8 +41,6 @@ AVERAGES = ("EMA", "WeightAveraging")
 DEFAULT_CALLBACKS = ("elf_lightning.callbacks.EMA", PROGRESS, "elf_lightning.callbacks.SampleWriter")
 CHECKPOINTING = {"filename": "step-{step}", "auto_insert_metric_name": False}
 """A checkpoint after each validation and at the end, beside those of other callbacks."""
-DDP = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
-"""For `strategy: ddp`: each step uses all parameters, no buffer changes, gradients are not copied."""
 MATMUL_PRECISION = (
     "precision of float32 matrix products (heads, Newton-Schulz), for torch.set_float32_matmul_precision; "
     "`high` is TF32 on a GPU: faster, with a 10-bit mantissa (default: unchanged)"
@@ -174,8 +173,7 @@ class ELFCLI(LightningCLI):
             trainer.logger = trainer.enable_checkpointing = trainer.enable_progress_bar = False
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks if one.class_path != PROGRESS]
-        if trainer.strategy == "ddp":
-            trainer.strategy = _component("lightning.pytorch.strategies.DDPStrategy", **DDP)
+        register_ddp()
         if trainer.logger in (None, True):
             trainer.logger = fitting and [
                 _component(lasting, save_dir=folder, name=name.removesuffix("Logger").lower())
