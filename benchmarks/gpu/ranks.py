@@ -63,7 +63,7 @@ class World:
         gpt2 = GPT2Config(**size, n_positions=64, n_embd=16, n_layer=1, n_head=2)
         GPT2LMHeadModel(gpt2).save_pretrained(scoring_model)
         drawn = random.Random(0)
-        # Long lines: a model of few steps predicts the most frequent token, which must not be the end of a text.
+        # Long lines: a model of few steps predicts the most frequent token, which must not end the text.
         lines = ["".join(f"{word} " for word in drawn.choices(WORDS, k=80)) for _ in range(10)]
         (self.folder / "lines.txt").write_text("\n".join(lines))
 
@@ -155,7 +155,9 @@ def killed(world: World) -> dict[str, Any]:
     ended = world.command("fit", "killed", world.ranks, kill_at=KILLED_AT)
     record = world.folder / f"killed-{world.ranks - 1}.jsonl"
     if not record.is_file():
-        raise SystemExit(f"fit ended with {ended.returncode} before the first step:\n{ended.stdout[-10_000:]}")
+        raise SystemExit(
+            f"fit ended with {ended.returncode} before the first step:\n{ended.stdout[-10_000:]}"
+        )
     messages = [line.strip() for line in ended.stdout.splitlines() if KILLED.search(line)]
     return {
         "status": ended.returncode,
