@@ -61,8 +61,17 @@ SIZES = {
         encoder_layers=4,
         objective=ELFObjective(decode_probability=0.25, decode_noise_scale=2.0),
     ),
+    "books": Size(
+        NetworkConfig(hidden_size=384, depth=12, num_heads=6),
+        latent_size=384,
+        vocab_size=25_856,
+        max_length=128,
+        batch_size=512,
+        encoder_layers=4,
+        objective=ELFObjective(decode_probability=0.25, decode_noise_scale=3.0),
+    ),
     "elf-b": _published("elf-b", 64),
     "elf-m": _published("elf-m", 32),
     "elf-l": _published("elf-l", 16),
 }
-"""`bible` is `conf/bible.yaml`, with the size of its corpus's vocabulary."""
+"""`bible` and `books` are `conf/bible.yaml` and `conf/books.yaml`, with the vocabularies of their corpora."""

@@ -1,0 +1,126 @@
+"""Training speed of `elf fit` on 1, 2, 4, ... GPUs, with its loader, Lightning, logs and average.
+
+    PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.fit --gpus 2 --size books --json fit.json
+
+Random tokens, and an encoder with random weights. Each GPU has the size's batch. The rates are those that
+the command logs, without the first interval, which holds its start and the compiler. Needs what the commands
+need (README.md). Ends with status 1 where a run is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from benchmarks.batches import random_encoder
+from benchmarks.gpu import COMMANDS_NEED, require
+from benchmarks.gpu.scaling import ENVIRONMENT, powers, with_efficiency
+from benchmarks.measure import Budget, new_table, run
+from benchmarks.sizes import SIZES, Size
+
+INTERVAL = 20
+"""Optimizer steps between two logged rates."""
+RATES = {"tokens_per_second": "train/tokens_per_second", "mfu": "train/mfu"}
+
+
+def configuration(size: Size, folder: Path, gpus: int, cuda: bool, steps: int) -> dict[str, Any]:
+    """The configuration of a run on the corpus and the encoder in `folder`."""
+    trainer = {
+        "accelerator": "gpu" if cuda else "cpu", "devices": gpus,
+        "precision": "bf16-mixed" if cuda else "32-true", "max_steps": steps, "limit_val_batches": 0,
+        "log_every_n_steps": INTERVAL, "default_root_dir": f"{folder}/{gpus}", "callbacks": ["EMA"],
+        "gradient_clip_val": 1.0, "enable_checkpointing": False, "enable_progress_bar": False,
+    }  # fmt: skip
+    data = {
+        "source": {"class_path": "SavedDataset", "init_args": {"path": f"{folder}/rows"}},
+        "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": f"{folder}/model"}},
+        "max_length": size.max_length, "batch_size": size.batch_size, "cache_dir": f"{folder}/cache",
+        "latent_mean": 0.0, "latent_std": 1.0, "num_workers": 4 if cuda else 0,
+    }  # fmt: skip
+    model = {"network": asdict(size.config), "objective": asdict(size.objective), "compile": cuda}
+    return {"trainer": trainer, "data": data, "model": model, "float32_matmul_precision": "high"}
+
+
+def logged_rates(folder: Path) -> dict[str, float]:
+    """Medians of the rates in a run's folder; without `mfu` on a device whose peak is not known."""
+    with next(folder.rglob("metrics.csv")).open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get(RATES["tokens_per_second"])][1:]
+    return {
+        name: median(float(row[column]) for row in rows)
+        for name, column in RATES.items()
+        if column in rows[0]
+    }
+
+
+def measured(size: Size, folder: Path, gpus: int, cuda: bool, steps: int, seconds: float) -> dict[str, Any]:
+    """The rates of `elf fit` on so many GPUs, which the command itself starts; or the `reason` for none."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(configuration(size, folder, gpus, cuda, steps)))
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "elf_lightning", "fit", "--config", str(file)],
+            env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"reason": f"stopped after {seconds:.0f} s"}
+    if ended.returncode:
+        print(ended.stdout[-5000:])
+        return {"reason": f"ended with status {ended.returncode}, see above"}
+    rates = logged_rates(folder / str(gpus))
+    tokens = size.batch_size * gpus * size.max_length
+    step = tokens / rates["tokens_per_second"]
+    return {"case": "elf fit", "gpus": gpus, "step_seconds": step, **rates}
+
+
+def speed_table(found: list[dict[str, Any]]) -> Table:
+    """One line for each number of GPUs."""
+    table = new_table("elf fit", "GPUs", "tokens/s", "efficiency", "step, ms", "MFU")
+    for one in found:
+        efficiency = "" if one["efficiency"] is None else f"{one['efficiency']:.1%}"
+        mfu = f"{one['mfu']:.1%}" if "mfu" in one else ""
+        rate, step = f"{one['tokens_per_second']:,.0f}", f"{1e3 * one['step_seconds']:.1f}"
+        table.add_row(str(one["gpus"]), rate, efficiency, step, mfu)
+    return table
+
+
+def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], dict[str, Any]]:
+    """One number of GPUs after the other."""
+    from benchmarks.loader import save_corpus
+
+    size, device, planned = SIZES[options.size], torch.device(options.device), powers(options.gpus)
+    steps, found = INTERVAL * (1 + options.rounds), list[dict[str, Any]]()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save_corpus(folder, size, int(1.1 * steps * size.batch_size * options.gpus))  # less than an epoch
+        random_encoder(size, str(folder / "model"), torch.device("cpu"))
+        for place, gpus in enumerate(planned):
+            seconds = budget.seconds_left / (len(planned) - place)
+            one = measured(size, folder, gpus, device.type == "cuda", steps, seconds)
+            if "reason" in one:
+                budget.left_out.append(f"{gpus} GPUs: {one['reason']}")
+            else:
+                found.append(one)
+    return [speed_table(with_efficiency(found))], {"runs": found, "passed": not budget.left_out}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    require(COMMANDS_NEED)
+    run(measure, __doc__, "elf-b", "cuda", 4, 8, gpus=2)
+
+
+if __name__ == "__main__":
+    main()
