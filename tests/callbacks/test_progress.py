@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from elf_lightning.callbacks import TrainingProgress, progress
@@ -49,6 +49,19 @@ def test_plain_lines_where_there_is_no_terminal(
         "lr 0.002  tok/s 123k  mfu 40.0%"
     )
     assert lines[3] == "step 12/12, epoch 0, 0:00:00  validation  loss L  acc 50.0%"
+
+
+class Numbered(Callback):
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        pl_module.log("train/tokens_per_second", torch.tensor(float(trainer.global_step)))
+
+
+def test_what_later_callbacks_log_is_that_of_the_same_step(
+    scripted: Any, train: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(scripted(), TrainingProgress(), Numbered())
+    shown = re.findall(r"^step (\d+)/12.* train .*tok/s ([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
+    assert [(int(step), float(rate)) for step, rate in shown] == [(1, 1), (5, 5), (10, 10)]
 
 
 def test_a_screen_of_80_columns(scripted: Any, train: Callable[..., Trainer], screen: io.StringIO) -> None:

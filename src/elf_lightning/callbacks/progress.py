@@ -49,6 +49,13 @@ class TrainingProgress(ProgressBar):
         """Shows everything again."""
         self._enabled = True
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Moves itself to the end, to show what other callbacks log in the same step."""
+        super().setup(trainer, pl_module, stage)
+        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        # A new list: Lightning is iterating over the old one.
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""
         self._metrics, self._step, self._started = {}, trainer.global_step, time.monotonic()
