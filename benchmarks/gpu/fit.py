@@ -2,9 +2,9 @@
 
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.fit --gpus 2 --size books --json fit.json
 
-Random tokens, and an encoder with random weights. Each GPU has the size's batch. The rates are those that
-the command logs, without the first interval, which holds its start and the compiler. Needs what the commands
-need (README.md). Ends with status 1 where a run is missing.
+Random tokens, and an encoder with random weights. Each GPU has `--batch-size` sequences, by default those
+of the size. The rates are those that the command logs, without the first interval, which holds its start and
+the compiler. Needs what the commands need (README.md). Ends with status 1 where a run is missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -101,6 +101,7 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
     from benchmarks.loader import save_corpus
 
     size, device, planned = SIZES[options.size], torch.device(options.device), powers(options.gpus)
+    size = replace(size, batch_size=options.batch_size or size.batch_size)
     steps, found = INTERVAL * (1 + options.rounds), list[dict[str, Any]]()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,7 +120,7 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
 def main() -> None:
     """Measure, print and write."""
     require(COMMANDS_NEED)
-    run(measure, __doc__, "elf-b", "cuda", 4, 8, gpus=2)
+    run(measure, __doc__, "elf-b", "cuda", 4, 8, gpus=2, batch_size=0)
 
 
 if __name__ == "__main__":
