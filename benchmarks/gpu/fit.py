@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -30,8 +31,10 @@ from benchmarks.gpu.scaling import ENVIRONMENT, powers, with_efficiency
 from benchmarks.measure import Budget, new_table, run
 from benchmarks.sizes import SIZES, Size
 
-INTERVAL = 20
+INTERVAL = 50
 """Optimizer steps between two logged rates."""
+STARTING_SECONDS = 60.0
+"""For imports and the compiler; a number of GPUs is not begun with less time left."""
 RATES = {"tokens_per_second": "train/tokens_per_second", "mfu": "train/mfu"}
 
 
@@ -47,39 +50,45 @@ def configuration(size: Size, folder: Path, gpus: int, cuda: bool, steps: int) -
         "source": {"class_path": "SavedDataset", "init_args": {"path": f"{folder}/rows"}},
         "encoder": {"class_path": "PretrainedEncoder", "init_args": {"name_or_path": f"{folder}/model"}},
         "max_length": size.max_length, "batch_size": size.batch_size, "cache_dir": f"{folder}/cache",
-        "latent_mean": 0.0, "latent_std": 1.0, "num_workers": 4 if cuda else 0,
+        "latent_mean": 0.0, "latent_std": 1.0, "num_workers": 8 if cuda else 0,
     }  # fmt: skip
     model = {"network": asdict(size.config), "objective": asdict(size.objective), "compile": cuda}
     return {"trainer": trainer, "data": data, "model": model, "float32_matmul_precision": "high"}
 
 
 def logged_rates(folder: Path) -> dict[str, float]:
-    """Medians of the rates in a run's folder; without `mfu` on a device whose peak is not known."""
-    with next(folder.rglob("metrics.csv")).open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get(RATES["tokens_per_second"])][1:]
+    """Medians of the rates in a run's folder, if any; `mfu` only where the device's peak is known."""
+    rows: list[dict[str, str]] = []
+    for file in folder.rglob("metrics.csv"):
+        with file.open() as lines:
+            rows += [row for row in csv.DictReader(lines) if row.get(RATES["tokens_per_second"])][1:]
     return {
         name: median(float(row[column]) for row in rows)
         for name, column in RATES.items()
-        if column in rows[0]
+        if rows and column in rows[0]
     }
 
 
 def measured(size: Size, folder: Path, gpus: int, cuda: bool, steps: int, seconds: float) -> dict[str, Any]:
     """The rates of `elf fit` on so many GPUs, which the command itself starts; or the `reason` for none."""
-    file = folder / "config.json"
+    file, log = folder / "config.json", folder / f"{gpus}.log"
     file.write_text(json.dumps(configuration(size, folder, gpus, cuda, steps)))
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "elf_lightning", "fit", "--config", str(file)],
-            env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"reason": f"stopped after {seconds:.0f} s"}
-    if ended.returncode:
-        print(ended.stdout[-5000:])
-        return {"reason": f"ended with status {ended.returncode}, see above"}
-    rates = logged_rates(folder / str(gpus))
+    words, environment = ["-m", "elf_lightning", "fit", "--config", str(file)], os.environ | ENVIRONMENT
+    with log.open("w") as output:
+        command = subprocess.Popen(
+            [sys.executable, *words], env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            status = command.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(command.pid, signal.SIGKILL)  # the ranks that the command has started, too
+            command.wait()
+            status = None
+    rates = logged_rates(folder / str(gpus)) if status == 0 else {}
+    if not rates:
+        print(log.read_text()[-5000:])
+        ended = f"stopped after {seconds:.0f} s" if status is None else f"ended with status {status}"
+        return {"reason": f"{ended}, without rates; see above"}
     tokens = size.batch_size * gpus * size.max_length
     step = tokens / rates["tokens_per_second"]
     return {"case": "elf fit", "gpus": gpus, "step_seconds": step, **rates}
@@ -108,6 +117,8 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
         save_corpus(folder, size, int(1.1 * steps * size.batch_size * options.gpus))  # less than an epoch
         random_encoder(size, str(folder / "model"), torch.device("cpu"))
         for place, gpus in enumerate(planned):
+            if not budget.allows(f"{gpus} GPUs", STARTING_SECONDS):
+                continue
             seconds = budget.seconds_left / (len(planned) - place)
             one = measured(size, folder, gpus, device.type == "cuda", steps, seconds)
             if "reason" in one:

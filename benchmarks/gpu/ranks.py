@@ -95,7 +95,7 @@ class World:
             "network": {"hidden_size": 16, "depth": 2, "num_heads": 2, "bottleneck_size": 8},
             "optimizer": {"class_path": "MuonSettings", "init_args": {"base_learning_rate": 0.5}},
             "sampling": {"steps": 4},
-            "evaluation": {"num_samples": 5, "seeds": [0], "scoring_model": scoring_model},
+            "evaluation": {"num_samples": 17, "seeds": [0], "scoring_model": scoring_model},
         }
         return {"trainer": trainer, "data": data, "model": model}
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from elf_lightning.callbacks import TrainingProgress, progress
@@ -62,6 +64,26 @@ def test_what_later_callbacks_log_is_that_of_the_same_step(
     train(scripted(), TrainingProgress(), Numbered())
     shown = re.findall(r"^step (\d+)/12.* train .*tok/s ([\d.]+)$", capsys.readouterr().out, re.MULTILINE)
     assert [(int(step), float(rate)) for step, rate in shown] == [(1, 1), (5, 5), (10, 10)]
+
+
+class FullDisk(ModelCheckpoint):
+    """Cannot save a checkpoint, even when training ends for that reason."""
+
+    def on_exception(self, *_: Any) -> None:
+        raise OSError("no space left on device")
+
+    on_validation_end = on_exception
+
+
+def test_a_checkpoint_that_cannot_be_saved_hides_nothing(
+    scripted: Any, train: Callable[..., Trainer], screen: io.StringIO, tmp_path: Path
+) -> None:
+    module = scripted(logged, {"val/decode_accuracy": 0.5})
+    settings = {"enable_checkpointing": True, "num_sanity_val_steps": 0}
+    with pytest.raises(OSError, match="no space left"):
+        train(module, FullDisk(tmp_path), TrainingProgress(), **settings)
+    assert "validation  loss 3.000  acc 50.0%" in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[?25h"), "the terminal is not released"
 
 
 def test_a_screen_of_80_columns(scripted: Any, train: Callable[..., Trainer], screen: io.StringIO) -> None:

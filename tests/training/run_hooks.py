@@ -118,6 +118,7 @@ class RankReport(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         names = ("find_unused_parameters", "broadcast_buffers", "gradient_as_bucket_view")
         self.report["ddp"] = {name: getattr(trainer.model, name) for name in names}
+        self.report["strategy"] = type(trainer.strategy).__name__
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -119,14 +119,17 @@ def test_two_processes_train_as_one_with_the_same_draws(mixing: str, fit: Callab
 def test_ddp_and_auto_have_the_settings_of_this_package(mixing: str) -> None:
     settings = {"find_unused_parameters": False, "broadcast_buffers": False, "gradient_as_bucket_view": True}
     assert [report["ddp"] for report in reports(mixing)] == [settings, settings]
+    assert [report["strategy"] for report in reports(mixing)] == ["DDP", "DDP"]
 
 
-def test_the_module_is_wrapped_on_the_stream_that_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_is_wrapped_on_the_stream_that_trains_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DDP, "determine_ddp_device_ids", lambda strategy: [0])
     monkeypatch.setattr("torch.cuda.Stream", lambda: pytest.fail("another stream"))
-    monkeypatch.setattr(ddp, "DistributedDataParallel", lambda module, devices, **_: (module, devices))
-    module = torch.nn.Identity()
-    assert DDP()._setup_model(module) == (module, [0])
+    monkeypatch.setattr(ddp, "DistributedDataParallel", lambda *arguments, **settings: (arguments, settings))
+    module = torch.nn.BatchNorm1d(2)
+    (wrapped, devices), settings = DDP()._setup_model(module)
+    assert (wrapped, devices) == (module, [0])
+    assert settings["broadcast_buffers"]  # of a module of another kind, whose buffers may change
 
 
 def test_ranks_draw_different_noise(mixing: str) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar, Timer
 from lightning.pytorch.trainer.states import RunningStage
 from rich.console import Group
 from rich.live import Live
@@ -50,11 +50,12 @@ class TrainingProgress(ProgressBar):
         self._enabled = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Moves itself to the end, to show what other callbacks log in the same step."""
+        """Moves itself behind all that may log in a step, but not behind what saves and so may fail."""
         super().setup(trainer, pl_module, stage)
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        savers = [callback for callback in others if isinstance(callback, Checkpoint)]
         # A new list: Lightning is iterating over the old one.
-        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+        trainer.callbacks = [*(one for one in others if one not in savers), self, *savers]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""

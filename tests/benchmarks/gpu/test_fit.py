@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
-import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from benchmarks.sizes import SIZES
 
 from benchmarks.gpu import fit
 
+Executable = Callable[[str], None]
+
+
+@pytest.fixture
+def executable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Executable:
+    """Puts a shell script in the place of Python."""
+
+    def replace(script: str) -> None:
+        file = tmp_path / "python"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(file))
+
+    return replace
+
 
 def test_rates_are_medians_without_the_first_interval(tmp_path: Path) -> None:
-    rows = ["step,train/loss,train/mfu,train/tokens_per_second", "0,9,0.1,1", "20,8,,", "40,8,0.2,20"]
-    rows += ["60,8,0.5,50", "80,7,0.3,30"]
+    rows = ["step,train/loss,train/mfu,train/tokens_per_second", "49,9,0.1,1", "60,8,,", "99,8,0.2,20"]
+    rows += ["149,8,0.5,50", "199,7,0.3,30"]
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("\n".join(rows))
     assert fit.logged_rates(tmp_path) == {"tokens_per_second": 30, "mfu": 0.3}
+    (tmp_path / "csv" / "metrics.csv").write_text("\n".join(rows[:3]))
+    assert fit.logged_rates(tmp_path) == {}
 
 
-def too_late(*_: Any, timeout: float, **__: Any) -> None:
-    raise subprocess.TimeoutExpired("elf", timeout)
-
-
-def failed(*_: Any, **__: Any) -> SimpleNamespace:
-    return SimpleNamespace(returncode=2, stdout="elf fit: no such file")
-
-
-@pytest.mark.parametrize(("run", "reason"), [(too_late, "stopped after"), (failed, "ended with status 2")])
-def test_a_run_that_is_missing_is_left_out(
-    run: Callable[..., Any],
-    reason: str,
+@pytest.mark.parametrize("status", [0, 2])
+def test_a_run_without_rates_is_left_out_with_what_it_said(
+    status: int,
+    executable: Executable,
     run_measured: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(fit.subprocess, "run", run)
+    executable(f"echo elf fit: what is wrong; exit {status}")
     written = run_measured(fit.main, "--gpus", "2", status=1)
-    lines = enumerate(written["left_out"], 1)
-    assert all(line.startswith(f"{gpus} GPUs: {reason}") for gpus, line in lines)
-    assert len(written["left_out"]) == 2
+    reason = f"ended with status {status}, without rates; see above"
+    assert written["left_out"] == [f"1 GPUs: {reason}", f"2 GPUs: {reason}"]
     assert written["runs"] == []
+    assert capsys.readouterr().out.count("elf fit: what is wrong") == 2
+
+
+def test_a_run_over_its_time_is_ended_with_the_processes_it_has_started(
+    executable: Executable, tmp_path: Path
+) -> None:
+    executable("sleep 100 & echo $! > rank; wait")
+    with pytest.MonkeyPatch.context() as folder:
+        folder.chdir(tmp_path)
+        found = fit.measured(SIZES["tiny"], tmp_path, gpus=2, cuda=False, steps=1, seconds=1)
+    assert found == {"reason": "stopped after 1 s, without rates; see above"}
+    state = Path("/proc") / (tmp_path / "rank").read_text().strip() / "status"
+    assert not state.exists() or "zombie" in state.read_text()
+
+
+def test_nothing_is_started_without_time(
+    executable: Executable, run_measured: Callable[..., dict[str, Any]]
+) -> None:
+    executable("exit 2")
+    written = run_measured(fit.main, "--gpus", "1", "--minutes", "0.5", status=1)
+    assert written["left_out"] == ["1 GPUs: no time"]
 
 
 @pytest.mark.slow
