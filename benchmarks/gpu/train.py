@@ -177,9 +177,9 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[object], 
     """One case after the other."""
     device = torch.device(options.device)
     # As the steps: some CPUs take minutes for such a product in bfloat16.
-    name, dtype = ("bfloat16", torch.bfloat16) if device.type == "cuda" else ("float32", torch.float32)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     peak, found = measured_peak(device, dtype), list(all_measured(options, device, budget))
-    product = f"a large {name} product: {peak / 1e12:.2f} TFLOP/s"
+    product = f"a large product in {dtype}: {peak / 1e12:.2f} TFLOP/s"
     return [speed_table(found), parts_table(found), product], {"measured_peak_flops": peak, "cases": found}
 
 

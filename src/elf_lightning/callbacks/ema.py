@@ -91,9 +91,8 @@ class EMA(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Moves itself to the front, and wraps the writing of checkpoints; `fit` starts a new average."""
-        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
-        # A new list: Lightning is iterating over the old one.
-        trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
+        order = sorted(trainer.callbacks, key=lambda one: one is not self)  # type: ignore[attr-defined]
+        trainer.callbacks = order  # type: ignore[attr-defined]  # a new list: Lightning is iterating over the old one
         if stage == "fit":
             self.n_averaged, self._average, self._raw = 0, None, None
             if not isinstance(inner := trainer.strategy.checkpoint_io, _AveragedCheckpointIO):

@@ -52,10 +52,8 @@ class TrainingProgress(ProgressBar):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Moves itself behind all that may log in a step, but not behind what saves and so may fail."""
         super().setup(trainer, pl_module, stage)
-        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
-        savers = [callback for callback in others if isinstance(callback, Checkpoint)]
-        # A new list: Lightning is iterating over the old one.
-        trainer.callbacks = [*(one for one in others if one not in savers), self, *savers]  # type: ignore[attr-defined]
+        order = sorted(trainer.callbacks, key=lambda one: (isinstance(one, Checkpoint), one is self))  # type: ignore[attr-defined]
+        trainer.callbacks = order  # type: ignore[attr-defined]  # a new list: Lightning is iterating over the old one
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the bar of the run."""

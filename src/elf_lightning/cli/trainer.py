@@ -19,6 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_info
 
 from elf_lightning import callbacks, data, training
@@ -33,7 +34,7 @@ from elf_lightning.errors import Stopped, UserError, errors_about
 from elf_lightning.precision import PRECISIONS
 from elf_lightning.terminal import quiet_lightning, say
 from elf_lightning.training.base import SIZES_FROM_DATA
-from elf_lightning.training.ddp import register_ddp
+from elf_lightning.training.ddp import DDP
 from elf_lightning.whole_file import write_whole
 
 PROGRESS = "elf_lightning.callbacks.TrainingProgress"
@@ -173,7 +174,8 @@ class ELFCLI(LightningCLI):
             trainer.logger = trainer.enable_checkpointing = trainer.enable_progress_bar = False
         if trainer.enable_progress_bar is False:
             trainer.callbacks = [one for one in trainer.callbacks if one.class_path != PROGRESS]
-        register_ddp()
+        # What `ddp` means, and with several devices `auto`, outside notebooks.
+        StrategyRegistry.register("ddp", DDP, override=True)
         if trainer.logger in (None, True):
             trainer.logger = fitting and [
                 _component(lasting, save_dir=folder, name=name.removesuffix("Logger").lower())
