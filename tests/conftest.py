@@ -107,6 +107,14 @@ def _fixed_seed() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _usual_arithmetic() -> Iterator[None]:
+    """Benchmarks set the precision of float32 products for their process; here, other tests follow them."""
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture(autouse=True)
 def _same_environment() -> Iterator[None]:
     """What a distributed Trainer leaves in the environment would make the next one wait for other ranks."""
     before = dict(os.environ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,13 +13,6 @@ from lightning.pytorch import LightningModule, Trainer
 from elf_lightning.cli import trainer
 from elf_lightning.cli.trainer import arithmetic_of_a_command
 from elf_lightning.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def _usual_arithmetic() -> Iterator[None]:
-    yield
-    torch.set_flush_denormal(False)
-    torch.set_float32_matmul_precision("highest")
 
 
 def denormals_are_flushed() -> bool:
