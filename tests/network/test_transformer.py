@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from elf_lightning.errors import UserError
 from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
-from elf_lightning.network.blocks import rotary_table, rotate
+from elf_lightning.network.blocks import add_product, rotary_table, rotate
 
 TINY = NetworkConfig(hidden_size=32, depth=4, num_heads=2, bottleneck_size=8)
 
@@ -142,6 +142,13 @@ def test_products_added_in_place_make_the_same_hidden_states() -> None:
     for allowed in (None, mask):
         added = blocks.in_place(h.clone(), table, allowed)[:, 3:]
         assert_close(added, blocks(h[:, :3], h[:, 3:], table, allowed))
+
+
+def test_the_compiler_knows_what_adding_a_product_changes() -> None:
+    checked = torch.library.opcheck(
+        add_product, (torch.randn(2, 3, 8), torch.randn(2, 3, 4), torch.randn(8, 4))
+    )
+    assert set(checked.values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize(
