@@ -36,7 +36,7 @@ def muon_parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
 
 
 _Bucket = tuple[dict[str, Any], list[Tensor]]
-"""A group and its matrices of one shape, which are orthogonalised together."""
+"""A group and its matrices of one shape, whose updates are one tensor."""
 
 
 class MuonWithNesterovAdam(Optimizer):
@@ -110,11 +110,10 @@ class MuonWithNesterovAdam(Optimizer):
         matrices = [p for _, params in buckets for p in params]
         rank, world_size = rank_and_world_size() if self.sharded else (0, 1)
         owner = dict(zip(matrices, owners([flops(*p.shape) for p in matrices], world_size), strict=True))
-        computed: Iterable[Tensor] = (
-            self._directions(group, params, [owner[p] == rank for p in params]) for group, params in buckets
-        )
-        if world_size > 1:
-            computed = list(computed)  # every process finishes its own work before it waits for the others
+        updates = [
+            self._updates(group, params, [owner[p] == rank for p in params]) for group, params in buckets
+        ]
+        computed = orthogonalize(updates, self.newton_schulz_dtype)
         for (group, params), directions in zip(buckets, computed, strict=True):
             if world_size > 1:
                 directions = _gather(directions, [owner[p] for p in params], rank)
@@ -123,18 +122,18 @@ class MuonWithNesterovAdam(Optimizer):
             _decay(group, params)
             torch._foreach_add_(params, list(directions.unbind()), alpha=-step_size)
 
-    def _directions(self, group: dict[str, Any], params: list[Tensor], own: list[bool]) -> Tensor:
-        """Orthogonalised updates of this process's `own` matrices, (their number, rows, columns)."""
+    def _updates(self, group: dict[str, Any], params: list[Tensor], own: list[bool]) -> Tensor:
+        """Updates of this process's `own` matrices, (their number, rows, columns), to be orthogonalised."""
         beta, step = group["momentum"], group["step"]
         momenta = [self._state(p, "momentum_buffer") for p in params]
         grads = _gradients(params)
         torch._foreach_lerp_(momenta, grads, 1 - beta)
         if not any(own):
-            return grads[0].new_empty(0, *grads[0].shape, dtype=self.newton_schulz_dtype)
+            return grads[0].new_empty(0, *grads[0].shape)
         updates = torch.stack(list(compress(momenta, own))).mul_(beta / (1 - beta ** (step + 1)))
         own_grads = list(compress(grads, own))
         torch._foreach_add_(list(updates.unbind()), own_grads, alpha=(1 - beta) / (1 - beta**step))
-        return orthogonalize(updates, self.newton_schulz_dtype)
+        return updates
 
     def _step_adam(self, group: dict[str, Any]) -> None:
         (beta1, beta2), step, params = group["betas"], group["step"], group["params"]
