@@ -119,14 +119,14 @@ class Throughput(Callback):
         over, self._step = interval_ends(trainer, self._step), trainer.global_step
         if over or self._first_interval:
             seconds = time.perf_counter() - self._since
-            self._rates = {"train/tokens_per_second": self._tokens / seconds}
+            rates = {"train/tokens_per_second": self._tokens / seconds}
             if self._peak is not None and self._flops:
-                self._rates["train/mfu"] = self._flops / seconds / self._peak
+                rates["train/mfu"] = self._flops / seconds / self._peak
+            # As tensors on the host: Lightning would move plain numbers to the device, and wait for it.
+            pl_module.log_dict({name: torch.tensor(rate) for name, rate in rates.items()})
         if over:
             self._first_interval = False
             self._tokens, self._flops, self._since = 0, 0.0, time.perf_counter()
-        # As tensors on the host: Lightning would move plain numbers to the device, and wait for it.
-        pl_module.log_dict({name: torch.tensor(rate) for name, rate in self._rates.items()})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock."""
