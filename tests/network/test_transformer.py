@@ -145,10 +145,7 @@ def test_products_added_in_place_make_the_same_hidden_states() -> None:
 
 
 def test_the_compiler_knows_what_adding_a_product_changes() -> None:
-    checked = torch.library.opcheck(
-        add_product, (torch.randn(2, 3, 8), torch.randn(2, 3, 4), torch.randn(8, 4))
-    )
-    assert set(checked.values()) == {"SUCCESS"}
+    torch.library.opcheck(add_product, (torch.randn(2, 3, 8), torch.randn(2, 3, 4), torch.randn(8, 4)))
 
 
 @pytest.mark.parametrize(

@@ -166,15 +166,18 @@ class Block(nn.Module):
         add_product(h, gated, self.mlp.out.weight.type_as(h))
 
 
-# Not a `custom_op`, whose calls take the host five times as long: small models wait for it.
-torch.library.define("elf_lightning::add_product", "(Tensor(a!) h, Tensor x, Tensor weight) -> ()")
-add_product = torch.ops.elf_lightning.add_product.default
-
-
-@torch.library.impl("elf_lightning::add_product", "default")
-def _(h: Tensor, x: Tensor, weight: Tensor) -> None:
+def _add_product(h: Tensor, x: Tensor, weight: Tensor) -> None:
     """Add the products of `x` (B, N, K) with `weight` (H, K) to `h` (B, N, H), in one kernel."""
     h.view(-1, h.shape[-1]).addmm_(x.flatten(0, 1), weight.t())
+
+
+# Not a `custom_op`: its calls take the host three to four times as long, and a GPU waits for them in small
+# models.
+if not hasattr(torch.ops.elf_lightning, "add_product"):  # a notebook may import this module again
+    schema, tag = "(Tensor(a!) h, Tensor x, Tensor weight) -> ()", torch.Tag.pt2_compliant_tag
+    torch.library.define("elf_lightning::add_product", schema, tags=tag)
+    torch.library.impl("elf_lightning::add_product", "default", _add_product)
+add_product = torch.ops.elf_lightning.add_product.default
 
 
 class Blocks(nn.ModuleList):
