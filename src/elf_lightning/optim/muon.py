@@ -53,7 +53,7 @@ class MuonWithNesterovAdam(Optimizer):
             (0.95), for the others `betas` (0.9, 0.999) and `eps` (1e-8). A `UserError` for `use_muon` with
             anything but matrices.
         lr: learning rate of groups without their own.
-        newton_schulz_dtype: float32, or bfloat16 for speed on a GPU.
+        newton_schulz_dtype: float32, or bfloat16.
         sharded: split the orthogonalisation among the processes of the default process group. Gradients must
             be the same on all of them, as under DDP. Same weights, less time.
     """
@@ -110,10 +110,10 @@ class MuonWithNesterovAdam(Optimizer):
         matrices = [p for _, params in buckets for p in params]
         rank, world_size = rank_and_world_size() if self.sharded else (0, 1)
         owner = dict(zip(matrices, owners([flops(*p.shape) for p in matrices], world_size), strict=True))
-        updates = [
+        updates = (
             self._updates(group, params, [owner[p] == rank for p in params]) for group, params in buckets
-        ]
-        computed = orthogonalize(updates, self.newton_schulz_dtype)
+        )
+        computed = orthogonalize(updates, self.newton_schulz_dtype)  # all, before a process waits for others
         for (group, params), directions in zip(buckets, computed, strict=True):
             if world_size > 1:
                 directions = _gather(directions, [owner[p] for p in params], rank)

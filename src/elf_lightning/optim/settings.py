@@ -42,7 +42,7 @@ class MuonSettings(OptimizerSettings):
         betas: of Adam for vectors and learned tokens, each in [0, 1).
         eps: of the same Adam.
         weight_decay: decoupled decay of the matrices; 0 in the paper.
-        newton_schulz_dtype: precision of the orthogonalisation; bfloat16 is faster on a GPU.
+        newton_schulz_dtype: precision of the orthogonalisation.
         sharded: split the orthogonalisation among devices.
     """
 
