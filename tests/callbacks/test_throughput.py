@@ -45,6 +45,19 @@ def test_rates_are_means_of_intervals_without_validation(
     assert all("train/mfu" not in one for one in clock.logged)
 
 
+def test_rates_are_logged_when_they_change(scripted: Any, train: Callable[..., Trainer]) -> None:
+    steps: list[int] = []
+
+    class Noting(scripted):  # type: ignore[misc]
+        def log_dict(self, values: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            if "train/tokens_per_second" in values:
+                steps.append(self.global_step)
+            super().log_dict(values, *args, **kwargs)
+
+    train(Noting(), Throughput(), batches=16)
+    assert steps == [1, 2, 3, 4, 5, 10, 15]
+
+
 def test_batches_of_other_types_are_left_out(scripted: Any, tmp_path: Path) -> None:
     batches = DataLoader([torch.ones(2)] * 3, batch_size=None)  # type: ignore[arg-type]
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -109,7 +109,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Counts the batch, and logs the rates of the last complete interval, at first of the current one."""
+        """Counts the batch; logs the rates of an interval at its end, and of the first one in every step."""
         if not isinstance(batch, TokenBatch):
             return
         batch_size, length = batch.input_ids.shape
