@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when Lightning imports `huggingface_hub`
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 import lightning.pytorch  # noqa: F401  its log handler keeps the stderr of this moment, not that of one test
 import pytest
 import torch
@@ -19,9 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.checkpoints.official import from_official
 from elf_lightning.network import ELFNetwork, NetworkConfig
-
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 class Golden(dict[str, Tensor]):

@@ -23,6 +23,12 @@ TEXT = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` waits for five seconds after each stream of Parquet files, for threads that close them."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+
+
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
     """Eight lines, each a document."""
