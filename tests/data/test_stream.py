@@ -153,9 +153,11 @@ def test_a_worker_tells_a_mistake_in_one_line(
     Dataset.from_dict({"input_ids": [[5, 6, 7, 8]] * 8}).to_json(folder / "validation.jsonl")
     data = make_stream({"path": str(folder)}, num_workers=1)
     data.prepare_data()
+    batches = iter(data.train_dataloader())
     with pytest.raises(UserError, match=r"^an example of the stream has ids from 5 to 10000; .*") as error:
-        next(iter(data.train_dataloader()))
+        next(batches)
     assert "\n" not in str(error.value)
+    batches._shutdown_workers()  # type: ignore[attr-defined]  # as Lightning does; the garbage collector would wait
 
 
 def test_it_is_embedded_like_any_other(make_stream: Callable[..., ELFDataModule]) -> None:
