@@ -108,7 +108,7 @@ def _fixed_seed() -> None:
 
 @pytest.fixture(autouse=True)
 def _usual_arithmetic() -> Iterator[None]:
-    """Benchmarks set the precision of float32 products for their process; here, other tests follow them."""
+    """Benchmarks set how their process calculates; here, other tests follow them."""
     yield
     torch.set_flush_denormal(False)
     torch.set_float32_matmul_precision("highest")

@@ -174,8 +174,11 @@ def _add_product(h: Tensor, x: Tensor, weight: Tensor) -> None:
 # Not a `custom_op`: its calls take the host three to four times as long, and a GPU waits for them in small
 # models.
 if not hasattr(torch.ops.elf_lightning, "add_product"):  # a notebook may import this module again
-    schema, tag = "(Tensor(a!) h, Tensor x, Tensor weight) -> ()", torch.Tag.pt2_compliant_tag
-    torch.library.define("elf_lightning::add_product", schema, tags=tag)
+    torch.library.define(
+        "elf_lightning::add_product",
+        "(Tensor(a!) h, Tensor x, Tensor weight) -> ()",
+        tags=torch.Tag.pt2_compliant_tag,
+    )
     torch.library.impl("elf_lightning::add_product", "default", _add_product)
 add_product = torch.ops.elf_lightning.add_product.default
 

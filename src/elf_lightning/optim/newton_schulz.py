@@ -69,8 +69,8 @@ def iterate_directly(matrices: Tensor) -> Tensor:
     x = matrices.mT if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + EPS)
     for _ in range(ITERATIONS):
-        product = torch.bmm(x, x.mT)
-        polynomial = torch.baddbmm(product, product, product, beta=b, alpha=c)
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if tall else x
 
