@@ -12,7 +12,7 @@ from elf_lightning.network.config import NetworkConfig
 if HAS_KERNELS := (
     torch.version.cuda is not None and torch.cuda.device_count() > 0 and can_compile(torch.device("cuda"))
 ):
-    from elf_lightning.network import attention_kernel, gate_kernel, kernels
+    from elf_lightning.network import attention_kernel, gate_kernel, kernels, short_attention_kernel
 
 EPS = 1e-6
 
@@ -85,12 +85,13 @@ class Attention(nn.Module):
 
     def mixed(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
         """The values (B, N, H), mixed by attention; arguments as in `forward`."""
-        without_gradient = by_kernel_without_gradient(h) and mask is None
-        if without_gradient and attention_kernel.pays_off(h, self.num_heads):
-            qkv = self.qkv(h).unflatten(-1, (3, self.num_heads, -1))
-            scales = self.q_norm.weight, self.k_norm.weight
-            mixed: Tensor = attention_kernel.attention(qkv, *scales, rotary.float(), EPS)
-            return mixed.flatten(2)
+        if by_kernel(h) and mask is None and attention_kernel.pays_off(h, self.num_heads):
+            short = short_attention_kernel.fits(h)
+            if short or not torch.is_grad_enabled():
+                qkv = self.qkv(h).unflatten(-1, (3, self.num_heads, -1))
+                attend = short_attention_kernel.attend if short else attention_kernel.attention
+                mixed: Tensor = attend(qkv, self.q_norm.weight, self.k_norm.weight, rotary.float(), EPS)
+                return mixed.flatten(2)
         q, k, v = self._parts_by_kernel(h, rotary) if by_kernel(h) else self._parts(h, rotary)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)

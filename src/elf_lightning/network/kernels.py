@@ -35,6 +35,18 @@ def _normed_and_rotated(row, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.conste
 
 
 @triton.jit
+def _grads_before(row, grad, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.constexpr):
+    """Gradients of rows (T, D), from those after `_normed_and_rotated`, and that of the scale, (D,)."""
+    even, odd = _pairs(grad)
+    grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
+    inverse_rms = tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
+    row *= inverse_rms
+    scale_grad = tl.sum(grad * row, 0)
+    grad *= scale
+    return inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None]), scale_grad
+
+
+@triton.jit
 def _norm_and_rotate(
     x, q_scale, k_scale, rotary, q, k, tokens, length, PARTS: tl.constexpr,
     EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, TOKENS: tl.constexpr,
