@@ -83,8 +83,9 @@ def normed(rows: int, size: int) -> list[float]:
 
 def gated(rows: int, width: int) -> list[float]:
     x = torch.randn(2, rows, 2 * width, device=DEVICE, requires_grad=True)
-    gate, value = x.chunk(2, dim=-1)
-    return errors((kernels.swiglu(x),), (F.silu(gate) * value,), [x])
+    bias = torch.randn(2 * width, device=DEVICE, requires_grad=True)
+    gate, value = (x + bias).chunk(2, dim=-1)
+    return errors((kernels.swiglu(x, bias),), (F.silu(gate) * value,), [x, bias])
 
 
 def attended(batch: int, length: int, heads: int, size: int, scale: float) -> list[float]:
@@ -111,6 +112,7 @@ def gated_layer(rows: int, size: int, width: int) -> list[float]:
 
 
 torch.manual_seed(0)
+kernels.PROGRAMS = 4  # so that each goes through several rows
 blocks.kernels = kernels  # which it imports only where there is a GPU
 blocks.attention_kernel, blocks.gate_kernel = attention_kernel, gate_kernel
 found = {

@@ -134,7 +134,8 @@ class SwiGLU(nn.Module):
             weight, bias = self.gate_value.weight.type_as(h), self.gate_value.bias
             return gate_kernel.gated_layer(h, weight, bias)  # type: ignore[no-any-return]
         if by_kernel(h):
-            return kernels.swiglu(self.gate_value(h))  # type: ignore[no-any-return]
+            product = F.linear(h, self.gate_value.weight)
+            return kernels.swiglu(product, self.gate_value.bias)  # type: ignore[no-any-return]
         gate, value = self.gate_value(h).chunk(2, dim=-1)
         return F.silu(gate) * value  # type: ignore[no-any-return]
 

@@ -13,6 +13,9 @@ from torch.library import triton_op, wrap_triton
 TOKENS = 16  # for a program: with heads of 64, each of its 128 threads has 8 values
 ROWS = 4  # of a norm, for a program
 COLUMNS = 1024  # of the feed-forward layer, for a program: 8 for each thread
+# Programs that go through all rows, to sum up gradients of parameters. Their registers (80) allow 6 on each
+# multiprocessor of an H200: all run at once.
+PROGRAMS = 6 * 132
 
 
 @triton.jit
@@ -113,29 +116,44 @@ def _norm(
 
 
 @triton.jit
-def _swiglu(x, y, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+def _swiglu(x, bias, y, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < WIDTH
     gate_at = x + row * (2 * WIDTH) + column
-    gate = tl.load(gate_at, column < WIDTH, 0.0).to(tl.float32)
-    value = tl.load(gate_at + WIDTH, column < WIDTH, 0.0).to(tl.float32)
-    tl.store(
-        y + row * WIDTH + column, (gate * tl.sigmoid(gate) * value).to(y.dtype.element_ty), column < WIDTH
-    )
+    gate = tl.load(gate_at, inside, 0.0).to(tl.float32)
+    value = tl.load(gate_at + WIDTH, inside, 0.0).to(tl.float32)
+    gate += tl.load(bias + column, inside, 0.0).to(tl.float32)
+    value += tl.load(bias + WIDTH + column, inside, 0.0).to(tl.float32)
+    tl.store(y + row * WIDTH + column, (gate * tl.sigmoid(gate) * value).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
-def _swiglu_backward(x, y_grad, x_grad, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _swiglu_backward(x, bias, y_grad, x_grad, sums, rows, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
+    program = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    place = row * (2 * WIDTH) + column
-    gate = tl.load(x + place, column < WIDTH, 0.0).to(tl.float32)
-    value = tl.load(x + place + WIDTH, column < WIDTH, 0.0).to(tl.float32)
-    grad = tl.load(y_grad + row * WIDTH + column, column < WIDTH, 0.0).to(tl.float32)
-    on = tl.sigmoid(gate)
-    gate_grad = grad * value * on * (1 + gate * (1 - on))
-    tl.store(x_grad + place, gate_grad.to(x_grad.dtype.element_ty), column < WIDTH)
-    tl.store(x_grad + place + WIDTH, (grad * gate * on).to(x_grad.dtype.element_ty), column < WIDTH)
+    inside = column < WIDTH
+    gate_bias = tl.load(bias + column, inside, 0.0).to(tl.float32)
+    value_bias = tl.load(bias + WIDTH + column, inside, 0.0).to(tl.float32)
+    gate_sum = tl.zeros((COLUMNS,), tl.float32)
+    value_sum = tl.zeros((COLUMNS,), tl.float32)
+    row = program
+    while row < rows:  # for Triton's interpreter, `range` would have to be constant
+        place = row * (2 * WIDTH) + column
+        gate = tl.load(x + place, inside, 0.0).to(tl.float32) + gate_bias
+        value = tl.load(x + place + WIDTH, inside, 0.0).to(tl.float32) + value_bias
+        grad = tl.load(y_grad + row * WIDTH + column, inside, 0.0).to(tl.float32)
+        on = tl.sigmoid(gate)
+        gate_grad = grad * value * on * (1 + gate * (1 - on))
+        value_grad = grad * gate * on
+        gate_sum += gate_grad
+        value_sum += value_grad
+        tl.store(x_grad + place, gate_grad.to(x_grad.dtype.element_ty), inside)
+        tl.store(x_grad + place + WIDTH, value_grad.to(x_grad.dtype.element_ty), inside)
+        row += tl.num_programs(0)
+    sums += program * (2 * WIDTH) + column
+    tl.store(sums, gate_sum, inside)
+    tl.store(sums + WIDTH, value_sum, inside)
 
 
 def measured_without_gradient(h: Tensor) -> bool:
@@ -209,27 +227,34 @@ def norm(x: Tensor, bias: Tensor, scale: Tensor, eps: float) -> Tensor:
 
 
 @triton_op("elf_lightning::swiglu", mutates_args={})
-def swiglu(x: Tensor) -> Tensor:
-    """`silu(gate) * value` (..., W) of `x` (..., 2 W), gates before values."""
+def swiglu(x: Tensor, bias: Tensor) -> Tensor:
+    """`silu(gate) * value` (..., W) of `x + bias`, of the type of `x`.
+
+    Args:
+        x: (..., 2 W), gates before values.
+        bias: (2 W,).
+    """
     width = x.shape[-1] // 2
     y = x.new_empty(*x.shape[:-1], width)
     grid = (y.numel() // width, triton.cdiv(width, COLUMNS))
     with torch.cuda.device_of(x):
-        wrap_triton(_swiglu)[grid](x.contiguous(), y, WIDTH=width, COLUMNS=COLUMNS)
+        wrap_triton(_swiglu)[grid](x.contiguous(), bias, y, WIDTH=width, COLUMNS=COLUMNS)
     return y
 
 
 @triton_op("elf_lightning::swiglu_backward", mutates_args={})
-def swiglu_backward(x: Tensor, y_grad: Tensor) -> Tensor:
-    """Gradient of `x`."""
+def swiglu_backward(x: Tensor, bias: Tensor, y_grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `x` and of the bias, the latter as (2 W,) float32."""
     width = x.shape[-1] // 2
     x_grad = torch.empty_like(x, memory_format=torch.contiguous_format)
-    grid = (y_grad.numel() // width, triton.cdiv(width, COLUMNS))
+    parts = triton.cdiv(width, COLUMNS)
+    sums = x.new_empty(PROGRAMS // parts, 2 * width, dtype=torch.float32)
     with torch.cuda.device_of(x):
-        wrap_triton(_swiglu_backward)[grid](
-            x.contiguous(), y_grad.contiguous(), x_grad, WIDTH=width, COLUMNS=COLUMNS
-        )
-    return x_grad
+        wrap_triton(_swiglu_backward)[(PROGRAMS // parts, parts)](
+            x.contiguous(), bias, y_grad.contiguous(), x_grad, sums, y_grad.numel() // width,
+            WIDTH=width, COLUMNS=COLUMNS,
+        )  # fmt: skip
+    return x_grad, sums.sum(dim=0)
 
 
 def _keep(ctx, inputs, output):
@@ -243,8 +268,13 @@ def _norm_and_rotate_gradient(ctx, q_grad, k_grad):
     return x_grad, *scale_grads.to(q_scale.dtype).unbind(), None, None
 
 
+def _swiglu_gradient(ctx, y_grad):
+    x, bias = ctx.saved_tensors
+    x_grad, bias_grad = swiglu_backward(x, bias, y_grad)
+    return x_grad, bias_grad.to(bias.dtype)
+
+
 norm_and_rotate.register_autograd(_norm_and_rotate_gradient, setup_context=_keep)
 swiglu.register_autograd(
-    lambda ctx, y_grad: swiglu_backward(*ctx.saved_tensors, y_grad),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    _swiglu_gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
 )
