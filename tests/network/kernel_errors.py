@@ -64,6 +64,24 @@ def added_in_place() -> list[float]:
     return [largest_error((ours.float(),), (theirs.float(),))]
 
 
+def fused_blocks(gradient_checkpointing: bool, masked: bool) -> list[float]:
+    config = NetworkConfig(40, 3, 2, 8, mlp_ratio=3.0, gradient_checkpointing=gradient_checkpointing)
+    layers = blocks.Blocks(config).to(DEVICE)
+    for parameter in layers.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    prefix, text = (torch.randn(2, length, 40, device=DEVICE, requires_grad=True) for length in (2, 9))
+    rotary = blocks.rotary_table(20, 2, 9).to(DEVICE)
+    mask = torch.rand(2, 1, 1, 11, device=DEVICE) < 0.7 if masked else None
+    grad = torch.randn_like(text)
+    found = []
+    for kernels_used in (True, False):
+        # Checkpointed blocks run again in the backward pass.
+        with patch.object(blocks, "by_kernel", lambda h, used=kernels_used: used):
+            hidden = layers(prefix, text, rotary, mask)
+            found.append([hidden, *torch.autograd.grad(hidden, [prefix, text, *layers.parameters()], grad)])
+    return [largest_error(*found)]
+
+
 def normed_and_rotated(batch: int, length: int, heads: int, size: int) -> list[float]:
     x = torch.randn(batch, length, 2, heads, size, device=DEVICE, requires_grad=True)
     scales = [torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2)]
@@ -86,6 +104,14 @@ def gated(rows: int, width: int) -> list[float]:
     bias = torch.randn(2 * width, device=DEVICE, requires_grad=True)
     gate, value = (x + bias).chunk(2, dim=-1)
     return errors((kernels.swiglu(x, bias),), (F.silu(gate) * value,), [x, bias])
+
+
+def added_and_normed(rows: int, size: int) -> list[float]:
+    h, x = (torch.randn(2, rows, size, device=DEVICE, requires_grad=True) for _ in range(2))
+    bias, scale = (torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2))
+    theirs = h + x + bias
+    normed = F.rms_norm(theirs, (size,), scale, blocks.EPS)
+    return errors(kernels.add_norm(h, x, bias, scale, blocks.EPS), (theirs, normed), [h, x, bias, scale])
 
 
 def attended(batch: int, length: int, heads: int, size: int, scale: float) -> list[float]:
@@ -120,7 +146,11 @@ found = {
 }
 found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2, 6)]}
 found |= {f"norm {sizes}": normed(*sizes) for sizes in [(5, 64), (3, 90)]}
+found |= {f"sum and norm {sizes}": added_and_normed(*sizes) for sizes in [(5, 64), (19, 90), (3, 1030)]}
 found |= {"attention": attention_parts(48, 4)}
+for checkpointing, masked in [(False, False), (True, True)]:
+    name = f"torch.float32 fused blocks, checkpointing {checkpointing}, mask {masked}"
+    found[name] = fused_blocks(checkpointing, masked)
 # All keys in whole tiles, a short rest, and a long one.
 sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 100, 1, 32, 0.7)]
 found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}

@@ -169,6 +169,19 @@ def test_products_are_added_in_place_only_without_gradient_and_dropout(
         assert blocks._adds_in_place(torch.zeros(1, 1, 32, dtype=dtype)) == expected
 
 
+@pytest.mark.parametrize(
+    ("training", "dropout", "gradient", "expected"),
+    [(False, 0.1, True, True), (True, 0.1, True, False), (True, 0.0, True, True), (True, 0.0, False, False)],
+)
+def test_sums_are_fused_with_norms_only_with_gradient_and_without_dropout(
+    training: bool, dropout: float, gradient: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elf_lightning.network.blocks.by_kernel", lambda h: True)
+    blocks = tiny_network(NetworkConfig(32, 4, 2, 8, dropout=dropout)).blocks.train(training)
+    with torch.set_grad_enabled(gradient):
+        assert blocks._fuses(torch.zeros(1, 1, 32)) == expected
+
+
 def test_first_estimate_is_zero_and_initial_values_repeat() -> None:
     one, other = (ELFNetwork(TINY, 16, 50, 12, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

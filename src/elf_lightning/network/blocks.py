@@ -1,5 +1,8 @@
 """The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -155,6 +158,30 @@ class Block(nn.Module):
         h = h + self.attention(self.attention_norm(h), rotary, mask)
         return h + self.mlp(self.mlp_norm(h))  # type: ignore[no-any-return]
 
+    def fused(
+        self, h: Tensor, rotary: Tensor, mask: Tensor | None, product: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """As `forward`, with each sum in one kernel with the norm after it, and without dropout.
+
+        Args:
+            h: hidden states (B, N, H).
+            rotary: as in `Attention.forward`.
+            mask: as in `Attention.forward`.
+            product: (B, N, H), still to be added to `h`.
+            bias: (H,), to be added with it.
+
+        Returns:
+            Hidden states (B, N, H), and the product (B, N, H) to be added to them with the bias of `mlp.out`.
+        """
+        if product is None:
+            normed = self.attention_norm(h)
+        else:
+            h, normed = kernels.add_norm(h, product, bias, self.attention_norm.weight, EPS)
+        product = F.linear(self.attention.mixed(normed, rotary, mask), self.attention.out.weight)
+        h, normed = kernels.add_norm(h, product, self.attention.out.bias, self.mlp_norm.weight, EPS)
+        return h, F.linear(self.mlp.gated(normed), self.mlp.out.weight)
+
     def add_to(
         self, h: Tensor, before_attention: Tensor, before_mlp: Tensor, rotary: Tensor, mask: Tensor | None
     ) -> None:
@@ -206,12 +233,35 @@ class Blocks(nn.ModuleList):
             h = h.bfloat16()
         if self._adds_in_place(h):
             return self.in_place(h, rotary, mask)[:, prefix.shape[1] :]
+        if self._fuses(h):
+            return self.fused(h, rotary, mask)[:, prefix.shape[1] :]
         for block in self:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                h = checkpoint(block, h, rotary, mask, use_reentrant=False)
-            else:
-                h = block(h, rotary, mask)
+            h = self._checkpointed(block, h, rotary, mask)
         return h[:, prefix.shape[1] :]
+
+    def _checkpointed(self, function: Callable[..., Any], *inputs: Tensor | None) -> Any:
+        """`function(*inputs)`, which the backward pass computes again if `gradient_checkpointing`."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+    def _fuses(self, h: Tensor) -> bool:
+        """Whether `fused` is used: with kernels and gradient, without dropout."""
+        return by_kernel(h) and torch.is_grad_enabled() and not (self.training and self.dropout)
+
+    def fused(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
+        """All blocks on hidden states `h` (B, N, H), with gradient, without dropout.
+
+        Each sum is computed in one kernel with the norm after it: the last one of a block, in the next block.
+        Hooks of blocks and of most of their layers do not run.
+        """
+        blocks: list[Block] = list(self)  # type: ignore[arg-type]
+        last: list[Tensor] = []
+        for block in blocks:
+            h, product = self._checkpointed(block.fused, h, rotary, mask, *last)
+            last = [product, block.mlp.out.bias]
+        product, bias = last
+        return (product + bias + h).type_as(h)
 
     def _adds_in_place(self, h: Tensor) -> bool:
         """Whether `in_place` is used: faster, as far as measured; not compiled, with the attention kernel."""

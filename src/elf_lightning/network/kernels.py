@@ -13,6 +13,7 @@ from torch.library import triton_op, wrap_triton
 TOKENS = 16  # for a program: with heads of 64, each of its 128 threads has 8 values
 ROWS = 4  # of a norm, for a program
 COLUMNS = 1024  # of the feed-forward layer, for a program: 8 for each thread
+VALUES = 1024  # of rows at once, for a program that goes through many of them: 8 for each thread
 # Programs that go through all rows, to sum up gradients of parameters. Their registers (80) allow 6 on each
 # multiprocessor of an H200: all run at once.
 PROGRAMS = 6 * 132
@@ -113,6 +114,56 @@ def _norm(
     scaled = shifted * tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
     found = scaled * tl.rsqrt(tl.sum(shifted * shifted, 1) / SIZE + EPS)[:, None]
     tl.store(y + place, found.to(y.dtype.element_ty), inside)
+
+
+@triton.jit
+def _add_norm(
+    h, x, bias, scale, total, normed, rows,
+    EPS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, PADDED)
+    inside = (row < rows)[:, None] & (column < SIZE)[None]
+    place = row[:, None] * SIZE + column[None]
+    found = tl.load(h + place, inside, 0.0).to(tl.float32) + tl.load(x + place, inside, 0.0).to(tl.float32)
+    found += tl.load(bias + column, column < SIZE, 0.0)[None].to(tl.float32)
+    rounded = found.to(total.dtype.element_ty)
+    tl.store(total + place, rounded, inside)
+    found = rounded.to(tl.float32)  # as the gradient will see it
+    scaled = found * tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
+    found = scaled * tl.rsqrt(tl.sum(found * found, 1) / SIZE + EPS)[:, None]
+    tl.store(normed + place, found.to(normed.dtype.element_ty), inside)
+
+
+@triton.jit
+def _add_norm_backward(
+    total, scale, total_grad, normed_grad, grad, sums, rows,
+    EPS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, PADDED)
+    weight = tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
+    bias_grad = tl.zeros((ROWS, PADDED), tl.float32)
+    scale_grad = tl.zeros((ROWS, PADDED), tl.float32)
+    first = program * ROWS
+    while first < rows:  # for Triton's interpreter, `range` would have to be constant
+        row = first + tl.arange(0, ROWS)
+        inside = (row < rows)[:, None] & (column < SIZE)[None]
+        place = row[:, None] * SIZE + column[None]
+        unit = tl.load(total + place, inside, 0.0).to(tl.float32)
+        to_normed = tl.load(normed_grad + place, inside, 0.0).to(tl.float32)
+        found = tl.load(total_grad + place, inside, 0.0).to(tl.float32)
+        inverse_rms = tl.rsqrt(tl.sum(unit * unit, 1) / SIZE + EPS)[:, None]
+        unit *= inverse_rms
+        scale_grad += to_normed * unit
+        to_normed *= weight
+        found += inverse_rms * (to_normed - unit * (tl.sum(to_normed * unit, 1) / SIZE)[:, None])
+        bias_grad += found
+        tl.store(grad + place, found.to(grad.dtype.element_ty), inside)
+        first += tl.num_programs(0) * ROWS
+    sums += program * (2 * SIZE) + column
+    tl.store(sums, tl.sum(bias_grad, 0), column < SIZE)
+    tl.store(sums + SIZE, tl.sum(scale_grad, 0), column < SIZE)
 
 
 @triton.jit
@@ -226,6 +277,47 @@ def norm(x: Tensor, bias: Tensor, scale: Tensor, eps: float) -> Tensor:
     return y
 
 
+@triton_op("elf_lightning::add_norm", mutates_args={})
+def add_norm(h: Tensor, x: Tensor, bias: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum `h + x + bias`, and its root-mean-square norm.
+
+    Args:
+        h: (..., size).
+        x: the same shape.
+        bias: (size,).
+        scale: (size,) weight of the norm.
+        eps: added to the mean square.
+
+    Returns:
+        The sum, and the norm of the sum as rounded, both of the shape and type of `h`.
+    """
+    size = h.shape[-1]
+    total, normed = (torch.empty_like(h, memory_format=torch.contiguous_format) for _ in range(2))
+    rows = h.numel() // size
+    with torch.cuda.device_of(h):
+        wrap_triton(_add_norm)[(triton.cdiv(rows, ROWS),)](
+            h.contiguous(), x.contiguous(), bias, scale, total, normed, rows,
+            EPS=eps, SIZE=size, PADDED=triton.next_power_of_2(size), ROWS=ROWS,
+        )  # fmt: skip
+    return total, normed
+
+
+@triton_op("elf_lightning::add_norm_backward", mutates_args={})
+def add_norm_backward(
+    total: Tensor, scale: Tensor, total_grad: Tensor, normed_grad: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `h`, which is that of `x` too, and of bias and scale, the latter as (2, size) float32."""
+    size, padded = total.shape[-1], triton.next_power_of_2(total.shape[-1])
+    grad = torch.empty_like(total)
+    sums = total.new_empty(PROGRAMS, 2, size, dtype=torch.float32)
+    with torch.cuda.device_of(total):
+        wrap_triton(_add_norm_backward)[(PROGRAMS,)](
+            total, scale, total_grad.contiguous(), normed_grad.contiguous(), grad, sums,
+            total.numel() // size, EPS=eps, SIZE=size, PADDED=padded, ROWS=max(1, VALUES // padded),
+        )  # fmt: skip
+    return grad, sums.sum(dim=0)
+
+
 @triton_op("elf_lightning::swiglu", mutates_args={})
 def swiglu(x: Tensor, bias: Tensor) -> Tensor:
     """`silu(gate) * value` (..., W) of `x + bias`, of the type of `x`.
@@ -268,6 +360,17 @@ def _norm_and_rotate_gradient(ctx, q_grad, k_grad):
     return x_grad, *scale_grads.to(q_scale.dtype).unbind(), None, None
 
 
+def _keep_total(ctx, inputs, output):
+    *_, scale, ctx.eps = inputs
+    ctx.save_for_backward(output[0], scale)
+
+
+def _add_norm_gradient(ctx, total_grad, normed_grad):
+    total, scale = ctx.saved_tensors
+    grad, sums = add_norm_backward(total, scale, total_grad, normed_grad, ctx.eps)
+    return grad, grad, *sums.to(scale.dtype).unbind(), None
+
+
 def _swiglu_gradient(ctx, y_grad):
     x, bias = ctx.saved_tensors
     x_grad, bias_grad = swiglu_backward(x, bias, y_grad)
@@ -275,6 +378,7 @@ def _swiglu_gradient(ctx, y_grad):
 
 
 norm_and_rotate.register_autograd(_norm_and_rotate_gradient, setup_context=_keep)
+add_norm.register_autograd(_add_norm_gradient, setup_context=_keep_total)
 swiglu.register_autograd(
     _swiglu_gradient, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
 )
