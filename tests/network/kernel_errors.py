@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elf_lightning.network import NetworkConfig, attention_kernel, blocks, gate_kernel, kernels
+from elf_lightning.network import (
+    NetworkConfig,
+    attention_kernel,
+    blocks,
+    gate_kernel,
+    kernels,
+    short_attention_kernel,
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ATTENDED = torch.bfloat16 if DEVICE == "cuda" else torch.float32  # where products of float32 would be TF32
@@ -64,8 +71,8 @@ def added_in_place() -> list[float]:
     return [largest_error((ours.float(),), (theirs.float(),))]
 
 
-def fused_blocks(gradient_checkpointing: bool, masked: bool) -> list[float]:
-    config = NetworkConfig(40, 3, 2, 8, mlp_ratio=3.0, gradient_checkpointing=gradient_checkpointing)
+def fused_blocks(masked: bool) -> list[float]:
+    config = NetworkConfig(40, 3, 2, 8, mlp_ratio=3.0)
     layers = blocks.Blocks(config).to(DEVICE)
     for parameter in layers.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -75,7 +82,6 @@ def fused_blocks(gradient_checkpointing: bool, masked: bool) -> list[float]:
     grad = torch.randn_like(text)
     found = []
     for kernels_used in (True, False):
-        # Checkpointed blocks run again in the backward pass.
         with patch.object(blocks, "by_kernel", lambda h, used=kernels_used: used):
             hidden = layers(prefix, text, rotary, mask)
             found.append([hidden, *torch.autograd.grad(hidden, [prefix, text, *layers.parameters()], grad)])
@@ -114,9 +120,11 @@ def added_and_normed(rows: int, size: int) -> list[float]:
     return errors(kernels.add_norm(h, x, bias, scale, blocks.EPS), (theirs, normed), [h, x, bias, scale])
 
 
-def attended(batch: int, length: int, heads: int, size: int, scale: float) -> list[float]:
-    scales = [scale * torch.randn(size, device=DEVICE) for _ in range(2)]
-    qkv = torch.randn(batch, length, 3, heads, size, device=DEVICE).to(ATTENDED)
+def attended(
+    batch: int, length: int, heads: int, size: int, scale: float, short: bool = False
+) -> list[float]:
+    scales = [(scale * torch.randn(size, device=DEVICE)).requires_grad_() for _ in range(2)]
+    qkv = torch.randn(batch, length, 3, heads, size, device=DEVICE).to(ATTENDED).requires_grad_()
     rotary = blocks.rotary_table(size, 3, length - 3).to(DEVICE)
     *parts, v = (part.float() for part in qkv.unbind(2))
     q, k = (
@@ -124,8 +132,13 @@ def attended(batch: int, length: int, heads: int, size: int, scale: float) -> li
         for part, weight in zip(parts, scales, strict=True)
     )
     theirs = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v)))
-    ours = attention_kernel.attention(qkv, *scales, rotary, blocks.EPS).float()
-    return [largest_error((ours,), (theirs.transpose(1, 2),))]
+    theirs = theirs.transpose(1, 2)
+    if short:
+        ours = short_attention_kernel.attend(qkv, *scales, rotary, blocks.EPS)
+        return errors((ours.float(),), (theirs,), [qkv, *scales])
+    with torch.no_grad():
+        ours = attention_kernel.attention(qkv, *scales, rotary, blocks.EPS)
+    return [largest_error((ours.float(),), (theirs,))]
 
 
 def gated_layer(rows: int, size: int, width: int) -> list[float]:
@@ -141,6 +154,7 @@ torch.manual_seed(0)
 kernels.PROGRAMS = 4  # so that each goes through several rows
 blocks.kernels = kernels  # which it imports only where there is a GPU
 blocks.attention_kernel, blocks.gate_kernel = attention_kernel, gate_kernel
+blocks.short_attention_kernel = short_attention_kernel
 found = {
     f"norm and rotation {sizes}": normed_and_rotated(*sizes) for sizes in [(2, 21, 3, 16), (3, 7, 2, 10)]
 }
@@ -148,15 +162,22 @@ found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2,
 found |= {f"norm {sizes}": normed(*sizes) for sizes in [(5, 64), (3, 90)]}
 found |= {f"sum and norm {sizes}": added_and_normed(*sizes) for sizes in [(5, 64), (19, 90), (3, 1030)]}
 found |= {"attention": attention_parts(48, 4)}
-for checkpointing, masked in [(False, False), (True, True)]:
-    name = f"torch.float32 fused blocks, checkpointing {checkpointing}, mask {masked}"
-    found[name] = fused_blocks(checkpointing, masked)
+found |= {f"torch.float32 fused blocks, mask {masked}": fused_blocks(masked) for masked in (False, True)}
 # All keys in whole tiles, a short rest, and a long one.
 sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 100, 1, 32, 0.7)]
 found |= {f"{ATTENDED} softmax {size}": attended(*size) for size in sizes}
 # Scores so large that softmax needs its maximum: in float32, some powers of two would be infinite.
 sizes = [(1, 128, 1, 32, 5.0), (2, 13, 2, 64, 6.0)]
 found |= {f"{ATTENDED} softmax of large scores {size}": attended(*size) for size in sizes}
+# Keys: a power of two, and a rest that is shorter than 16, longer, or as long; one tile or several.
+sizes = [
+    (2, 70, 2, 32, 0.7),
+    (1, 140, 2, 64, 0.7),
+    (1, 100, 1, 16, 5.0),
+    (2, 17, 1, 16, 0.7),
+    (1, 256, 1, 16, 2.0),
+]
+found |= {f"{ATTENDED} short softmax {size}": attended(*size, short=True) for size in sizes}
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 found |= {f"{ATTENDED} gated layer {sizes}": gated_layer(*sizes) for sizes in [(70, 64, 128), (64, 192, 64)]}
 found |= {f"{ATTENDED} blocks": added_in_place()}

@@ -1,8 +1,5 @@
 """The transformer blocks: nearly all of the network's work, and the part that is compiled."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -236,21 +233,22 @@ class Blocks(nn.ModuleList):
         if self._fuses(h):
             return self.fused(h, rotary, mask)[:, prefix.shape[1] :]
         for block in self:
-            h = self._checkpointed(block, h, rotary, mask)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                h = checkpoint(block, h, rotary, mask, use_reentrant=False)
+            else:
+                h = block(h, rotary, mask)
         return h[:, prefix.shape[1] :]
 
-    def _checkpointed(self, function: Callable[..., Any], *inputs: Tensor | None) -> Any:
-        """`function(*inputs)`, which the backward pass computes again if `gradient_checkpointing`."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(function, *inputs, use_reentrant=False)
-        return function(*inputs)
-
     def _fuses(self, h: Tensor) -> bool:
-        """Whether `fused` is used: with kernels and gradient, without dropout."""
-        return by_kernel(h) and torch.is_grad_enabled() and not (self.training and self.dropout)
+        """Whether `fused` is used: with kernels and gradient, without dropout.
+
+        Not with gradient checkpointing, since each block would have to keep two tensors instead of one.
+        """
+        plain = not (self.training and self.dropout) and not self.gradient_checkpointing
+        return by_kernel(h) and torch.is_grad_enabled() and plain
 
     def fused(self, h: Tensor, rotary: Tensor, mask: Tensor | None) -> Tensor:
-        """All blocks on hidden states `h` (B, N, H), with gradient, without dropout.
+        """All blocks on hidden states `h` (B, N, H), with gradient, without dropout or checkpointing.
 
         Each sum is computed in one kernel with the norm after it: the last one of a block, in the next block.
         Hooks of blocks and of most of their layers do not run.
@@ -258,7 +256,7 @@ class Blocks(nn.ModuleList):
         blocks: list[Block] = list(self)  # type: ignore[arg-type]
         last: list[Tensor] = []
         for block in blocks:
-            h, product = self._checkpointed(block.fused, h, rotary, mask, *last)
+            h, product = block.fused(h, rotary, mask, *last)
             last = [product, block.mlp.out.bias]
         product, bias = last
         return (product + bias + h).type_as(h)
