@@ -71,18 +71,25 @@ def added_in_place() -> list[float]:
     return [largest_error((ours.float(),), (theirs.float(),))]
 
 
-def fused_blocks(masked: bool) -> list[float]:
-    config = NetworkConfig(40, 3, 2, 8, mlp_ratio=3.0)
+def fused_blocks(masked: bool = False, attended: bool = False) -> list[float]:
+    config = NetworkConfig(64, 3, 2, 8, mlp_ratio=3.0)
+    dtype = ATTENDED if attended else torch.float32
     layers = blocks.Blocks(config).to(DEVICE)
     for parameter in layers.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    prefix, text = (torch.randn(2, length, 40, device=DEVICE, requires_grad=True) for length in (2, 9))
-    rotary = blocks.rotary_table(20, 2, 9).to(DEVICE)
-    mask = torch.rand(2, 1, 1, 11, device=DEVICE) < 0.7 if masked else None
+    layers.to(dtype)
+    prefix, text = (
+        torch.randn(2, length, 64, device=DEVICE, dtype=dtype, requires_grad=True) for length in (2, 17)
+    )
+    rotary = blocks.rotary_table(32, 2, 17).to(DEVICE)
+    mask = torch.rand(2, 1, 1, 19, device=DEVICE) < 0.7 if masked else None
     grad = torch.randn_like(text)
     found = []
-    for kernels_used in (True, False):
-        with patch.object(blocks, "by_kernel", lambda h, used=kernels_used: used):
+    for used in (True, False):
+        with (
+            patch.object(blocks, "by_kernel", lambda h, used=used: used),
+            patch.object(attention_kernel, "pays_off", lambda h, heads: attended),
+        ):
             hidden = layers(prefix, text, rotary, mask)
             found.append([hidden, *torch.autograd.grad(hidden, [prefix, text, *layers.parameters()], grad)])
     return [largest_error(*found)]
@@ -177,4 +184,5 @@ for size in [(1, 100, 1, 16, 5.0), (1, 256, 1, 16, 2.0)]:
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 found |= {f"{ATTENDED} gated layer {sizes}": gated_layer(*sizes) for sizes in [(70, 64, 128), (64, 192, 64)]}
 found |= {f"{ATTENDED} blocks": added_in_place()}
+found |= {f"{ATTENDED} blocks with gradient": fused_blocks(attended=True)}
 print(json.dumps(found))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from elf_lightning.errors import UserError
 from elf_lightning.network import PRESETS, ELFNetwork, NetworkConfig
-from elf_lightning.network.blocks import add_product, rotary_table, rotate
+from elf_lightning.network.blocks import Attention, add_product, rotary_table, rotate
 
 TINY = NetworkConfig(hidden_size=32, depth=4, num_heads=2, bottleneck_size=8)
 
@@ -170,16 +172,61 @@ def test_products_are_added_in_place_only_without_gradient_and_dropout(
 
 
 @pytest.mark.parametrize(
-    ("training", "dropout", "gradient", "expected"),
-    [(False, 0.1, True, True), (True, 0.1, True, False), (True, 0.0, True, True), (True, 0.0, False, False)],
+    ("training", "dropout", "checkpointing", "gradient", "expected"),
+    [
+        (False, 0.1, False, True, True),
+        (True, 0.1, False, True, False),
+        (True, 0.0, False, True, True),
+        (True, 0.0, False, False, False),
+        (True, 0.0, True, True, False),
+    ],
 )
-def test_sums_are_fused_with_norms_only_with_gradient_and_without_dropout(
-    training: bool, dropout: float, gradient: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sums_are_fused_with_norms_only_with_gradient_and_without_dropout_and_checkpointing(
+    training: bool, dropout: float, checkpointing: bool, gradient: bool, expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setattr("elf_lightning.network.blocks.by_kernel", lambda h: True)
-    blocks = tiny_network(NetworkConfig(32, 4, 2, 8, dropout=dropout)).blocks.train(training)
+    config = NetworkConfig(32, 4, 2, 8, dropout=dropout, gradient_checkpointing=checkpointing)
+    blocks = tiny_network(config).blocks.train(training)
     with torch.set_grad_enabled(gradient):
         assert blocks._fuses(torch.zeros(1, 1, 32)) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "gradient", "masked", "expected"),
+    [
+        (140, True, False, "short"),
+        (140, False, False, "short"),
+        (140, True, True, "torch"),
+        (300, False, False, "long"),
+        (300, True, False, "torch"),
+        (16, False, False, "long"),
+    ],
+)
+def test_kernels_attend_with_gradient_only_within_short_sequences(
+    length: int, gradient: bool, masked: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def kernel(name: str) -> Callable[..., Tensor]:
+        return lambda qkv, *_: (used.append(name), qkv[:, :, 2])[1]
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+        used.append("torch")
+        return v
+
+    long = SimpleNamespace(pays_off=lambda h, heads: True, attention=kernel("long"))
+    short = SimpleNamespace(fits=lambda h: 17 <= h.shape[1] <= 256, attend=kernel("short"))
+    rotated = SimpleNamespace(norm_and_rotate=lambda x, *_: x.unbind(2))
+    stand_ins = {"attention_kernel": long, "short_attention_kernel": short, "kernels": rotated}
+    for name, stand_in in {**stand_ins, "by_kernel": lambda h: True}.items():
+        monkeypatch.setattr(f"elf_lightning.network.blocks.{name}", stand_in, raising=False)
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
+    attention, h = Attention(32, 2, dropout=0.0), torch.zeros(1, length, 32)
+    mask = torch.ones(1, 1, 1, length, dtype=torch.bool) if masked else None
+    with torch.set_grad_enabled(gradient):
+        attention.mixed(h, torch.zeros(length, 1, 8, 2), mask)
+    assert used == [expected]
 
 
 def test_first_estimate_is_zero_and_initial_values_repeat() -> None:

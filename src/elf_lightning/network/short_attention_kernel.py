@@ -1,8 +1,7 @@
 """Triton kernels for attention within short sequences, with gradient, in bfloat16.
 
-A program has a whole head: it reads queries, keys and values as the layer projects them, normalises and
-rotates them, and its backward pass ends with their gradients. docs/performance.md compares them with
-cuDNN's. Importing this module needs Triton.
+They take queries, keys and values as the layer projects them, normalise and rotate them, and return their
+gradients. docs/performance.md compares them with cuDNN's. Importing this module needs Triton.
 """
 
 import math
@@ -82,7 +81,7 @@ def _query_grads(
     LENGTH: tl.constexpr, SCALE: tl.constexpr, EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr,
     TILE: tl.constexpr, OTHERS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Store those of a tile of queries; returns that of their norm's weight, (D,)."""
+    """Store the gradients of a tile of queries; returns that of their norm's weight, (D,)."""
     place, column = start + tl.arange(0, TILE), tl.arange(0, SIZE)[None]
     row, inside = place[:, None], (place < LENGTH)[:, None]
     at = row * (HEADS * SIZE) + column
@@ -113,7 +112,7 @@ def _key_grads(
     LENGTH: tl.constexpr, EPS: tl.constexpr, HEADS: tl.constexpr, SIZE: tl.constexpr,
     TILE: tl.constexpr, OTHERS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Store those of a tile of keys and values; returns that of the keys' norm's weight, (D,)."""
+    """Store the gradients of a tile of keys and values; returns that of the keys' norm's weight, (D,)."""
     row, column = start + tl.arange(0, TILE)[:, None], tl.arange(0, SIZE)[None]
     at, inside = row * (3 * HEADS * SIZE) + column, row < LENGTH
     key = tl.load(keys + row * (HEADS * SIZE) + column, inside, 0.0)
@@ -124,10 +123,8 @@ def _key_grads(
         other_at = other[:, None] * (HEADS * SIZE) + column
         query = tl.load(queries + other_at, (other < LENGTH)[:, None], 0.0)
         grad = tl.load(mixed_grad + other_at, (other < LENGTH)[:, None], 0.0)
-        log_sum, delta = (
-            tl.load(log_sums + other, other < LENGTH, 0.0),
-            tl.load(deltas + other, other < LENGTH, 0.0),
-        )
+        log_sum = tl.load(log_sums + other, other < LENGTH, 0.0)
+        delta = tl.load(deltas + other, other < LENGTH, 0.0)
         weight = tl.exp2(tl.dot(key, query.T) - log_sum[None])
         value_grad = tl.dot(weight.to(query.dtype), grad, value_grad)
         score_grad = weight * (tl.dot(value, grad.T) - delta[None])
@@ -166,7 +163,7 @@ def _attend_backward(
     HEADS: tl.constexpr, SIZE: tl.constexpr, TILE: tl.constexpr, REST: tl.constexpr,
     OTHERS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the queries, or else of keys and values, which need the `deltas` that those store."""
+    """Gradients of the queries or, after them, of keys and values, which need the `deltas` stored there."""
     tiles: tl.constexpr = (LENGTH + TILE - 1) // TILE
     head = (tl.program_id(0) // tiles).to(tl.int64)
     start = tl.program_id(0) % tiles * TILE
@@ -192,10 +189,9 @@ def _attend_backward(
 
 
 def _sizes(qkv: Tensor, eps: float) -> dict[str, float]:
-    length, heads, size = qkv.shape[1], *qkv.shape[3:]
-    return {
-        "LENGTH": length, "SCALE": size**-0.5 / math.log(2), "EPS": eps, "HEADS": heads, "SIZE": size
-    }  # fmt: skip
+    _, length, _, heads, size = qkv.shape
+    scale = size**-0.5 / math.log(2)
+    return {"LENGTH": int(length), "SCALE": scale, "EPS": eps, "HEADS": heads, "SIZE": size}
 
 
 def attend(qkv: Tensor, q_scale: Tensor, k_scale: Tensor, rotary: Tensor, eps: float) -> Tensor:
@@ -227,11 +223,11 @@ def attend_forward(
     batch, length, _, heads, size = qkv.shape
     mixed, queries, keys = (qkv.new_empty(batch, length, heads, size) for _ in range(3))
     log_sums = qkv.new_empty(batch, heads, length, dtype=torch.float32)
-    first = triton.next_power_of_2(length) // 2
+    first = triton.next_power_of_2(int(length)) // 2
     with torch.cuda.device_of(qkv):
         wrap_triton(_attend)[(batch * heads,)](
             qkv.contiguous(), mixed, log_sums, queries, keys, q_scale, k_scale, rotary.contiguous(),
-            FIRST=first, REST=max(16, triton.next_power_of_2(length - first)),
+            FIRST=first, REST=max(16, triton.next_power_of_2(int(length) - first)),
             **_sizes(qkv, eps), **FORWARD,
         )  # fmt: skip
     return mixed, log_sums, queries, keys
@@ -248,7 +244,7 @@ def attend_backward(
     qkv_grad, deltas = torch.empty_like(qkv), torch.empty_like(log_sums)
     programs = triton.cdiv(length, BACKWARD["TILE"]) * batch * heads
     scale_grads = [qkv.new_empty(programs, size, dtype=torch.float32) for _ in range(2)]
-    rest = length % BACKWARD["TILE"]
+    rest = int(length) % BACKWARD["TILE"]
     with torch.cuda.device_of(qkv):
         for of_keys, scale in enumerate([q_scale, k_scale]):
             wrap_triton(_attend_backward)[(programs,)](
@@ -272,8 +268,7 @@ def _keep(ctx, inputs, output):
 
 def _gradient(ctx, mixed_grad, *_):
     qkv, q_scale, k_scale, rotary, *kept = ctx.saved_tensors
-    found = attend_backward(qkv, *kept, mixed_grad, q_scale, k_scale, rotary, ctx.eps)
-    qkv_grad, *scale_grads = found
+    qkv_grad, *scale_grads = attend_backward(qkv, *kept, mixed_grad, q_scale, k_scale, rotary, ctx.eps)
     return qkv_grad, *(grad.to(q_scale.dtype) for grad in scale_grads), None, None
 
 
