@@ -89,9 +89,11 @@ def fused_blocks(masked: bool = False, attended: bool = False) -> list[float]:
         with (
             patch.object(blocks, "by_kernel", lambda h, used=used: used),
             patch.object(attention_kernel, "pays_off", lambda h, heads: attended),
+            patch.object(kernels, "add_norm", wraps=kernels.add_norm) as fused,
         ):
             hidden = layers(prefix, text, rotary, mask)
             found.append([hidden, *torch.autograd.grad(hidden, [prefix, text, *layers.parameters()], grad)])
+        assert fused.call_count == (2 * len(layers) - 1 if used else 0)
     return [largest_error(*found)]
 
 
@@ -117,6 +119,20 @@ def gated(rows: int, width: int) -> list[float]:
     bias = torch.randn(2 * width, device=DEVICE, requires_grad=True)
     gate, value = (x + bias).chunk(2, dim=-1)
     return errors((kernels.swiglu(x, bias),), (F.silu(gate) * value,), [x, bias])
+
+
+def mixed_types(rows: int, size: int) -> list[float]:
+    """As in training: bfloat16 between layers, parameters in float32."""
+    h, x = (torch.randn(rows, size, device=DEVICE).bfloat16().requires_grad_() for _ in range(2))
+    bias, scale = (torch.randn(size, device=DEVICE, requires_grad=True) for _ in range(2))
+    total = (h.float() + x.float() + bias).bfloat16()
+    normed = F.rms_norm(total.float(), (size,), scale, blocks.EPS).bfloat16()
+    gate, value = (total.float() + bias).chunk(2, dim=-1)
+    gated = (F.silu(gate) * value).bfloat16()
+    ours = kernels.add_norm(h, x, bias, scale, blocks.EPS)
+    ours = (*ours, kernels.swiglu(ours[0], bias))
+    assert all(one.dtype == torch.bfloat16 for one in ours)
+    return errors(ours, (total, normed, gated), [h, x, bias, scale])
 
 
 def added_and_normed(rows: int, size: int) -> list[float]:
@@ -148,6 +164,19 @@ def attended(
     return [largest_error((ours.float(),), (theirs,))]
 
 
+def attended_opposite_keys(length: int, size: int) -> list[float]:
+    """All scores are far below 0, that of keys beyond the last."""
+    direction = torch.randn(size, device=DEVICE)
+    qkv = torch.randn(1, length, 3, 1, size, device=DEVICE)
+    qkv[:, :, 0, 0] = direction + 0.05 * torch.randn(length, size, device=DEVICE)
+    qkv[:, :, 1, 0] = -direction + 0.05 * torch.randn(length, size, device=DEVICE)
+    qkv = qkv.to(ATTENDED).requires_grad_()
+    scales = [torch.full((size,), 4.0, device=DEVICE, requires_grad=True) for _ in range(2)]
+    mixed = short_attention_kernel.attend(qkv, *scales, blocks.rotary_table(size, length, 0).to(DEVICE), 1e-6)
+    found = [mixed, *torch.autograd.grad(mixed.float().sum(), [qkv, *scales])]
+    return [0.0 if all(one.isfinite().all() for one in found) else float("inf")]
+
+
 def gated_layer(rows: int, size: int, width: int) -> list[float]:
     x, weight, bias = (
         torch.randn(*shape, device=DEVICE).to(ATTENDED)
@@ -169,6 +198,7 @@ found |= {f"gate {sizes}": gated(*sizes) for sizes in [(5, 1024), (3, 1030), (2,
 found |= {f"norm {sizes}": normed(*sizes) for sizes in [(5, 64), (3, 90)]}
 found |= {f"sum and norm {sizes}": added_and_normed(*sizes) for sizes in [(5, 64), (19, 90), (3, 1030)]}
 found |= {"attention": attention_parts(48, 4)}
+found |= {"torch.bfloat16 between layers": mixed_types(19, 90)}
 found |= {f"torch.float32 fused blocks, mask {masked}": fused_blocks(masked) for masked in (False, True)}
 # All keys in whole tiles, a short rest, and a long one.
 sizes = [(2, 70, 3, 32, 0.7), (1, 64, 2, 64, 0.7), (1, 100, 1, 32, 0.7)]
@@ -179,10 +209,13 @@ found |= {f"{ATTENDED} softmax of large scores {size}": attended(*size) for size
 # Keys: a power of two, and a rest that is shorter than 16, longer, or as long; one tile or several.
 sizes = [(2, 70, 2, 32, 0.7), (1, 140, 2, 64, 0.7), (2, 17, 1, 16, 0.7)]
 found |= {f"{ATTENDED} short softmax {size}": attended(*size, short=True) for size in sizes}
-for size in [(1, 100, 1, 16, 5.0), (1, 256, 1, 16, 2.0)]:
+for size in [(1, 100, 1, 16, 5.0), (1, 192, 1, 16, 2.0)]:
     found[f"{ATTENDED} softmax of large scores, short {size}"] = attended(*size, short=True)
+found |= {f"{ATTENDED} short softmax of opposite keys": attended_opposite_keys(20, 64)}
 found |= {f"{ATTENDED} attention": attention_without_gradient(64, 2)}
 found |= {f"{ATTENDED} gated layer {sizes}": gated_layer(*sizes) for sizes in [(70, 64, 128), (64, 192, 64)]}
 found |= {f"{ATTENDED} blocks": added_in_place()}
 found |= {f"{ATTENDED} blocks with gradient": fused_blocks(attended=True)}
+for length, expected in {16: False, 17: True, 192: True, 193: False}.items():
+    assert short_attention_kernel.fits(torch.empty(1, length, 64)) == expected
 print(json.dumps(found))

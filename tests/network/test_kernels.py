@@ -26,7 +26,7 @@ def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
     ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
-    assert len(found) == 28
+    assert len(found) == 30
     for name, errors in found.items():
         tolerance = next(value for kind, value in TOLERANCES.items() if name.startswith(kind))
         assert all(error < tolerance for error in errors), found

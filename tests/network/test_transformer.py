@@ -216,7 +216,7 @@ def test_kernels_attend_with_gradient_only_within_short_sequences(
         return v
 
     long = SimpleNamespace(pays_off=lambda h, heads: True, attention=kernel("long"))
-    short = SimpleNamespace(fits=lambda h: 17 <= h.shape[1] <= 256, attend=kernel("short"))
+    short = SimpleNamespace(fits=lambda h: 17 <= h.shape[1] <= 192, attend=kernel("short"))
     rotated = SimpleNamespace(norm_and_rotate=lambda x, *_: x.unbind(2))
     stand_ins = {"attention_kernel": long, "short_attention_kernel": short, "kernels": rotated}
     for name, stand_in in {**stand_ins, "by_kernel": lambda h: True}.items():

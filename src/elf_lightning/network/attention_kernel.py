@@ -18,11 +18,11 @@ from elf_lightning.network.kernels import (
     _norm_and_rotate,
     _normed_and_rotated,
     _pairs,
-    measured_without_gradient,
+    is_measured,
 )
 
 QUERIES, KEYS, STAGES = 64, 64, 3  # queries of a program, keys at a time, stages of the pipeline
-LARGE = 2**25  # scores from which it is used without compilation
+LARGE = 2**25  # scores from which kernels are used without compilation
 BOUND = tl.constexpr(64.0)  # in float32, 2**-64 is above 0, and sums of 2**64 times values are finite
 # Partial sums of a row, so that threads exchange theirs once, at the end.
 LANES = tl.constexpr(8)
@@ -94,9 +94,12 @@ def _attention(
 
 
 def pays_off(h: Tensor, heads: int) -> bool:
-    """Whether `attention` is used for hidden states (B, N, H): faster, as far as measured."""
+    """Whether kernels attend within hidden states (B, N, H): faster, as far as measured.
+
+    With gradient, this holds within short sequences only (`short_attention_kernel`).
+    """
     batch, length, size = h.shape
-    if not measured_without_gradient(h) or size != heads * 64:
+    if not is_measured(h) or size != heads * 64:
         return False
     if torch.compiler.is_compiling():
         # Each length needs a graph: once lengths vary, one graph with torch's attention serves all others.

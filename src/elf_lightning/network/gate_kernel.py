@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.library import custom_op
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from elf_lightning.network.kernels import measured_without_gradient
+from elf_lightning.network.kernels import is_measured
 
 TOKENS, COLUMNS, INNER, STAGES = 128, 64, 64, 2  # of a tile, along hidden states, stages of the pipeline
 # Tokens x H x W from which it is used: launching it takes 0.13 ms of the host, these 0.4 ms of the GPU.
@@ -40,7 +40,7 @@ def _gated_layer(
 def pays_off(x: Tensor, width: int) -> bool:
     """Whether `gated_layer` is used for hidden states (B, N, H) and this W: faster, as far as measured."""
     tiled = x.shape[-1] % INNER == 0 and width % COLUMNS == 0
-    return measured_without_gradient(x) and tiled and x.numel() * width >= LARGE
+    return is_measured(x) and tiled and x.numel() * width >= LARGE
 
 
 @custom_op("elf_lightning::gated_layer", mutates_args=())

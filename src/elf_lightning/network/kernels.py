@@ -14,8 +14,8 @@ TOKENS = 16  # for a program: with heads of 64, each of its 128 threads has 8 va
 ROWS = 4  # of a norm, for a program
 COLUMNS = 1024  # of the feed-forward layer, for a program: 8 for each thread
 VALUES = 1024  # of rows at once, for a program that goes through many of them: 8 for each thread
-# Programs that go through all rows, to sum up gradients of parameters. Their registers (80) allow 6 on each
-# multiprocessor of an H200: all run at once.
+# Programs that go through all rows, to sum up gradients of parameters. Up to a width of 768, their registers
+# (80) allow 6 on each multiprocessor of an H200: all run at once.
 PROGRAMS = 6 * 132
 
 
@@ -40,14 +40,14 @@ def _normed_and_rotated(row, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.conste
 
 @triton.jit
 def _grads_before(row, grad, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.constexpr):
-    """Gradients of rows (T, D), from those after `_normed_and_rotated`, and that of the scale, (D,)."""
+    """Gradients of rows (T, D), from those after `_normed_and_rotated`, and what each adds to the scale's."""
     even, odd = _pairs(grad)
     grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
     inverse_rms = tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
     row *= inverse_rms
-    scale_grad = tl.sum(grad * row, 0)
+    scale_grads = grad * row
     grad *= scale
-    return inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None]), scale_grad
+    return inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None]), scale_grads
 
 
 @triton.jit
@@ -89,13 +89,9 @@ def _norm_and_rotate_backward(
         scale_grad = tl.zeros((TOKENS, PADDED), tl.float32)
         for head in range(HEADS):
             row = tl.load(x + both + head * SIZE, inside, 0.0).to(tl.float32)
-            even, odd = _pairs(tl.load(grads + head * SIZE, inside, 0.0).to(tl.float32))
-            grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
-            inverse_rms = tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
-            row *= inverse_rms
-            scale_grad += grad * row
-            grad *= scale
-            grad = inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None])
+            grad = tl.load(grads + head * SIZE, inside, 0.0).to(tl.float32)
+            grad, of_scale = _grads_before(row, grad, scale, cos, sin, EPS, SIZE)
+            scale_grad += of_scale
             tl.store(x_grad + both + head * SIZE, grad.to(x_grad.dtype.element_ty), inside)
         tl.store(scale_grads + (program * 2 + part) * SIZE + column, tl.sum(scale_grad, 0), column < SIZE)
 
@@ -207,8 +203,8 @@ def _swiglu_backward(x, bias, y_grad, x_grad, sums, rows, WIDTH: tl.constexpr, C
     tl.store(sums + WIDTH, value_sum, inside)
 
 
-def measured_without_gradient(h: Tensor) -> bool:
-    """Whether the kernels for passes without gradient were measured for such hidden states."""
+def is_measured(h: Tensor) -> bool:
+    """Whether the kernels for attention and for large gated layers were measured for such hidden states."""
     return h.dtype == torch.bfloat16 and torch.cuda.get_device_properties(h.device).major == 9  # Hopper
 
 

@@ -14,18 +14,14 @@ from torch.library import triton_op, wrap_triton
 
 from elf_lightning.network.kernels import _grads_before, _normed_and_rotated, _pairs
 
-SHORTEST, LONGEST = 17, 256  # positions; longer sequences would need more registers than there are
+# Positions: the tensor cores take 16 keys or more, and `_attend` divides them in two; more than 192 would
+# need too many registers.
+SHORTEST, LONGEST = 17, 192
 # Queries of a program at a time, and stages of its pipeline.
 FORWARD = {"QUERIES": 64, "STAGES": 1}
 # Positions of which a program has the gradients, others at a time, and stages.
 BACKWARD = {"TILE": 64, "OTHERS": 32, "STAGES": 2}
 LN2 = tl.constexpr(math.log(2))
-
-
-@triton.jit
-def _weights(score, top):
-    weight = tl.exp2(score - top[:, None])
-    return weight, tl.sum(weight, 1)
 
 
 @triton.jit
@@ -65,9 +61,8 @@ def _attend(
         q = _normed_and_rotated(q, q_scale, q_cos, q_sin, EPS, SIZE).to(v.dtype)
         score, score_rest = tl.dot(q, k.T), tl.where(is_key, tl.dot(q, k_rest.T), -float("inf"))
         top = tl.maximum(tl.max(score, 1), tl.max(score_rest, 1))
-        weight, total = _weights(score, top)
-        weight_rest, total_rest = _weights(score_rest, top)
-        total += total_rest
+        weight, weight_rest = tl.exp2(score - top[:, None]), tl.exp2(score_rest - top[:, None])
+        total = tl.sum(weight, 1) + tl.sum(weight_rest, 1)
         found = tl.dot(weight_rest.to(v.dtype), v_rest, tl.dot(weight.to(v.dtype), v)) / total[:, None]
         at = before + query * (HEADS * SIZE) + column[None]
         tl.store(mixed + at, found.to(v.dtype), inside)
@@ -94,16 +89,17 @@ def _query_grads(
         other = first + tl.arange(0, OTHERS)[:, None]
         key = tl.load(keys + other * (HEADS * SIZE) + column, other < LENGTH, 0.0)
         value = tl.load(qkv + 2 * HEADS * SIZE + other * (3 * HEADS * SIZE) + column, other < LENGTH, 0.0)
-        weight = tl.exp2(tl.dot(query, key.T) - log_sum[:, None])
+        # Keys beyond the last are zeros: without a bound, their weights could be infinite.
+        weight = tl.exp2(tl.minimum(tl.dot(query, key.T) - log_sum[:, None], 0.0))
         score_grad = weight * (tl.dot(grad, value.T) - delta[:, None])
         query_grad = tl.dot(score_grad.to(key.dtype), key, query_grad)
     cos, sin = _pairs(tl.load(rotary + row * SIZE + column, inside, 0.0))
     at = row * (3 * HEADS * SIZE) + column
     raw = tl.load(qkv + at, inside, 0.0).to(tl.float32)
     # By queries that are scaled by `SCALE`, which contains 1 / LN2.
-    found, scale_grad = _grads_before(raw, query_grad * (SCALE * LN2), scale, cos, sin, EPS, SIZE)
+    found, scale_grads = _grads_before(raw, query_grad * (SCALE * LN2), scale, cos, sin, EPS, SIZE)
     tl.store(qkv_grad + at, found.to(query.dtype), inside)
-    return scale_grad
+    return tl.sum(scale_grads, 0)
 
 
 @triton.jit
@@ -125,16 +121,16 @@ def _key_grads(
         grad = tl.load(mixed_grad + other_at, (other < LENGTH)[:, None], 0.0)
         log_sum = tl.load(log_sums + other, other < LENGTH, 0.0)
         delta = tl.load(deltas + other, other < LENGTH, 0.0)
-        weight = tl.exp2(tl.dot(key, query.T) - log_sum[None])
+        weight = tl.exp2(tl.minimum(tl.dot(key, query.T) - log_sum[None], 0.0))  # as above
         value_grad = tl.dot(weight.to(query.dtype), grad, value_grad)
         score_grad = weight * (tl.dot(value, grad.T) - delta[None])
         key_grad = tl.dot(score_grad.to(query.dtype), query, key_grad)
     tl.store(qkv_grad + 2 * HEADS * SIZE + at, value_grad.to(key.dtype), inside)
     cos, sin = _pairs(tl.load(rotary + row * SIZE + column, inside, 0.0))
     raw = tl.load(qkv + HEADS * SIZE + at, inside, 0.0).to(tl.float32)
-    found, scale_grad = _grads_before(raw, key_grad * LN2, scale, cos, sin, EPS, SIZE)
+    found, scale_grads = _grads_before(raw, key_grad * LN2, scale, cos, sin, EPS, SIZE)
     tl.store(qkv_grad + HEADS * SIZE + at, found.to(key.dtype), inside)
-    return scale_grad
+    return tl.sum(scale_grads, 0)
 
 
 @triton.jit
@@ -178,17 +174,16 @@ def _attend_backward(
             deltas + head * LENGTH, mixed_grad + before, qkv_grad + of_three, scale, rotary, start,
             OF_KEYS, LENGTH, SCALE, EPS, HEADS, SIZE, REST, OTHERS, STAGES,
         )  # fmt: skip
-        tl.store(scale_grads, found)
     else:
         found = _tile_grads(
             qkv + of_three, queries + before, keys + before, mixed + before, log_sums + head * LENGTH,
             deltas + head * LENGTH, mixed_grad + before, qkv_grad + of_three, scale, rotary, start,
             OF_KEYS, LENGTH, SCALE, EPS, HEADS, SIZE, TILE, OTHERS, STAGES,
         )  # fmt: skip
-        tl.store(scale_grads, found)
+    tl.store(scale_grads, found)
 
 
-def _sizes(qkv: Tensor, eps: float) -> dict[str, float]:
+def _sizes(qkv: Tensor, eps: float) -> dict[str, int | float]:
     _, length, _, heads, size = qkv.shape
     scale = size**-0.5 / math.log(2)
     return {"LENGTH": int(length), "SCALE": scale, "EPS": eps, "HEADS": heads, "SIZE": size}
@@ -264,6 +259,7 @@ def fits(h: Tensor) -> bool:
 def _keep(ctx, inputs, output):
     *tensors, ctx.eps = inputs
     ctx.save_for_backward(*tensors, *output)
+    ctx.set_materialize_grads(False)  # no zeros for what is kept
 
 
 def _gradient(ctx, mixed_grad, *_):
