@@ -12,6 +12,7 @@ TOLERANCES = {
     "torch.bfloat16 softmax of large scores": 0.1,
     "torch.float32 softmax of large scores": 3e-5,
     "torch.bfloat16 blocks": 0.05,
+    "torch.bfloat16 between layers": 0.03,  # Triton's interpreter does not round to the nearest
     "torch.bfloat16": 0.01,
     "torch.float32": 1e-5,
     "": 2e-6,  # in float32, without matrix products
