@@ -165,7 +165,7 @@ def attended(
 
 
 def attended_opposite_keys(length: int, size: int) -> list[float]:
-    """All scores are far below 0, that of keys beyond the last."""
+    """All scores are far below 0, which is the score of keys beyond the last."""
     direction = torch.randn(size, device=DEVICE)
     qkv = torch.randn(1, length, 3, 1, size, device=DEVICE)
     qkv[:, :, 0, 0] = direction + 0.05 * torch.randn(length, size, device=DEVICE)

@@ -39,15 +39,27 @@ def _normed_and_rotated(row, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.conste
 
 
 @triton.jit
-def _grads_before(row, grad, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.constexpr):
-    """Gradients of rows (T, D), from those after `_normed_and_rotated`, and what each adds to the scale's."""
-    even, odd = _pairs(grad)
-    grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
+def _normed(row, scale, EPS: tl.constexpr, SIZE: tl.constexpr):
+    """Rows (T, D), of which the first `SIZE` columns count."""
+    return row * scale * tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
+
+
+@triton.jit
+def _grads_before_norm(row, grad, scale, EPS: tl.constexpr, SIZE: tl.constexpr):
+    """Gradients of rows (T, D), from those after the norm, and what each adds to the scale's."""
     inverse_rms = tl.rsqrt(tl.sum(row * row, 1) / SIZE + EPS)[:, None]
     row *= inverse_rms
     scale_grads = grad * row
     grad *= scale
     return inverse_rms * (grad - row * (tl.sum(grad * row, 1) / SIZE)[:, None]), scale_grads
+
+
+@triton.jit
+def _grads_before(row, grad, scale, cos, sin, EPS: tl.constexpr, SIZE: tl.constexpr):
+    """The same, from gradients after `_normed_and_rotated`."""
+    even, odd = _pairs(grad)
+    grad = _columns(even * cos + odd * sin, odd * cos - even * sin)
+    return _grads_before_norm(row, grad, scale, EPS, SIZE)
 
 
 @triton.jit
@@ -107,9 +119,8 @@ def _norm(
     place = row[:, None] * SIZE + column[None]
     shifted = tl.load(x + place, inside, 0.0).to(tl.float32)
     shifted += tl.load(bias + column, column < SIZE, 0.0)[None].to(tl.float32)
-    scaled = shifted * tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
-    found = scaled * tl.rsqrt(tl.sum(shifted * shifted, 1) / SIZE + EPS)[:, None]
-    tl.store(y + place, found.to(y.dtype.element_ty), inside)
+    scale = tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
+    tl.store(y + place, _normed(shifted, scale, EPS, SIZE).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
@@ -125,9 +136,8 @@ def _add_norm(
     found += tl.load(bias + column, column < SIZE, 0.0)[None].to(tl.float32)
     rounded = found.to(total.dtype.element_ty)
     tl.store(total + place, rounded, inside)
-    found = rounded.to(tl.float32)  # as the gradient will see it
-    scaled = found * tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
-    found = scaled * tl.rsqrt(tl.sum(found * found, 1) / SIZE + EPS)[:, None]
+    scale = tl.load(scale + column, column < SIZE, 0.0)[None].to(tl.float32)
+    found = _normed(rounded.to(tl.float32), scale, EPS, SIZE)  # of the sum as the gradient will see it
     tl.store(normed + place, found.to(normed.dtype.element_ty), inside)
 
 
@@ -146,14 +156,11 @@ def _add_norm_backward(
         row = first + tl.arange(0, ROWS)
         inside = (row < rows)[:, None] & (column < SIZE)[None]
         place = row[:, None] * SIZE + column[None]
-        unit = tl.load(total + place, inside, 0.0).to(tl.float32)
-        to_normed = tl.load(normed_grad + place, inside, 0.0).to(tl.float32)
-        found = tl.load(total_grad + place, inside, 0.0).to(tl.float32)
-        inverse_rms = tl.rsqrt(tl.sum(unit * unit, 1) / SIZE + EPS)[:, None]
-        unit *= inverse_rms
-        scale_grad += to_normed * unit
-        to_normed *= weight
-        found += inverse_rms * (to_normed - unit * (tl.sum(to_normed * unit, 1) / SIZE)[:, None])
+        unnormed = tl.load(total + place, inside, 0.0).to(tl.float32)
+        found = tl.load(normed_grad + place, inside, 0.0).to(tl.float32)
+        found, of_scale = _grads_before_norm(unnormed, found, weight, EPS, SIZE)
+        found += tl.load(total_grad + place, inside, 0.0).to(tl.float32)
+        scale_grad += of_scale
         bias_grad += found
         tl.store(grad + place, found.to(grad.dtype.element_ty), inside)
         first += tl.num_programs(0) * ROWS

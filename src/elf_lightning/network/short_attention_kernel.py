@@ -190,19 +190,7 @@ def _sizes(qkv: Tensor, eps: float) -> dict[str, int | float]:
 
 
 def attend(qkv: Tensor, q_scale: Tensor, k_scale: Tensor, rotary: Tensor, eps: float) -> Tensor:
-    """Softmax attention of every position to every position, after norms and rotation.
-
-    Args:
-        qkv: (B, N, 3, heads, head_size) queries, keys and values, of `SHORTEST` to `LONGEST` positions;
-            `head_size` is a power of two, at least 16.
-        q_scale: (head_size,) weight of the queries' norm.
-        k_scale: the same of the keys.
-        rotary: (N, 1, head_size / 2, 2) float32, a `rotary_table`.
-        eps: added to the mean square.
-
-    Returns:
-        (B, N, heads, head_size), of the type of `qkv`.
-    """
+    """As `attention_kernel.attention`, but of `SHORTEST` to `LONGEST` positions, and differentiable."""
     return attend_forward(qkv, q_scale, k_scale, rotary, eps)[0]  # type: ignore[no-any-return]
 
 
