@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +106,12 @@ def test_a_hopeless_token_has_a_finite_loss() -> None:
     assert error.item() == pytest.approx(1e4 * mask.sum().item(), rel=0.01)
     assert not math.isnan(hidden.grad.sum().item())
     assert correct == 0
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
+def test_the_kernel_equals_the_formulas() -> None:
+    # Without a GPU, Triton interprets it.
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("token_loss_by_kernel.py"))]
+    ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -7,7 +7,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elf_lightning.network import ELFNetwork, full_precision
+from elf_lightning.network.blocks import HAS_KERNELS, by_kernel
 from elf_lightning.network.projections import rows_at_once
+
+if HAS_KERNELS:
+    from elf_lightning.objectives import token_loss_kernel
 
 
 def token_cross_entropy(
@@ -44,27 +48,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         losses = torch.empty_like(mask)
         correct = torch.empty_like(ids, dtype=torch.bool)
         gradients = [torch.zeros_like(tensor) for tensor in (features, weight, bias)] if train else []
-        size = rows_at_once(features.device, len(bias))
+        fused = train and by_kernel(features)
+        of_logits = token_loss_kernel.losses_and_gradient if fused else losses_and_gradient
+        # The kernel needs no second buffer for the gradient.
+        size = rows_at_once(features.device, len(bias)) * (2 if fused else 1)
         for start in range(0, len(ids), size):
             chunk = slice(start, start + size)
-            x, target = features[chunk], ids[chunk, None]
-            logits = torch.addmm(bias, x, weight.T)
-            best, prediction = logits.max(1, keepdim=True)
-            correct[chunk] = (prediction == target).squeeze(1)
-            probabilities = logits.softmax(1)
-            # The largest probability is never too small for a logarithm. The logits are subtracted first, so
-            # that they cancel exactly where the prediction is correct.
-            gap = best - logits.gather(1, target)
-            losses[chunk] = (gap - probabilities.gather(1, prediction).log()).squeeze(1)
+            logits = torch.addmm(bias, features[chunk], weight.T)
+            gradient = of_logits(logits, ids[chunk], losses[chunk], correct[chunk])
             if train:
                 of_features, of_weight, of_bias = gradients
-                # From here on the gradient of the logits; the mask is applied to tensors smaller than (N, V).
-                probabilities.scatter_add_(1, target, torch.full_like(best, -1))
-                counts = mask[chunk, None]
-                of_features[chunk] = (probabilities @ weight) * counts
-                torch.addmm(of_weight, probabilities.T, x * counts, out=of_weight)
-                of_bias.addmv_(probabilities.T, mask[chunk])
-            del logits, probabilities  # before the next chunk's are computed
+                counts = mask[chunk, None]  # applied to tensors smaller than (N, V)
+                of_features[chunk] = (gradient @ weight) * counts
+                torch.addmm(of_weight, gradient.T, features[chunk] * counts, out=of_weight)
+                of_bias.addmv_(gradient.T, mask[chunk])
+            del logits, gradient  # before the next chunk's are computed
         ctx.gradients = gradients
         ctx.mark_non_differentiable(correct)
         return (losses * mask).sum(), correct
@@ -76,3 +74,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, weight, bias = (stored.mul_(gradient) for stored in ctx.gradients)
         del ctx.gradients
         return features, weight, bias, None, None, None
+
+
+def losses_and_gradient(logits: Tensor, ids: Tensor, losses: Tensor, correct: Tensor) -> Tensor:
+    """Cross-entropies of logits (n, V) for target tokens `ids` (n,), and their gradient, (n, V).
+
+    Written to `losses` (n,), and to `correct` (n,) whether a target is the first of the largest logits.
+    """
+    target = ids[:, None]
+    best, prediction = logits.max(1, keepdim=True)
+    correct.copy_((prediction == target).squeeze(1))
+    probabilities = logits.softmax(1)
+    # The largest probability is never too small for a logarithm. The logits are subtracted first, so that
+    # they cancel exactly where the prediction is correct.
+    gap = best - logits.gather(1, target)
+    losses.copy_((gap - probabilities.gather(1, prediction).log()).squeeze(1))
+    return probabilities.scatter_add_(1, target, torch.full_like(best, -1))
