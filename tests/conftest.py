@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,13 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Any:
     torch.compiler.reset()
     counter = CompileCounterWithBackend("eager")
     monkeypatch.setenv("CXX", sys.executable)  # any program: nothing is built
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    original = torch.compile
+
+    @wraps(original)
+    def compile(*args: Any, options: Any = None, **kwargs: Any) -> Any:  # options of torch's own backend
+        return original(*args, backend=counter, **kwargs)
+
+    monkeypatch.setattr(torch, "compile", compile)
     return counter
 
 
