@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from elf_lightning.batch import LatentBatch, LatentPromptBatch
 from elf_lightning.checkpoints.official import from_official, to_official
-from elf_lightning.flow import LogitNormal, RectifiedPath
+from elf_lightning.flow import KnownLatents, LogitNormal, RectifiedPath
 from elf_lightning.metrics.scoring_model import counted_targets, token_nll
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import DistillationDraws, Draws, ELFObjective, ProgressiveDistillation
@@ -131,7 +131,7 @@ def distill_step(run: Recording, network: ELFNetwork, compiled: bool) -> Pairs:
     )  # fmt: skip
     student = copy.deepcopy(network)
     student.load_state_dict(from_official(run.group("student")))
-    *_, target = objective.targets(student, batch.latents, nothing[..., None], draws)
+    *_, target = objective.targets(student, KnownLatents(batch.latents, nothing), draws)
     yield target, sorted_run["out/pd_target"][draws.num_decode :]
     if compiled:
         student.compile()

@@ -42,6 +42,7 @@ def test_a_batch_is_full_without_condition_and_padding(
     examples = [Example(np.ones(length, dtype=np.int64), given) for length in lengths]
     batch = Collate(max_length=4, fill_id=0, max_condition_length=2)(examples)
     assert batch.full == full
+    assert batch.unconditional == (condition == 0)
 
 
 @pytest.mark.parametrize("kind", ["uncond", "cond"])

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from elf_lightning.batch import LatentBatch
 from elf_lightning.checkpoints.official import from_official, official_name, to_official
 from elf_lightning.errors import UserError
-from elf_lightning.flow import RectifiedPath
+from elf_lightning.flow import KnownLatents, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.objectives import DistillationDraws, ProgressiveDistillation, StepKey
 
@@ -71,8 +71,7 @@ def test_golden_distill_step(
     )
     order, batch, draws = recorded_step(values)
     denoise = order[draws.num_decode :]
-    condition = batch.condition_mask[..., None]
-    z, times, self_cond, target = objective.targets(student, batch.latents, condition, draws)
+    z, times, self_cond, target = objective.targets(student, known(batch), draws)
     for result, name in ((z, "z_t_s"), (times, "sub_step_times"), (target, "pd_target")):
         assert_close(result, values[f"out/{name}"][denoise], atol=1e-5, rtol=1e-4)
     assert_close(self_cond, values["out/sc_half"][denoise], atol=1e-5, rtol=1e-4)
@@ -124,14 +123,17 @@ def tiny_batch(condition: int = 0) -> LatentBatch:
     )
 
 
+def known(batch: LatentBatch) -> KnownLatents:
+    return KnownLatents(batch.latents, batch.condition_mask)
+
+
 def drawn(objective: ProgressiveDistillation, decode: int, self_cond: int) -> DistillationDraws:
     draws = objective.draw((ROWS, LENGTH, SIZE), StepKey(0, 0, 0), CPU)
     return draws.with_counts(decode, self_cond)
 
 
 def targets(objective: ProgressiveDistillation, batch: LatentBatch, draws: DistillationDraws) -> list[Tensor]:
-    condition = batch.condition_mask[..., None]
-    return [*objective.targets(objective.teacher, batch.latents, condition, draws)]
+    return [*objective.targets(objective.teacher, known(batch), draws)]
 
 
 @pytest.mark.parametrize("step_size", [0.25, 1.0])

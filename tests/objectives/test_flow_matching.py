@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,6 +172,16 @@ def test_every_parameter_has_a_gradient_however_the_rows_fall(num_decode: int) -
     draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0), CPU).with_counts(num_decode, 0)
     objective(network, batch, draws).total.backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_batch_known_to_be_unconditional_has_the_same_losses() -> None:
+    network, objective = tiny_network(), ELFObjective()
+    torch.nn.init.normal_(network.latent_head.linear.weight, std=0.1)
+    batch = tiny_batch(condition=0)
+    draws = objective.draw(batch.latents.shape, StepKey(0, 0, 0), CPU).with_counts(2, 3)
+    looked_at, known = (objective(network, one, draws) for one in (batch, replace(batch, unconditional=True)))
+    for one, other in zip(vars(looked_at).values(), vars(known).values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_dropped_condition_cannot_be_seen() -> None:

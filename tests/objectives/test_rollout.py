@@ -15,6 +15,7 @@ from tests.objectives.test_distillation import (
     SIZE,
     Recorded,
     drawn,
+    known,
     tiny_batch,
     tiny_network,
 )
@@ -29,8 +30,7 @@ def test_the_target_of_a_straight_line_is_exactly_its_end() -> None:
     teacher, student = (Recorded(lambda z: end.expand_as(z)), tiny_network())
     objective = RolloutDistillation(teacher=teacher, teacher_steps=7)  # type: ignore[arg-type]
     draws = drawn(objective, 2, 3)
-    condition = batch.condition_mask[..., None]
-    z, times, _, target = objective.targets(student, batch.latents, condition, draws)
+    z, times, _, target = objective.targets(student, known(batch), draws)
     assert torch.equal(target[:, 2:], end[2:].expand(ROWS - 2, -1, -1))
     # It starts from noise alone, but for the condition, which stays clean.
     assert torch.equal(z[:, 2:], 2 * draws.noise[2:, 2:])
@@ -45,9 +45,7 @@ def test_the_target_is_the_teachers_estimate_after_its_euler_steps() -> None:
     objective = RolloutDistillation(teacher=Recorded(torch.tanh), teacher_steps=3)  # type: ignore[arg-type]
     batch = tiny_batch()
     draws = drawn(objective, 0, 0)
-    z, times, _, target = objective.targets(
-        tiny_network(), batch.latents, batch.condition_mask[..., None], draws
-    )
+    z, times, _, target = objective.targets(tiny_network(), known(batch), draws)
     for t, t_next in ((0, 1), (1, 2)):
         h, left = (times[:, t_next] - times[:, t])[:, None, None], (1 - times[:, t])[:, None, None]
         z = z + h * (torch.tanh(z) - z) / left
@@ -58,7 +56,7 @@ def test_the_teacher_feeds_back_its_own_estimates_and_starts_with_none() -> None
     teacher: Any = Recorded(torch.sin)
     objective = RolloutDistillation(teacher=teacher, teacher_steps=3)
     batch = tiny_batch()
-    objective.targets(tiny_network(), batch.latents, batch.condition_mask[..., None], drawn(objective, 2, 3))
+    objective.targets(tiny_network(), known(batch), drawn(objective, 2, 3))
     assert [rows for rows, _ in teacher.calls] == [ROWS - 2] * 3
     assert (teacher.calls[0][1] == 0).all()
     assert (teacher.calls[1][1] != 0).all()
@@ -74,10 +72,9 @@ def test_self_conditioning_sequences_see_an_estimate_fed_back_up_to_one_time_les
     objective = RolloutDistillation(teacher=tiny_network(), teacher_steps=1, student_steps=steps)
     batch = tiny_batch()
     z, _, own, _ = objective.targets(
-        student,
-        batch.latents,
-        batch.condition_mask[..., None],
-        drawn(objective, 1, 6),  # type: ignore[arg-type]
+        student,  # type: ignore[arg-type]
+        known(batch),
+        drawn(objective, 1, 6),
     )
     assert [rows for rows, _ in student.calls] == fed_back
     given = 6 if fed_back else 0

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from elf_lightning.flow import RectifiedPath
+from elf_lightning.flow import KnownLatents, RectifiedPath
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import Euler, Sde, integrate
-from elf_lightning.sampling.field import ClassifierFreeGuidance, KnownLatents, LatentField, TwoPassGuidance
+from elf_lightning.sampling.field import ClassifierFreeGuidance, LatentField, TwoPassGuidance
 
 SHAPE = (3, 5, 4)
 

@@ -178,6 +178,7 @@ class Collate:
             condition_mask=condition_mask,
             loss_mask=make_loss_mask(attention_mask, condition_mask, self.pad_mode),
             label_drop=torch.tensor([example.label_drop for example in examples]),
+            unconditional=not condition_mask.any(),
             full=bool((attention_mask & ~condition_mask).all()),
         )
 

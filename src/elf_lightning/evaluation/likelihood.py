@@ -15,11 +15,10 @@ from elf_lightning.batch import LatentBatch
 from elf_lightning.data.examples import Collate, Example
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation.settings import LikelihoodSettings
-from elf_lightning.flow import seeded_generator
+from elf_lightning.flow import KnownLatents, seeded_generator
 from elf_lightning.generation import TextGenerator
 from elf_lightning.metrics.perplexity import LIKELIHOOD_NUMBERS
 from elf_lightning.network.projections import full_precision
-from elf_lightning.sampling.field import KnownLatents
 
 Estimate = Callable[[Tensor, float], Tensor]
 """`x_hat` (B, S, C) of noised latents (B, S, C) and a time, and of nothing else."""

@@ -1,3 +1,4 @@
+from .known_latents import KnownLatents as KnownLatents
 from .path import GuidanceScale as GuidanceScale
 from .path import LogitNormal as LogitNormal
 from .path import RectifiedPath as RectifiedPath

@@ -34,12 +34,15 @@ class RectifiedPath:
 
     def interpolate(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S)."""
-        t = expand_like(t, x)
-        return t * x + (1 - t) * self.noise_scale * noise
+        return torch.lerp(self.noise_scale * noise, x, expand_like(t, x))
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Velocity at `z` that ends in `x`, (B, S, C), for `t` (B,)."""
-        return (x - z) / (1 - expand_like(t, x)).clamp(min=self.t_eps)
+        return (x - z) / expand_like(self.remaining(t), x)
+
+    def remaining(self, t: Tensor) -> Tensor:
+        """`max(1 - t, t_eps)`: errors of estimates are errors of their velocities, times this."""
+        return (1 - t).clamp(min=self.t_eps)
 
 
 @dataclass(frozen=True)

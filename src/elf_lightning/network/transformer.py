@@ -136,8 +136,13 @@ class ELFNetwork(nn.Module):
         self, z: Tensor, t: Tensor, guidance: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None
     ) -> Tensor:
         """Estimate of the clean latents, `x_hat` (B, S, C); arguments as in `forward`."""
-        hidden = self(z, t, guidance, torch.zeros_like(t), self_cond, attention_mask)
-        return self.latent_head(hidden)  # type: ignore[no-any-return]
+        return self.estimate(self.prefix(t, guidance, torch.zeros_like(t)), z, self_cond, attention_mask)
+
+    def estimate(
+        self, prefix: Tensor, z: Tensor, self_cond: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """As `denoise`, from tokens of `self.prefix` with a gate of 0; arguments as in `hidden`."""
+        return self.latent_head(self.hidden(prefix, z, self_cond, attention_mask))  # type: ignore[no-any-return]
 
     def decode_tokens(self, z: Tensor, guidance: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The most likely tokens (B, S) of latents (B, S, C) at t=1, without self-conditioning."""

@@ -9,10 +9,15 @@ from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
-from elf_lightning.flow import expand_like
+from elf_lightning.flow import KnownLatents, expand_like
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.base import Draws, Losses, StepKey
-from elf_lightning.objectives.flow_matching import ELFObjective, masked_losses
+from elf_lightning.objectives.flow_matching import (
+    ELFObjective,
+    conditions,
+    masked_losses,
+    squared_errors,
+)
 
 SMALLEST_SPAN = 1e-3
 """Below it, the target is the teacher's last estimate: a division by the span would amplify rounding."""
@@ -71,57 +76,58 @@ class ProgressiveDistillation(ELFObjective):
     ) -> Losses:
         """See `Objective.__call__`; `network` is the student, and `draws` are `DistillationDraws`."""
         assert isinstance(draws, DistillationDraws)
-        x, condition = self._clean(batch)
+        known = conditions(batch)
         first = draws.num_decode
-        z, times, self_cond, target = self.targets(network, x, condition, draws)
-        hidden = self._hidden(network, x, z, times[:, 0], self_cond, draws)
+        z, times, self_cond, target = self.targets(network, known, draws)
+        hidden = self._hidden(network, known.latents, z, times[:, 0], self_cond, draws)
+        decode, denoise = torch.split(hidden, [first, len(z)])
         mask = (batch.loss_mask & ~batch.condition_mask).float()
         mask = mask / mask.sum(1, keepdim=True).clamp(min=1)
-        errors = (network.latent_head(hidden[first:]) - target).square().mean(-1)
-        losses = masked_losses(network, hidden, errors, batch.input_ids, mask, unknown_id)
+        errors = squared_errors(network.latent_head(denoise), target)
+        losses = masked_losses(network, decode, errors, batch.input_ids, mask, unknown_id)
         return replace(
             losses,
-            total=(losses.denoise_sum + losses.decode_sum) / len(x),
+            total=(losses.denoise_sum + losses.decode_sum) / len(batch),
             denoise_count=mask.new_full((), len(z)),
             decode_count=mask.new_full((), first),
         )
 
     @torch.no_grad()
     def targets(
-        self, network: ELFNetwork, x: Tensor, condition: Tensor, draws: DistillationDraws
+        self, network: ELFNetwork, known: KnownLatents, draws: DistillationDraws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the teacher shows the student, for the P denoise sequences.
 
         The student's step that ends where the teacher's K steps end has the estimate
-        `x* = z + (1 - t) / D * (z_end - z)`. Of clean latents `x` (B, S, C), those where `condition`
-        (B, S, 1) is True stay clean. Objectives that feed its own estimate back call the student `network`.
+        `x* = z + (1 - t) / D * (z_end - z)`. Of all clean latents, those of the conditions, which are
+        `known`, stay clean. Objectives that feed its own estimate back call the student `network`.
 
         Returns:
             The student's noised latents (P, S, C), the times (P, K + 1) of the teacher's steps, which begin
             with the student's, the self-conditioning (P, S, C) of both, and the targets (P, S, C).
         """
         first, count = draws.num_decode, draws.num_self_cond
-        x, condition, w = x[first:], condition[first:], draws.guidance[first:]
+        known, w = known[first:], draws.guidance[first:]
         start = draws.t[first:, None] * max(1 - self.step_size, 1e-6)
         inner = start + self.step_size * draws.inner_times[first:].sort(dim=1).values
         times = torch.cat([start, inner, start + self.step_size], dim=1)
-        begin = torch.where(condition, x, self.path.interpolate(x, draws.noise[first:], start[:, 0]))
-        self_cond = x * condition
+        begin = known.restore(self.path.interpolate(known.latents, draws.noise[first:], start[:, 0]))
+        self_cond = known.alone
         if count:
-            own = estimate(self.teacher, begin[:count], start[:count, 0], w, self_cond, condition)
+            own = estimate(self.teacher, begin[:count], start[:count, 0], w, self_cond, known)
             self_cond = torch.cat([own, self_cond[count:]])
-        z, x_hat = self.rollout(begin, times, w, self_cond, condition)
+        z, x_hat = self.rollout(begin, times, w, self_cond, known)
         if self.teacher_steps > 1 and self.step_size >= SMALLEST_SPAN:
             x_hat = begin + expand_like((1 - start[:, 0]) / self.step_size, z) * (z - begin)
         return begin, times, self_cond, x_hat
 
     def rollout(
-        self, z: Tensor, times: Tensor, w: Tensor, x_hat: Tensor, condition: Tensor
+        self, z: Tensor, times: Tensor, w: Tensor, x_hat: Tensor, known: KnownLatents
     ) -> tuple[Tensor, Tensor]:
         """Where the teacher's Euler steps from `z` end, and its last estimate; first, `x_hat` is fed back."""
         if len(z):
             for t, t_next in pairwise(times.unbind(1)):
-                x_hat = estimate(self.teacher, z, t, w, x_hat, condition)
+                x_hat = estimate(self.teacher, z, t, w, x_hat, known)
                 z = z + expand_like(t_next - t, z) * self.path.velocity(x_hat, z, t)
         return z, x_hat
 
@@ -160,27 +166,26 @@ class RolloutDistillation(ProgressiveDistillation):
 
     @torch.no_grad()
     def targets(
-        self, network: ELFNetwork, x: Tensor, condition: Tensor, draws: DistillationDraws
+        self, network: ELFNetwork, known: KnownLatents, draws: DistillationDraws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See `ProgressiveDistillation.targets`; the self-conditioning is the student's alone."""
         first, count = draws.num_decode, draws.num_self_cond
-        x, condition, w = x[first:], condition[first:], draws.guidance[first:]
+        known, w = known[first:], draws.guidance[first:]
         inner = draws.inner_times[first:].sort(dim=1).values
         times = torch.cat([torch.zeros_like(w)[:, None], inner, torch.ones_like(w)[:, None]], dim=1)
-        begin = torch.where(condition, x, self.path.noise_scale * draws.noise[first:])
-        own = clean = x * condition
+        begin = known.restore(self.path.noise_scale * draws.noise[first:])
+        own = clean = known.alone
         for passes in range(1, self.student_steps):
             if rows := ceil(count * (self.student_steps - passes) / (self.student_steps - 1)):
-                x_hat = estimate(network, begin[:rows], times[:rows, 0], w, own, condition)
+                x_hat = estimate(network, begin[:rows], times[:rows, 0], w, own, known)
                 own = torch.cat([x_hat, own[rows:]])
-        _, x_hat = self.rollout(begin, times, w, clean, condition)
+        _, x_hat = self.rollout(begin, times, w, clean, known)
         return begin, times, own, x_hat
 
 
 def estimate(
-    network: ELFNetwork, z: Tensor, t: Tensor, w: Tensor, self_cond: Tensor, condition: Tensor
+    network: ELFNetwork, z: Tensor, t: Tensor, w: Tensor, self_cond: Tensor, known: KnownLatents
 ) -> Tensor:
-    """`x_hat` of the first sequences, (rows, S, C) as `z`, with the condition as in `self_cond`."""
+    """`x_hat` of the first sequences, (rows, S, C) as `z`, with what is `known` in its place."""
     rows = slice(len(z))
-    x_hat = network.denoise(z, t, w[rows], self_cond[rows])
-    return torch.where(condition[rows], self_cond[rows], x_hat)
+    return known[rows].restore(network.denoise(z, t, w[rows], self_cond[rows]))

@@ -5,11 +5,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from elf_lightning.batch import LatentBatch
 from elf_lightning.errors import UserError
-from elf_lightning.flow import GuidanceScale, LogitNormal, RectifiedPath, expand_like, seeded_generator
+from elf_lightning.flow import (
+    GuidanceScale,
+    KnownLatents,
+    LogitNormal,
+    RectifiedPath,
+    expand_like,
+    seeded_generator,
+)
 from elf_lightning.network import ELFNetwork
 from elf_lightning.objectives.base import Draws, Losses, Objective, StepKey
 from elf_lightning.objectives.token_loss import token_cross_entropy
@@ -89,30 +97,26 @@ class ELFObjective(Objective):
     def __call__(  # noqa: D102
         self, network: ELFNetwork, batch: LatentBatch, draws: Draws, unknown_id: int | None = None
     ) -> Losses:
-        x, condition = self._clean(batch)
-        t, first = draws.t[draws.num_decode :], draws.num_decode
-        z = torch.where(condition, x, self.path.interpolate(x, draws.noise, draws.t))[first:]
-        target = self.path.velocity(x[first:], z, t)
-        self_cond, target = self._self_condition(network, z, target, x * condition, condition, draws)
-        hidden = self._hidden(network, x, z, t, self_cond, draws)
-        velocity = self.path.velocity(network.latent_head(hidden[first:]), z, t)
+        known = conditions(batch)
+        first = draws.num_decode
+        t, own = draws.t[first:], known[first:]
+        z = own.restore(self.path.interpolate(own.latents, draws.noise[first:], t))
+        self_cond, target = self._self_condition(network, z, own, draws)
+        hidden = self._hidden(network, known.latents, z, t, self_cond, draws)
+        decode, denoise = torch.split(hidden, [first, len(z)])
+        # The target velocity leads to `target`, so that the errors of both differ by a factor.
+        errors = squared_errors(network.latent_head(denoise), target)
+        errors = errors / self.path.remaining(t).square()[:, None]
         mask = (batch.loss_mask & ~batch.condition_mask).float()
-        errors = (velocity - target).square().mean(-1)
-        return masked_losses(network, hidden, errors, batch.input_ids, mask, unknown_id)
-
-    @staticmethod
-    def _clean(batch: LatentBatch) -> tuple[Tensor, Tensor]:
-        """Clean latents (B, S, C), zeros where a condition is dropped, and where conditions are (B, S, 1)."""
-        condition = batch.condition_mask[..., None]
-        return batch.latents * ~(condition & batch.label_drop[:, None, None]), condition
+        return masked_losses(network, decode, errors, batch.input_ids, mask, unknown_id)
 
     def _hidden(
         self, network: ELFNetwork, x: Tensor, z: Tensor, t: Tensor, self_cond: Tensor, draws: Draws
     ) -> Tensor:
         """Hidden states (B, S, H) of both modes; `x` are all latents, `z` the noised ones to denoise."""
         first = draws.num_decode
-        mix = draws.decode_mix[:first, :, None]
-        z_decode = mix * x[:first] + (1 - mix) * self.decode_noise_scale * draws.decode_noise[:first]
+        noise = self.decode_noise_scale * draws.decode_noise[:first]
+        z_decode = torch.lerp(noise, x[:first], draws.decode_mix[:first, :, None])
         return network(  # type: ignore[no-any-return]
             torch.cat([z_decode, z]),
             torch.cat([torch.ones_like(draws.t[:first]), t]),
@@ -123,22 +127,24 @@ class ELFObjective(Objective):
 
     @torch.no_grad()
     def _self_condition(
-        self, network: ELFNetwork, z: Tensor, target: Tensor, clean: Tensor, condition: Tensor, draws: Draws
+        self, network: ELFNetwork, z: Tensor, own: KnownLatents, draws: Draws
     ) -> tuple[Tensor, Tensor]:
-        """Self-conditioning inputs and guided velocity targets of the denoise sequences, (P, S, C) each."""
+        """Self-conditioning inputs of the denoise sequences, and their targets, (P, S, C) each.
+
+        A target is where the guided velocity leads; `own` are all their clean latents with the conditions.
+        """
         first, count = draws.num_decode, draws.num_self_cond
-        clean = clean[first:]
+        clean, x = own.alone, own.latents
         if count == 0:
-            return clean, target
+            return clean, x
         rows = slice(first, first + count)
-        t, w, condition = draws.t[rows], draws.guidance[rows], condition[rows]
-        z_own = z[:count]
-        x_u = network.denoise(z_own, t, w, clean[:count])
-        own = torch.where(condition, clean[:count], x_u)
-        x_c = network.denoise(z_own, t, w, own)
-        shift = self.path.velocity(x_c, z_own, t) - self.path.velocity(x_u, z_own, t)
-        guided = target[:count] + expand_like(1 - 1 / w, shift) * shift
-        return torch.cat([own, clean[count:]]), torch.cat([guided, target[count:]])
+        t, w = draws.t[rows], draws.guidance[rows]
+        prefix, z = network.prefix(t, w, torch.zeros_like(t)), z[:count]
+        x_u = network.estimate(prefix, z, clean[:count])
+        fed_back = own[:count].restore(x_u)
+        x_c = network.estimate(prefix, z, fed_back)
+        guided = torch.addcmul(x[:count], expand_like(1 - 1 / w, x), x_c - x_u)
+        return torch.cat([fed_back, clean[count:]]), torch.cat([guided, x[count:]])
 
     @torch.no_grad()
     def evaluate(
@@ -160,15 +166,27 @@ class ELFObjective(Objective):
         )
 
 
+def conditions(batch: LatentBatch) -> KnownLatents:
+    """All clean latents of a batch with its conditions marked, which are zeros where they are dropped."""
+    dropped = batch.condition_mask & batch.label_drop[:, None]
+    x = batch.latents if batch.unconditional else batch.latents.masked_fill(dropped[..., None], 0)
+    return KnownLatents(x, batch.condition_mask, empty=batch.unconditional)
+
+
+def squared_errors(x_hat: Tensor, target: Tensor) -> Tensor:
+    """Mean squared errors of latents (B, S, C), (B, S)."""
+    return F.mse_loss(x_hat, target, reduction="none").mean(-1)
+
+
 def masked_losses(
     network: ELFNetwork, hidden: Tensor, errors: Tensor, ids: Tensor, mask: Tensor, unknown_id: int | None
 ) -> Losses:
-    """Losses of hidden states (B, S, H), whose last P sequences denoise with `errors` (P, S).
+    """Losses of the n decode sequences' hidden states (n, S, H), and of the others' `errors` (P, S).
 
-    Each head runs on its own sequences; an empty slice still reaches every parameter, as DDP needs.
+    Each head runs on its own sequences; an empty tensor still reaches every parameter, as DDP needs.
     """
-    n = len(hidden) - len(errors)
-    decode_sum, decode_correct = token_cross_entropy(network, hidden[:n], ids[:n], mask[:n], unknown_id)
+    n = len(hidden)
+    decode_sum, decode_correct = token_cross_entropy(network, hidden, ids[:n], mask[:n], unknown_id)
     denoise_sum = (errors * mask[n:]).sum()
     return Losses(
         total=(denoise_sum + decode_sum) / mask.sum().clamp(min=1),

@@ -1,5 +1,4 @@
 from .field import ClassifierFreeGuidance as ClassifierFreeGuidance
-from .field import KnownLatents as KnownLatents
 from .field import LatentField as LatentField
 from .field import TwoPassGuidance as TwoPassGuidance
 from .sampler import Infill as Infill

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elf_lightning.flow import RectifiedPath
+from elf_lightning.flow import KnownLatents, RectifiedPath
 from elf_lightning.network import ELFNetwork
 
 Denoiser = Callable[[Tensor, float, Tensor], Tensor]
@@ -31,15 +31,12 @@ class NetworkDenoiser:
             time = torch.full((1,), t, device=z.device)
             guidance = torch.full_like(time, self.guidance)
             self._prefixes[t] = self.network.prefix(time, guidance, torch.zeros_like(time))
+        prefix = self._prefixes[t]
         if self.running is None:
-            return self._estimate(z, t, self_cond)
+            return self.network.estimate(prefix, z, self_cond)
         x_hat, rows = torch.zeros_like(z), self.running.repeat(len(z) // len(self.running))
-        x_hat[rows] = self._estimate(z[rows], t, self_cond[rows])
+        x_hat[rows] = self.network.estimate(prefix, z[rows], self_cond[rows])
         return x_hat
-
-    def _estimate(self, z: Tensor, t: float, self_cond: Tensor) -> Tensor:
-        hidden = self.network.hidden(self._prefixes[t], z, self_cond)
-        return self.network.latent_head(hidden)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -102,25 +99,6 @@ class RepetitionSteering:
         """`x_hat` (B, S, C)."""
         push = (~self.condition_mask)[..., None] * (self.strength * self.direction)
         return self.denoiser(z, t, self_cond - push)
-
-
-@dataclass(frozen=True)
-class KnownLatents:
-    """Positions whose clean latents are known.
-
-    Attributes:
-        latents: (B, S, C) clean latents; any values at unknown positions.
-        mask: (B, S) boolean, True at known positions.
-        empty: set if no position is known, since the mask is on the device and looking at it would wait.
-    """
-
-    latents: Tensor
-    mask: Tensor
-    empty: bool = False
-
-    def restore(self, z: Tensor) -> Tensor:
-        """`z` (B, S, C) with the known latents in their places; `z` itself if none are known."""
-        return z if self.empty else torch.where(self.mask[..., None], self.latents, z)
 
 
 @dataclass(eq=False)

@@ -10,13 +10,12 @@ from elf_lightning.batch import LatentPromptBatch
 from elf_lightning.codec.word_pieces import KnownWords
 from elf_lightning.compiling import require_compiler
 from elf_lightning.errors import UserError
-from elf_lightning.flow import LogitNormal, RectifiedPath, seeded_generator
+from elf_lightning.flow import KnownLatents, LogitNormal, RectifiedPath, seeded_generator
 from elf_lightning.network import ELFNetwork
 from elf_lightning.sampling import decode
 from elf_lightning.sampling.field import (
     ClassifierFreeGuidance,
     Denoiser,
-    KnownLatents,
     LatentField,
     NetworkDenoiser,
     RepetitionSteering,
