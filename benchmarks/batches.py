@@ -16,7 +16,7 @@ from elf_lightning.flow import seeded_generator
 def full_batch(ids: Tensor, latents: Tensor) -> LatentBatch:
     """Unconditional sequences (B, S) without padding, with their latents (B, S, C)."""
     on = torch.ones_like(ids, dtype=torch.bool)
-    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents, unconditional=True, full=True)
+    return LatentBatch(ids, on, ~on, on, ~on[:, 0], latents, full=True)
 
 
 class RandomBatches:

@@ -197,8 +197,9 @@ def parts(training: Training, batch: LatentBatch, encoder: PretrainedEncoder) ->
     @torch.no_grad()
     def without_gradient() -> None:
         with mixed_precision(x.device, training.mixed):
+            prefix = network.prefix(draws.t[own], draws.guidance[own], torch.zeros_like(draws.t[own]))
             for _ in range(2):
-                network.denoise(z[own], draws.t[own], draws.guidance[own], x[own])
+                network.estimate(prefix, z[own], x[own])
 
     def token_head() -> Tensor:
         return token_cross_entropy(network, hidden[:first], batch.input_ids[:first], loss_mask[:first])[0]

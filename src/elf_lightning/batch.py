@@ -41,9 +41,8 @@ class TokenBatch(_TensorRecord):
         condition_mask: (B, S), True at condition positions; all False for unconditional text.
         loss_mask: (B, S), True at tokens that count in the losses (see `make_loss_mask`).
         label_drop: (B,), True where the condition is hidden from the target and zeroed in the latents.
-        unconditional: True if there is known to be no condition, since looking at the mask would wait for the
-            device.
-        full: the same with neither condition nor padding, so that encoders need no mask.
+        unconditional: True if there is known to be no condition; looking at the mask would wait for a device.
+        full: True if there is known to be neither condition nor padding, so that encoders need no mask.
     """
 
     input_ids: Tensor

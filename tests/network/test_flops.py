@@ -38,7 +38,7 @@ def test_published_network_by_formula() -> None:
     latent_head, token_head = 2 * 1024 * hidden * 512, 2 * 1024 * 512 * (hidden + 32_100)
     # The gradients of the inputs, which are not trained, are not computed.
     trained = 3 * (10 * backbone + 8 * latent_head + 2 * token_head) - 10 * (enter + expand)
-    guided = 2 * 4 * (backbone + latent_head)
+    guided = 2 * 4 * (backbone + latent_head) - 4 * prefix
     assert training_step_flops(network, 10, 1024, 2, 4) == trained + guided + 5 * once
 
 

@@ -256,3 +256,17 @@ def test_without_self_conditioning_or_guidance_tokens() -> None:
 def test_impossible_shapes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"network\."):
         NetworkConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"dynamic": True}, {"backend": "eager"}, {"mode": "default"}, {"options": {}}]
+)
+def test_small_kernels_are_combined_unless_the_compiler_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: seen.update(settings))
+    ELFNetwork(NetworkConfig(hidden_size=16, depth=1, num_heads=2), 8, 20, 6).compile(**given)
+    chosen = given.keys() & {"backend", "mode", "options"}
+    assert seen.get("options", {}) == ({} if chosen else {"combo_kernels": True})
+    assert seen.items() >= given.items()

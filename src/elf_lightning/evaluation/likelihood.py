@@ -122,7 +122,7 @@ def _nats(
     # Padding with EOS is text; sequences with a BOS have no padding.
     padding_is_text = generator.codec.pad_mode == "eos" and not generator.codec.bos_eos
     seen = batch.attention_mask | padding_is_text
-    modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask)
+    modelled, clean = seen & ~batch.condition_mask, KnownLatents(x, batch.condition_mask, batch.unconditional)
 
     def estimate(z: Tensor, t: float) -> Tensor:
         z, times = clean.restore(z), z.new_full(z.shape[:1], t)

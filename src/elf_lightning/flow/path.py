@@ -33,8 +33,11 @@ class RectifiedPath:
             raise UserError(f"path.t_eps is {self.t_eps}; it must be between 0 and 1")
 
     def interpolate(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S)."""
-        return torch.lerp(self.noise_scale * noise, x, expand_like(t, x))
+        """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S).
+
+        Of the type of `noise`.
+        """
+        return torch.lerp(self.noise_scale * noise, x.type_as(noise), expand_like(t, x).type_as(noise))
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Velocity at `z` that ends in `x`, (B, S, C), for `t` (B,)."""

@@ -44,7 +44,7 @@ def training_step_flops(
 
     Every sequence, of `length` tokens with padding, goes through the backbone with gradient, and through the
     head of its mode. Self-conditioning sequences also go twice through backbone and latent head without
-    gradient. A mean of `decode_rows`, such as `0.2 * rows`, gives the mean.
+    gradient, with one prefix for both. A mean of `decode_rows`, such as `0.2 * rows`, gives the mean.
     """
     sizes = (network.config, network.latent_size, network.vocab_size, length)
     flops = _count(*sizes, backward=True)
@@ -53,6 +53,7 @@ def training_step_flops(
     if self_cond_rows:
         flops = _count(*sizes, backward=False)
         total += 2 * (self_cond_rows * (flops["backbone"] + flops["latent_head"]) + flops["once"])
+        total -= self_cond_rows * flops["prefix"]
     return total
 
 
@@ -84,6 +85,7 @@ def _count(
     return {
         "backbone": two - one + (config.depth - 1) * block,
         "once": 2 * one - two,
+        "prefix": measure(network.prefix, scalar[:1], scalar[:1], scalar[:1]),
         "latent_head": measure(network.latent_head, hidden),
         "token_head": measure(network.token_head, hidden),
     }

@@ -122,7 +122,8 @@ class ELFNetwork(nn.Module):
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
         The blocks get contiguous tensors whatever the slice of the batch, if without gradient, so that batch
-        sizes share a graph. Arguments as in `torch.compile`; by default, GPUs get small kernels combined.
+        sizes share a graph. Arguments as in `torch.compile`. Without `backend`, `mode` and `options`, small
+        kernels of GPUs are combined.
         """
         options = {} if {"backend", "mode"} & kwargs.keys() else {"options": {"combo_kernels": True}}
         self.blocks.compile(*args, **room_for_graphs() | options | kwargs)

@@ -99,9 +99,9 @@ class ELFObjective(Objective):
     ) -> Losses:
         known = conditions(batch)
         first = draws.num_decode
-        t, own = draws.t[first:], known[first:]
-        z = own.restore(self.path.interpolate(own.latents, draws.noise[first:], t))
-        self_cond, target = self._self_condition(network, z, own, draws)
+        t, x = draws.t[first:], known.latents[first:]
+        z = known[first:].restore(self.path.interpolate(x, draws.noise[first:], t))
+        self_cond, target = self._self_condition(network, z, known[first:], draws)
         hidden = self._hidden(network, known.latents, z, t, self_cond, draws)
         decode, denoise = torch.split(hidden, [first, len(z)])
         # The target velocity leads to `target`, so that the errors of both differ by a factor.
@@ -116,7 +116,7 @@ class ELFObjective(Objective):
         """Hidden states (B, S, H) of both modes; `x` are all latents, `z` the noised ones to denoise."""
         first = draws.num_decode
         noise = self.decode_noise_scale * draws.decode_noise[:first]
-        z_decode = torch.lerp(noise, x[:first], draws.decode_mix[:first, :, None])
+        z_decode = torch.lerp(noise, x[:first].type_as(noise), draws.decode_mix[:first, :, None])
         return network(  # type: ignore[no-any-return]
             torch.cat([z_decode, z]),
             torch.cat([torch.ones_like(draws.t[:first]), t]),
@@ -127,22 +127,22 @@ class ELFObjective(Objective):
 
     @torch.no_grad()
     def _self_condition(
-        self, network: ELFNetwork, z: Tensor, own: KnownLatents, draws: Draws
+        self, network: ELFNetwork, z: Tensor, known: KnownLatents, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Self-conditioning inputs of the denoise sequences, and their targets, (P, S, C) each.
 
-        A target is where the guided velocity leads; `own` are all their clean latents with the conditions.
+        A target is where the guided velocity leads. `known` has their clean latents.
         """
         first, count = draws.num_decode, draws.num_self_cond
-        clean, x = own.alone, own.latents
+        clean, x = known.alone, known.latents
         if count == 0:
             return clean, x
         rows = slice(first, first + count)
         t, w = draws.t[rows], draws.guidance[rows]
-        prefix, z = network.prefix(t, w, torch.zeros_like(t)), z[:count]
-        x_u = network.estimate(prefix, z, clean[:count])
-        fed_back = own[:count].restore(x_u)
-        x_c = network.estimate(prefix, z, fed_back)
+        prefix = network.prefix(t, w, torch.zeros_like(t))
+        x_u = network.estimate(prefix, z[:count], clean[:count])
+        fed_back = known[:count].restore(x_u)
+        x_c = network.estimate(prefix, z[:count], fed_back)
         guided = torch.addcmul(x[:count], expand_like(1 - 1 / w, x), x_c - x_u)
         return torch.cat([fed_back, clean[count:]]), torch.cat([guided, x[count:]])
 
@@ -167,10 +167,11 @@ class ELFObjective(Objective):
 
 
 def conditions(batch: LatentBatch) -> KnownLatents:
-    """All clean latents of a batch with its conditions marked, which are zeros where they are dropped."""
+    """The clean latents of a batch, zeros at dropped conditions; `mask` marks all conditions."""
+    if batch.unconditional or batch.full:
+        return KnownLatents(batch.latents, batch.condition_mask, empty=True)
     dropped = batch.condition_mask & batch.label_drop[:, None]
-    x = batch.latents if batch.unconditional else batch.latents.masked_fill(dropped[..., None], 0)
-    return KnownLatents(x, batch.condition_mask, empty=batch.unconditional)
+    return KnownLatents(batch.latents.masked_fill(dropped[..., None], 0), batch.condition_mask)
 
 
 def squared_errors(x_hat: Tensor, target: Tensor) -> Tensor:

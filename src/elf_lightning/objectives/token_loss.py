@@ -53,7 +53,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # The kernel needs no second buffer for the gradient.
         size = rows_at_once(features.device, len(bias)) * (2 if fused else 1)
         # TF32 is fastest where both operands have the axis that is summed over innermost.
-        columns = weight.T.contiguous() if train else weight.T
+        by_columns = weight.T.contiguous().T if fused and len(ids) else weight
         for start in range(0, len(ids), size):
             chunk = slice(start, start + size)
             logits = torch.addmm(bias, features[chunk], weight.T)
@@ -61,7 +61,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if train:
                 of_features, of_weight, of_bias = gradients
                 counts = mask[chunk, None]  # applied to tensors smaller than (N, V)
-                of_features[chunk] = torch.mm(gradient, columns.T) * counts
+                of_features[chunk] = (gradient @ by_columns) * counts
                 torch.addmm(of_weight, gradient.T, features[chunk] * counts, out=of_weight)
                 of_bias.addmv_(gradient.T, mask[chunk])
             del logits, gradient  # before the next chunk's are computed
