@@ -1,12 +1,7 @@
 import json
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-import torch
+from tests.kernel_program import needs_triton, output_of
 
 TOLERANCES = {
     "torch.bfloat16 softmax of large scores": 0.1,
@@ -19,14 +14,9 @@ TOLERANCES = {
 }
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
+@needs_triton
 def test_the_kernels_and_their_gradients_equal_the_formulas() -> None:
-    # Without a GPU, Triton interprets them.
-    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("kernel_errors.py"))]
-    ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+    found = json.loads(output_of(Path(__file__).with_name("kernel_errors.py")))
     assert len(found) == 30
     for name, errors in found.items():
         tolerance = next(value for kind, value in TOLERANCES.items() if name.startswith(kind))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.kernel_program import needs_triton, output_of
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -108,10 +105,6 @@ def test_a_hopeless_token_has_a_finite_loss() -> None:
     assert correct == 0
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="not installed: pip install triton")
+@needs_triton
 def test_the_kernel_equals_the_formulas() -> None:
-    # Without a GPU, Triton interprets it.
-    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("token_loss_by_kernel.py"))]
-    ended = subprocess.run(command, env=os.environ | interpreted, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    output_of(Path(__file__).with_name("token_loss_by_kernel.py"))
