@@ -14,6 +14,11 @@ def expand_like(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
+def mix(x: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+    """`weight * x + (1 - weight) * noise`, of the type of `noise`, for a `weight` (B,) or (B, S) of `x`."""
+    return torch.lerp(noise, x.type_as(noise), expand_like(weight, x).type_as(noise))
+
+
 @dataclass(frozen=True)
 class RectifiedPath:
     """Straight line from noise (t=0) to data (t=1), arXiv 2605.10938 section 3.
@@ -33,11 +38,8 @@ class RectifiedPath:
             raise UserError(f"path.t_eps is {self.t_eps}; it must be between 0 and 1")
 
     def interpolate(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S).
-
-        Of the type of `noise`.
-        """
-        return torch.lerp(self.noise_scale * noise, x.type_as(noise), expand_like(t, x).type_as(noise))
+        """Noised latents `z`, (B, S, C), for `x` and unit noise (B, S, C) and `t` (B,) or (B, S)."""
+        return mix(x, self.noise_scale * noise, t)
 
     def velocity(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Velocity at `z` that ends in `x`, (B, S, C), for `t` (B,)."""

@@ -16,6 +16,7 @@ from elf_lightning.flow import (
     LogitNormal,
     RectifiedPath,
     expand_like,
+    mix,
     seeded_generator,
 )
 from elf_lightning.network import ELFNetwork
@@ -99,14 +100,13 @@ class ELFObjective(Objective):
     ) -> Losses:
         known = conditions(batch)
         first = draws.num_decode
-        t, x = draws.t[first:], known.latents[first:]
-        z = known[first:].restore(self.path.interpolate(x, draws.noise[first:], t))
-        self_cond, target = self._self_condition(network, z, known[first:], draws)
+        t, denoised = draws.t[first:], known[first:]
+        z = denoised.restore(self.path.interpolate(denoised.latents, draws.noise[first:], t))
+        self_cond, target = self._self_condition(network, z, denoised, draws)
         hidden = self._hidden(network, known.latents, z, t, self_cond, draws)
         decode, denoise = torch.split(hidden, [first, len(z)])
-        # The target velocity leads to `target`, so that the errors of both differ by a factor.
         errors = squared_errors(network.latent_head(denoise), target)
-        errors = errors / self.path.remaining(t).square()[:, None]
+        errors = errors / self.path.remaining(t).square()[:, None]  # those of the velocities to both
         mask = (batch.loss_mask & ~batch.condition_mask).float()
         return masked_losses(network, decode, errors, batch.input_ids, mask, unknown_id)
 
@@ -116,7 +116,7 @@ class ELFObjective(Objective):
         """Hidden states (B, S, H) of both modes; `x` are all latents, `z` the noised ones to denoise."""
         first = draws.num_decode
         noise = self.decode_noise_scale * draws.decode_noise[:first]
-        z_decode = torch.lerp(noise, x[:first].type_as(noise), draws.decode_mix[:first, :, None])
+        z_decode = mix(x[:first], noise, draws.decode_mix[:first])
         return network(  # type: ignore[no-any-return]
             torch.cat([z_decode, z]),
             torch.cat([torch.ones_like(draws.t[:first]), t]),
