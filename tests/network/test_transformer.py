@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -265,7 +266,9 @@ def test_small_kernels_are_combined_unless_the_compiler_is_chosen(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: seen.update(settings))
+    monkeypatch.setattr(
+        torch, "compile", wraps(torch.compile)(lambda function, **settings: seen.update(settings))
+    )
     ELFNetwork(NetworkConfig(hidden_size=16, depth=1, num_heads=2), 8, 20, 6).compile(**given)
     chosen = given.keys() & {"backend", "mode", "options"}
     assert seen.get("options", {}) == ({} if chosen else {"combo_kernels": True})
