@@ -120,6 +120,17 @@ def test_ended_sequences_cost_nothing_and_end_at_their_estimate(
     assert torch.equal(result.trajectory.tokens[-1], result.tokens)
 
 
+def test_batches_that_end_early_have_the_same_steps_as_others(make_sampler: Any, make_prompt: Any) -> None:
+    kept, seen = (0, 4, 9, 15), list[int]()
+    early = make_sampler(steps=16, early_exit_margin=1e-9, early_exit_fraction=0.0)
+    result = early.sample(make_prompt(range(3)), 0, None, kept, lambda step: seen.append(step.number))
+    assert result.network_calls.tolist() == [9] * 3
+    assert seen == [*range(16)]
+    usual = make_sampler(steps=16).sample(make_prompt(range(3)), 0, None, kept)
+    assert result.trajectory.times == usual.trajectory.times
+    assert torch.equal(result.trajectory.tokens[2], result.tokens), "final before the last step"
+
+
 def test_a_margin_out_of_reach_changes_nothing(make_sampler: Any, make_prompt: Any) -> None:
     without = make_sampler(steps=8).sample(make_prompt(range(3)), 0)
     unreached = make_sampler(steps=8, early_exit_margin=1e9).sample(make_prompt(range(3)), 0)

@@ -116,7 +116,7 @@ class Sampler:
         times: the training distribution of times, for the grid `logit_normal`.
         eos_id: the token that ends a text; None if all texts are full.
         pad_id: the token that fills sequences.
-        repetition_direction: (C,) from `measure_direction`, needed for `settings.repetition_control`.
+        repetition_direction: (C,) from `ELF.measure_repetition`, needed for `settings.repetition_control`.
         compile: compile the network, which pays for itself over many batches.
         words: the words to which `settings.known_words` keeps.
     """
@@ -168,7 +168,7 @@ class Sampler:
             infill: tokens fixed anywhere in the sequences.
             trajectory_steps: numbers of the steps, from 0, after which to keep latents and decoded text.
             on_step: called after every step, for progress bars and measurements. If all sequences end early,
-                that is the last step, at time 1.
+                the steps that remain are reported as well, with the same estimate.
             candidate: number of the candidate; all have the same times, and each has noise of its own.
         """
         if full := prompt.index[prompt.condition_mask.all(dim=1)].tolist():
@@ -230,12 +230,13 @@ class Sampler:
         field = LatentField(self._denoiser(condition, running), self.path, condition, known, running)
 
         def after_step(number: int, t: float, z: Tensor) -> bool:
-            all_ended = False
+            all_ended, reached = False, [(number, t)]
             if early_exit is not None and early_exit.due(number):
                 field.count_call()
-                if all_ended := early_exit.check(field.x_hat):
-                    number, t = settings.num_steps - 1, 1.0
-            observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
+                if all_ended := early_exit.check(field.x_hat):  # nothing changes from here on
+                    reached = [*enumerate(times[1:])][number:]
+            for number, t in reached:
+                observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
             return all_ended
 
         z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
