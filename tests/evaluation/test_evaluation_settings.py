@@ -72,6 +72,13 @@ def test_every_setting_shows_in_the_name(name: str) -> None:
     assert settings.short_name != replace(settings, **{name: CHANGES[name]}).short_name
 
 
+@pytest.mark.parametrize("name", ["gamma", "gamma_end", "gamma_power"])
+def test_the_noise_of_ones_own_solver_shows_in_the_name(name: str) -> None:
+    settings = SamplingSettings(solver="elf_lightning.sampling.Sde", gamma_end=0.2)
+    assert settings.short_name != replace(settings, **{name: CHANGES[name]}).short_name
+    assert "gamma" not in SamplingSettings(solver="ode", gamma=2.0, gamma_end=0.2).short_name
+
+
 def test_names_omit_default_values() -> None:
     assert SamplingSettings().short_name == "SDE 32 steps, gamma 1.5, w 3"
     assert SamplingSettings.text_to_text().short_name == "ODE 64 steps, w 1, cfg scale 2"

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 GridName = Literal["logit_normal", "quantiles", "uniform"]
 DEFAULT_TRAJECTORIES = 400  # texts from which to measure the direction of repetition (arXiv 2607.00588)
 MEASURING_SEED = 260700588  # seed of these texts, used for nothing else, so that no text is steered by itself
-MOST_STEPS = 100_000  # more than anybody waits for: a damaged file may give any number
-MOST_CANDIDATES = 10_000
+MAX_STEPS = 100_000  # more than anybody waits for: a damaged file may give any number
+MAX_CANDIDATES = 10_000
 _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
     *("repetition_control", "early_exit_margin", "early_exit_fraction", "best_of"),
 )
+_WITHOUT_GAMMA = ("ode", "euler", "heun", "multistep", "feedback")  # solvers that do not use it; yours may
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class SamplingSettings:
         early_exit_margin: stop early where tokens no longer change and their logits exceed the next by this
             margin; 0 is off.
         early_exit_fraction: fraction of a text's tokens for which this must hold.
-        best_of: draw so many texts for each, and keep the one whose tokens the decoder finds most likely from
-            noised latents; costs as many times the network calls.
+        best_of: candidates drawn for each text, of which the one whose tokens the decoder finds most likely
+            from noised latents is kept; costs as many times the network calls.
     """
 
     steps: int = 32
@@ -76,16 +77,16 @@ class SamplingSettings:
     best_of: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise UserError(f"sampling.steps is {self.steps}; it must be at least 1, at most {MOST_STEPS:,}")
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise UserError(f"sampling.steps is {self.steps}; it must be at least 1, at most {MAX_STEPS:,}")
         for name in _NUMBERS:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise UserError(f"sampling.{name} is {value}; it must be 0 or more")
         if (fraction := self.early_exit_fraction) > 1:
             raise UserError(f"sampling.early_exit_fraction is {fraction}; it must be at most 1")
-        if not 1 <= self.best_of <= MOST_CANDIDATES:
-            raise UserError(f"sampling.best_of is {self.best_of}; it must be 1 to {MOST_CANDIDATES:,}")
+        if not 1 <= self.best_of <= MAX_CANDIDATES:
+            raise UserError(f"sampling.best_of is {self.best_of}; it must be 1 to {MAX_CANDIDATES:,}")
         if self.grid not in get_args(GridName):
             raise UserError(f"sampling.grid is {self.grid!r}; known are {', '.join(get_args(GridName))}")
         if self.top_k > 0 and self.temperature == 0:
@@ -135,7 +136,8 @@ class SamplingSettings:
             parts.append(f"{self.grid} grid")
         if self.grid_per_batch:
             parts.append("grid per batch")
-        others = {name: getattr(self, name) for name in _NUMBERS[4:]}
+        gammas = () if self.solver in ("sde", *_WITHOUT_GAMMA) else _NUMBERS[:3]
+        others = {name: getattr(self, name) for name in (*gammas, *_NUMBERS[4:])}
         default = SamplingSettings()
         parts += [
             f"{name.replace('_', ' ')} {value:g}"
