@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from elf_lightning.reporting import Estimate, few_steps_page, report_page
+from elf_lightning.reporting import Estimate, Specimen, few_steps_page, report_page
 
 
 class Outline(HTMLParser):
@@ -99,6 +99,15 @@ def test_a_text_to_text_report_has_its_own_numbers(made_up: Any) -> None:
     assert "Gen. PPL" not in page
     assert re.findall(r"<h3>(source|model|real)</h3>", page) == ["source", "model", "real"] * 2
     assert "BLEU: case:lc" in page
+
+
+def test_a_report_without_real_text_neither_shows_nor_mentions_any(made_up: Any) -> None:
+    report = made_up.report(made_up.SWEEP[:2])
+    page = report_page(replace(report, specimens=[Specimen("a text")] * 2))
+    assert "There is no real text to compare with" in page
+    assert f"For the sampling configuration that has the highest entropy: {made_up.SWEEP[0].name}." in page
+    assert re.findall(r"<h3>(source|model|real)</h3>", page) == ["model"] * 2
+    assert "--columns:1" in page and "(empty)" not in page
 
 
 def test_a_report_without_logs_and_texts_is_whole(made_up: Any) -> None:

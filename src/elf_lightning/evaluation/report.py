@@ -42,7 +42,7 @@ def _specimens(evaluation: Evaluation, name: str) -> list[Specimen]:
     references = evaluation.references
     generated = evaluation.texts(name, evaluation.settings.seeds[0])
     if references is None:
-        return [Specimen(text, "") for text in generated[:NUM_SPECIMENS]]
+        return [Specimen(text) for text in generated[:NUM_SPECIMENS]]
     indices = range(min(NUM_SPECIMENS, evaluation.num_samples, len(references)))
     if sources := references.conditions(indices):
         return list(map(Specimen, generated, references.targets(indices), sources))

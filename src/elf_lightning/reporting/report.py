@@ -22,10 +22,10 @@ PLOTTED = ("gen_ppl", "entropy", "bleu", "rougeL")
 
 @dataclass(frozen=True)
 class Specimen:
-    """A generated text beside a real one; in text-to-text tasks its reference, with the condition of both."""
+    """A generated text, and perhaps a real one; in text-to-text tasks, its reference and their condition."""
 
     generated: str
-    real: str
+    real: str | None = None
     source: str | None = None
 
 
@@ -50,11 +50,15 @@ def report_page(report: Report) -> str:
     sampled = [row for row in rows if row.kind == "sampled"]
     marked = pareto_optimal(sampled) if len(sampled) > 1 and model is not None else []
     drawn = {css: [*plots.frontier_plots(rows, model, px)] for css, px in WIDTHS.items() if model is not None}
+    chosen_by = "has the best BLEU" if "bleu" in best.metrics else "has the highest entropy"
+    if any(row.kind == "real" for row in rows):
+        chosen_by = "comes closest to real text"
     return render(
         "report.html",
         report=report,
         verdict=verdict(rows),
         best=best,
+        chosen_by=chosen_by,
         cards=[_card(number, best, rows) for number in numbers if number.headline],
         numbers=numbers,
         marked=marked,

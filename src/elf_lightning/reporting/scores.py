@@ -204,9 +204,12 @@ def verdict(rows: Sequence[Scores]) -> list[Finding]:
     else:
         variety = Finding(f"They are more varied than {text}, as random words are.", False)
 
-    repeated, usual = ours.mean("repetition"), real.mean("repetition")
-    often, details = repeated > usual + MORE_REPETITION, f"{repeated:.1%} of 4-grams, real text {usual:.1%}"
+    repeated, in_real = ours.mean("repetition"), real.mean("repetition")
+    often, details = (
+        repeated > in_real + MORE_REPETITION,
+        f"{repeated:.1%} of 4-grams, real text {in_real:.1%}",
+    )
     repetition = Finding(f"They {'' if often else 'rarely '}repeat themselves ({details}).", not often)
-    if math.isnan(repeated + usual):
+    if math.isnan(repeated + in_real):
         repetition = Finding("They are too short to repeat themselves.", None)
     return [likelihood, variety, repetition]
