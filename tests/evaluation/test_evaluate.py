@@ -6,15 +6,20 @@ import math
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from elf_lightning.codec import TextCodec
 from elf_lightning.data import ELFDataModule
 from elf_lightning.errors import UserError
 from elf_lightning.evaluation import PublishedScores, ReferenceTexts
+from elf_lightning.evaluation.evaluate import Evaluation
+from elf_lightning.generation import TextGenerator
 from elf_lightning.metrics import MetricSuite, ScoringModelSettings
 from elf_lightning.sampling import Sampler, SamplingSettings
 
@@ -154,6 +159,20 @@ def test_another_models_results_are_replaced(
     assert len(second) == len(first)
     assert [row["text"] for row in first] != [row["text"] for row in second]
     assert len({row["model"] for row in read("metrics.jsonl")}) == 2
+
+
+def test_models_that_differ_outside_of_their_network_have_results_of_their_own(
+    small: Any, data: ELFDataModule, tiny_scoring_model: str, folder: Path, read: Read
+) -> None:
+    model = small.make_model(data, tiny_scoring_model, num_samples=2, seeds=[0])
+    small.make_trainer(folder).test(model, datamodule=data, verbose=False)
+    with_words = replace(model.config, codec=replace(data.codec, words=("the",)))
+    for config, direction in [(with_words, None), (model.config, torch.ones(16))]:
+        generator = TextGenerator(model.network, config, nullcontext, repetition_direction=direction)
+        evaluation = Evaluation(generator, model.evaluation, folder, ReferenceTexts(data))
+        evaluation.run()
+        assert {row["model"] for row in read("samples.jsonl")} == {evaluation.source["model"]}
+    assert len({row["model"] for row in read("metrics.jsonl")}) == 3
 
 
 def test_text_to_text_is_measured_against_references(

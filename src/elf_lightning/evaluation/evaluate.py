@@ -123,12 +123,17 @@ class Evaluation:
 
     def _resume(self) -> None:
         """Read the saved results of this model, on rank 0 for all ranks, and remove what is not usable."""
-        settings, references = self.settings, self.references
-        description = self.generator.config.to_dict()
+        settings, references, generator = self.settings, self.references, self.generator
+        weights, description = generator.network.state_dict(), generator.config.to_dict()
         del description["sampling"], description["step"]  # which are not part of the model's identity
         description |= {"data": references and references.key, "precision": self.precision}
+        # Kept in files of their own, but texts depend on them.
+        if generator.repetition_direction is not None:
+            weights["repetition_direction"] = generator.repetition_direction
+        if generator.codec.words is not None:
+            description["words"] = [*generator.codec.words]
         self.source = {
-            "model": model_identity(self.generator.network.state_dict(), description),
+            "model": model_identity(weights, description),
             "measured": {  # what determines the scores besides the texts
                 "scoring_model": None if self.conditional else asdict(settings.scoring_model),
                 "asked_samples": settings.num_samples,
