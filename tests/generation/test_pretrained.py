@@ -185,6 +185,16 @@ def test_measured_repetition_is_saved_with_the_model(model: ELF, tmp_path: Path)
     assert ELF.from_pretrained(tmp_path, device="cpu").generate(num=4, repetition_control=3.0) == steered
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"num": 0}, "from 0 trajectories is noise"), ({"batch_size": 0}, "batch_size is 0")],
+)
+def test_repetition_is_not_measured_on_nothing(
+    model: ELF, complaint: Complaint, wrong: dict[str, int], message: str
+) -> None:
+    assert message in complaint(lambda: model.measure_repetition(**wrong))
+
+
 def test_a_string_to_measure_repetition_on_is_one_prompt(conditional: ELF, complaint: Complaint) -> None:
     one = conditional.measure_repetition(24, prompts="the cat")
     assert one.equal(conditional.measure_repetition(24, prompts=["the cat"]))

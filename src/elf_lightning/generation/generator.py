@@ -17,7 +17,7 @@ from elf_lightning.generation.requests import Request
 from elf_lightning.network import ELFNetwork
 from elf_lightning.ranks import T, gathered, rank_and_world_size
 from elf_lightning.sampling import Infill, Sampler, SampleResult, SamplingSettings
-from elf_lightning.sampling.repetition import direction_between, trajectory_means
+from elf_lightning.sampling.repetition import check_trajectories, direction_between, trajectory_means
 from elf_lightning.sampling.sampler import OnStep
 from elf_lightning.sampling.settings import MEASURING_SEED
 
@@ -153,8 +153,6 @@ class TextGenerator:
             trajectory_steps: indices of steps after which to keep the intermediate text.
             on_step: called after each step of each candidate on this rank, for progress bars.
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         for part in self._batches(requests, batch_size):
             samples = []
             if part:
@@ -226,6 +224,7 @@ class TextGenerator:
         The arguments are as in `generate`; the repetition control of the settings is ignored. Too few texts,
         or texts that do not differ in repetition, are a `UserError`.
         """
+        check_trajectories(len(requests))
         settings = replace(settings or self.config.default_sampling, **_UNSTEERED)
         sampler = self.sampler(settings)
         measured: list[tuple[int, Tensor, float]] = []
@@ -246,6 +245,8 @@ class TextGenerator:
 
     def _batches(self, requests: Sequence[Request], batch_size: int) -> Iterator[Sequence[Request]]:
         """This rank's part of each batch; the number of batches is the same on all ranks."""
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         rank, world_size = self.ranks
         size = batch_size * world_size
         for start in range(0, len(requests), size):

@@ -253,8 +253,9 @@ def write_folder(bundle: ModelBundle, folder: str | Path) -> None:
 
 def usable_device(name: torch.device | str | None = None) -> torch.device:
     """The device called `name`; by default a GPU, if available."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        probe = torch.zeros((), device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe = torch.zeros((), device=name)
         probe.item()
     except (RuntimeError, AssertionError) as error:  # AssertionError if torch lacks the device
         raise UserError(

@@ -28,17 +28,22 @@ def repeated_fraction(tokens: Tensor, pad_id: int, n: int = 4) -> Tensor:
     return torch.tensor(fractions)
 
 
+def check_trajectories(count: int) -> None:
+    """Refuse too few trajectories to measure a direction."""
+    if count < MIN_TRAJECTORIES:
+        raise UserError(
+            f"a direction of repetition from {count} trajectories is noise; "
+            f"use at least {MIN_TRAJECTORIES}, better {DEFAULT_TRAJECTORIES}"
+        )
+
+
 def direction_between(means: Tensor, repetition: Tensor) -> Tensor:
     """Unit vector (C,) from the mean of the least repetitive third to that of the most repetitive third.
 
     Of N trajectories: `means` (N, C) are vectors, `repetition` (N,) is how much the text repeats itself.
     Too few trajectories, or thirds that repeat themselves equally, are a `UserError`.
     """
-    if len(means) < MIN_TRAJECTORIES:
-        raise UserError(
-            f"a direction of repetition from {len(means)} trajectories is noise; "
-            f"use at least {MIN_TRAJECTORIES}, better {DEFAULT_TRAJECTORIES}"
-        )
+    check_trajectories(len(means))
     order, third = repetition.argsort(stable=True), len(means) // 3
     if repetition[order[:third]].mean() >= repetition[order[-third:]].mean():
         raise UserError("the sampled texts do not differ in repetition, so no direction steers away from it")
