@@ -103,7 +103,7 @@ def test_a_metric_may_give_several_numbers_of_pairs(real: list[str]) -> None:
         ("my_metrics.Nothing", r"'my_metrics.Nothing' cannot be imported \(module 'my_metrics' has no"),
         ("my_metrics.OWN", r"'my_metrics.OWN' cannot be imported"),
         ("pathlib.Path", r"'pathlib.Path' must be a subclass of TextMetric that declares its `numbers`"),
-        ("repetition", r"several give the number 'repetition'"),
+        ("repetition", r"metrics: 2 give the number 'repetition'"),
         (
             "my_metrics.Lengths",
             r"'longer %' compares texts with references, which only text-to-text tasks have",

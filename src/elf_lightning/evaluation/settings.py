@@ -100,8 +100,8 @@ class EvaluationSettings:
     """Which texts to generate, and how to score them.
 
     Attributes:
-        settings: sampling configurations to compare, whole ones: what is left out has its published value,
-            not the model's own. By default the model's own.
+        settings: sampling configurations to compare, each complete: a setting left out has its published
+            value, not the model's own. By default the model's own configuration.
         sweep: values of sampling settings to try in each of `settings`, or in the model's own, in all
             combinations, such as `guidance: [1, 2, 3]`.
         num_samples: texts per sampling configuration and seed; published scores use 1,000. In text-to-text
@@ -109,7 +109,7 @@ class EvaluationSettings:
         seeds: one set of texts per seed; several seeds give a mean with a confidence interval.
         batch_size: texts sampled at once per device; affects memory and speed, not the texts.
         scoring_model: scores unconditional text.
-        metrics: additional metrics by class path, subclasses of `TextMetric`.
+        metrics: additional metrics, by name or class path, subclasses of `TextMetric`.
         likelihood: also bound the likelihood of the texts under the model itself; None does not.
         cut_answers: score the first `max_length - max_condition_length` tokens of an answer, as published
             text-to-text scores do.

@@ -75,7 +75,7 @@ class MetricSuite:
         counts = Counter(number.name for metric in metrics for number in metric.numbers)
         name, count = counts.most_common(1)[0]
         if count > 1:
-            raise UserError(f"metrics: several give the number {name!r}; name each number once")
+            raise UserError(f"metrics: {count} give the number {name!r}; name each metric once")
         notes = {metric.numbers[0].title: metric.signature for metric in metrics if metric.signature}
         return cls([metric.to(device) for metric in metrics], scorer.name if scorer else None, notes)
 
