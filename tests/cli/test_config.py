@@ -74,7 +74,8 @@ def test_files_yaml_and_class_names_are_left_as_they_are(tmp_path: Path) -> None
         "--config",
     ]
     assert resolved_arguments(words) == words
-    assert resolved_arguments(["--name", "quickstart_text2text"]) == ["--name", "quickstart_text2text"]
+    for name in ("quickstart_text2text", "AdamW"):
+        assert resolved_arguments(["--name", name]) == ["--name", name]
 
 
 @pytest.mark.parametrize("words", [["--config", "elf_106m"], ["--config=conf/elf_106m.yaml"]])

@@ -54,25 +54,20 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
     """
     resolved, before = list[str](), ""
     for word in renamed_words(words):
-        option, equals, value = word.partition("=")
-        if before in FILE_OPTIONS:
-            word = resolved_file(before, word)
-        elif equals and option in FILE_OPTIONS:
-            word = f"{option}={resolved_file(option, value)}"
-        elif option.rpartition(".")[2] in ("optimizer", "class_path"):
-            word = f"{option}{equals}{CLASSES.get(value, value)}"
-        resolved.append(CLASSES.get(word, word))
+        option, start, value = before, "", word
+        if word.startswith("-") and "=" in word:
+            option, _, value = word.partition("=")
+            start = f"{option}="
+        if option in FILE_OPTIONS:
+            if _is_file(value := _file(option, value)):
+                settings, found = read_settings(option, value)
+                _warn_of_old_names(found, value)
+                value = json.dumps(settings, default=str) if found else value
+        elif option.rpartition(".")[2] in ("--model", "optimizer", "class_path"):
+            value = CLASSES.get(value, value)
+        resolved.append(start + value)
         before = word
     return resolved
-
-
-def resolved_file(option: str, value: str) -> str:
-    """The value of an option in `FILE_OPTIONS`, as `resolved_arguments` gives it."""
-    if not _is_file(value := _file(option, value)):
-        return value
-    settings, found = read_settings(option, value)
-    _warn_of_old_names(found, value)
-    return json.dumps(settings, default=str) if found else value
 
 
 def loaded(config: str) -> dict[str, Any]:
