@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -159,20 +160,21 @@ def test_a_text_to_text_student_keeps_its_teachers_sampling(
     ]
     Path("pairs.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
     arguments = {"path": "pairs.jsonl", "validation_fraction": 0.2}
+    config = copy.deepcopy(config)
     config["data"] |= {
         "source": {"class_path": "JsonLines", "init_args": arguments},
         "max_condition_length": 4,
         "pad_mode": "eos",
         "label_drop_probability": 0.2,
     }
-    config["model"]["sampling"] = {"solver": "ode", "steps": 3, "guidance": 1, "cfg_scale": 2}
+    config["model"]["sampling"] = {"solver": "ode", "times": [0, 0.3, 0.6, 1], "guidance": 1, "cfg_scale": 2}
     Path("pairs.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", "pairs.yaml", "--name", "translator"]) == 0
     assert "next     elf sample --checkpoint runs/translator --prompt TEXT" in capsys.readouterr().out
     words = ["--config", "pairs.yaml", "--teacher", "runs/translator", "--name", "pairs", "--rounds", "2"]
     assert main(["distill", *words]) == 0
     student = load_model("runs/pairs/round-1").config.default_sampling
-    assert (student.steps, student.solver, student.cfg_scale) == (2, "ode", 2)
+    assert (student.num_steps, student.solver, student.cfg_scale) == (2, "ode", 2)
     page = Path("runs/pairs/round-1/few_steps.html").read_text()
     assert "BLEU" in page
     assert page.count("<th>teacher</th>") == 6
@@ -200,11 +202,12 @@ def test_a_student_has_the_tokens_of_its_data_and_its_teachers_weights_for_them(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rounds", "4,0"], "argument --rounds: '4,0' are not numbers of steps; give 1 to 64"),
-        (["--rounds", "128"], "argument --rounds: '128' are not numbers of steps; give 1 to 64"),
-        (["--rounds", "4,2,x"], "argument --rounds: '4,2,x' are not numbers of steps"),
+        (["--rounds", "4,0"], "argument --rounds: '4,0' is not a list of step counts; give 1 to 64"),
+        (["--rounds", "128"], "argument --rounds: '128' is not a list of step counts; give 1 to 64"),
+        (["--rounds", "4,2,x"], "argument --rounds: '4,2,x' is not a list of step counts"),
         (["--rounds", "4", "--start-round", "2"], "--start-round is 2, but the last of --rounds is round 1"),
         (["--rounds", "4,2", "--start-round", "2"], "runs/bad/round-1 has no student.ckpt"),
+        (["--name", "teacher/fast"], "--name: runs/teacher/fast is inside of --teacher runs/teacher"),
         (["--teacher", "nobody.ckpt"], "checkpoint 'nobody.ckpt' does not exist"),
         (["--model.network.hidden_size", "32"], "model.teacher runs/teacher: .*hidden_size 16 (here 32)"),
         (["--data.pad_mode", "eos"], "model.teacher runs/teacher: .*data.pad_mode: pad_mode pad (here eos)"),

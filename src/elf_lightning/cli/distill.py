@@ -66,7 +66,7 @@ def _rounds(text: str) -> list[int]:
     words = text.split(",")
     if not all(word.isdecimal() and 1 <= int(word) <= TEACHER_STEPS for word in words):
         raise argparse.ArgumentTypeError(
-            f"'{text}' are not numbers of steps; give 1 to {TEACHER_STEPS}, such as 16,8,4,2,1"
+            f"'{text}' is not a list of step counts; give 1 to {TEACHER_STEPS}, such as 16,8,4,2,1"
         )
     return [int(word) for word in words]
 
@@ -91,14 +91,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run `["distill", "--config", "quickstart", "--teacher", "runs/quickstart"]`."""
+    """Run `["distill", "--config", "quickstart", "--teacher", "runs/quickstart", "--name", "fast"]`."""
     options, others = _parser().parse_known_args(arguments[1:])
     rounds, start = options.rounds, options.start_round
     if start > len(rounds):
         raise UserError(f"--start-round is {start}, but the last of --rounds is round {len(rounds)}")
     configs = [word for config in options.config for word in ("--config", config)]
     names = (settings["name"] for settings in map(loaded, reversed(options.config)) if "name" in settings)
-    root = named_run(options.name or next(names, "elf"))
+    root, teacher = named_run(options.name or next(names, "elf")), Path(options.teacher)
+    if teacher.is_dir() and root.resolve().is_relative_to(teacher.resolve()):
+        raise UserError(
+            f"--name: {root} is inside of --teacher {teacher}, whose newest checkpoint would then be a "
+            "student's; give another --name"
+        )
     config = load_model(options.teacher).config
     scored = [_given(sampling(config, steps)) for steps in SCORED_STEPS]
 
@@ -106,7 +111,8 @@ def run(arguments: Sequence[str]) -> None:
         return [
             *("fit", *configs, "--model", "DistillationModule"),
             *("--model.evaluation.settings", json.dumps(scored)),
-            *("--model.sampling", json.dumps(_given(sampling(config, steps)))),
+            # With nulls, which replace the configuration's values.
+            *("--model.sampling", json.dumps(asdict(sampling(config, steps)))),
             *others,
             *("--model.teacher", options.teacher),
             *("--model.step_size", str(1 / steps)),
@@ -123,7 +129,7 @@ def run(arguments: Sequence[str]) -> None:
             raise UserError(f"--start-round {start}: {before} has no {STUDENT}; finish that round first")
         if not (root / "teacher" / "report.html").exists():
             trainer.run(words(root / "teacher", steps, "--model.init_from", "null"), TeacherTrainer)
-        _check_same(folder, {"teacher": str(Path(options.teacher)), "steps": steps})
+        _check_same(folder, {"teacher": str(teacher), "steps": steps})
         if not (folder / PAGE).exists():
             rank_zero_info(f"round {number}: a student of {steps} step(s), in {folder}")
             # Of the first round, none: it starts from the teacher, whatever the configuration starts from.
@@ -147,6 +153,7 @@ def sampling(config: ELFConfig, steps: int) -> SamplingSettings:
 
 
 def _given(settings: SamplingSettings) -> dict[str, Any]:
+    """Without nulls, which the parser refuses within a list."""
     return {name: value for name, value in asdict(settings).items() if value is not None}
 
 

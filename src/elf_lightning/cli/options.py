@@ -89,8 +89,10 @@ def add_reading(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--max-condition-length", type=positive, metavar="N", help=condition)
 
 
-def named_run(name: str) -> Path:
+def named_run(name: object) -> Path:
     """The folder of the run with this name, which must not lead out of `runs/`."""
+    if not isinstance(name, str):
+        raise UserError(f"name is {name!r:.40}; give it another value, or leave it out")
     parts, remote = Path(name).parts, "::" in name or "://" in name
     if not parts or parts[0] == "/" or ".." in parts or remote or not name.isprintable():
         raise UserError(f"--name {name!r}: give the name of a folder below {RUNS}/, such as mine")
