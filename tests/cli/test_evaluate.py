@@ -70,6 +70,8 @@ def test_the_newest_checkpoint_is_evaluated_with_its_own_configuration(
     assert {row["step"] for row in numbers} == {2}
     assert not Path("runs/older/metrics.jsonl").exists()
 
+    Path("runs/older/inner").mkdir()  # of another run, whose name is below this one's
+    Path("runs/older/inner/config.yaml").write_text("data: {nothing: 1}")
     Path("sweep.yaml").write_text("model: {evaluation: {sweep: {guidance: [1, 2]}}}")
     assert main(["eval", "--checkpoint", "runs/older", "--config", "sweep.yaml"]) == 0
     assert [row["name"] for row in rows("older/metrics.jsonl") if row["kind"] == "sampled"] == [

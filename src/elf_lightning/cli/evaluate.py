@@ -47,9 +47,7 @@ def run(arguments: Sequence[str]) -> None:
     print(printable(f"evaluating {checkpoint}"), file=sys.stderr)
     # A configuration of the evaluation alone leaves the checkpoint what it is.
     configured = any("data" in loaded(config) for config in _configs().parse_known_args(others)[0].config)
-    # Below the folder of a checkpoint that stands alone, configurations belong to other runs.
-    found = (folder.rglob if folder != checkpoint.parent else folder.glob)("config.yaml")
-    own = sorted(found, key=lambda path: path.stat().st_mtime_ns)[-1:]
+    own = [file for file in [folder / "config.yaml"] if file.is_file()]
     alone = checkpoint.suffix != ".ckpt" or not (own or configured)
     if options.encoder is not None:
         others += ["--encoder" if alone else "--data.encoder.init_args.name_or_path", options.encoder]
