@@ -435,9 +435,12 @@ def test_official_weights_with_a_missing_entry(golden: Callable[[str], Any], tmp
     del official["blocks.1.attn.qkv.weight"]
     torch.save({"params": official}, tmp_path / "checkpoint_1")
     assert "1 missing: blocks.1.attention.qkv.weight" in complaint(tmp_path / "checkpoint_1")
+    empty = official | {"blocks.0.attn.q_norm.weight": torch.ones(0)}
     del official["text_proj.proj1.weight"]
-    torch.save({"params": official}, tmp_path / "checkpoint_1")
-    assert "not the weights of an ELF network" in complaint(tmp_path / "checkpoint_1")
+    for weights in (official, empty):
+        torch.save({"params": weights}, tmp_path / "checkpoint_1")
+        message = complaint(tmp_path / "checkpoint_1")
+        assert "not the weights of an ELF network: one is missing or has a wrong shape" in message
 
 
 def test_config_with_a_missing_or_unknown_entry(

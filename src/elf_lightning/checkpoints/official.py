@@ -94,7 +94,8 @@ def infer_config(weights: Mapping[str, Tensor]) -> tuple[NetworkConfig, int, int
             self_conditioning="latent_in.merge_self_cond.weight" in weights,
         )
         return config, latent_size, weights["token_head.unembed.weight"].shape[0]
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
-            f"not the weights of an ELF network: {error} is missing or has a wrong shape; use another file"
+            "these are not the weights of an ELF network: one is missing or has a wrong shape "
+            f"({error}); use another file"
         ) from error
