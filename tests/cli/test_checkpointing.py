@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,6 +132,17 @@ def test_a_trial_run_leaves_no_checkpoint_and_needs_no_shorter_warm_up(
     assert not [*Path().rglob("*.ckpt")]
 
 
+def test_a_run_that_saves_nothing_says_nothing_of_an_earlier_checkpoint(
+    write_config: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config()
+    fit(config, *of_steps(3))
+    assert "saved    " in capsys.readouterr().out
+    for option in ("--trainer.fast_dev_run=true", "--trainer.enable_checkpointing=false"):
+        fit(config, option, *of_steps(1))
+        assert "saved    " not in capsys.readouterr().out
+
+
 def test_a_full_disk_is_one_line_with_the_last_good_checkpoint(
     write_config: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,7 +167,7 @@ def test_a_requeued_job_continues(
 ) -> None:
     config = write_config()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    monkeypatch.setattr("elf_lightning.cli.trainer._in_slurm", lambda: True)
+    monkeypatch.setattr("elf_lightning.cli.trainer.SLURMEnvironment", SimpleNamespace(detect=lambda: True))
     fit(config, *of_steps(3))
     fit(config)
     assert "resumed  at step 3" in capsys.readouterr().out

@@ -70,6 +70,16 @@ def test_own_model_and_data_train(words: list[str], width: int) -> None:
     assert checkpoint["state_dict"]["layer.weight"].shape == (1, width)
 
 
+def test_a_run_of_ones_own_module_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "--config", "own.yaml", *TRAINER, "--name", "own"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "saved    runs/own/checkpoints/last.ckpt, step 4" in printed
+    assert "elf sample" not in printed, "which cannot read it"
+    assert main([*words, "--trainer.max_epochs=2", "--ckpt_path", "runs/own"]) == 0
+    assert torch.load("runs/own/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+
+
 def test_a_plan_of_own_classes_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", "own.yaml", *TRAINER]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

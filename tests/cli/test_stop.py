@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_slurm_is_asked_to_start_the_job_again(
     asked: list[list[str]] = []
     monkeypatch.setattr("elf_lightning.cli.trainer.subprocess.run", lambda words, check: asked.append(words))
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    monkeypatch.setattr("elf_lightning.cli.trainer._in_slurm", lambda: True)
+    monkeypatch.setattr("elf_lightning.cli.trainer.SLURMEnvironment", SimpleNamespace(detect=lambda: True))
     for how, expected in (("SIGTERM", []), ("SIGUSR1", [["scontrol", "requeue", "17"]])):
         assert main(["fit", "--config", write_config(**stopping(2, how))]) == 143
         assert asked == expected

@@ -73,7 +73,9 @@ class RunConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_unset=False)
         settings, resumes = yaml.safe_load(text), self.config.get("ckpt_path") is not None
         if resumes and file.is_file():
-            old, new = dict(_flat(yaml.safe_load(file.read_text(encoding="utf-8")))), dict(_flat(settings))
+            from transformers.utils.generic import flatten_dict  # takes a second: imported only to compare
+
+            old, new = map(flatten_dict, (yaml.safe_load(file.read_text(encoding="utf-8")), settings))
             for name in sorted((old.keys() | new.keys()) - {"ckpt_path", "config"}):
                 if old.get(name) != new.get(name):
                     say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
@@ -140,7 +142,7 @@ class ELFCLI(LightningCLI):
             check_sections(config[part], part)
         if not 0 <= int(config.seed_everything) < 2**32:
             raise UserError(f"--seed_everything {config.seed_everything}: give 0 to 4294967295")
-        requeued = _in_slurm() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        requeued = SLURMEnvironment.detect() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         if self.command == "fit" and config.get("ckpt_path") is None and requeued:
             folder = Path(config.trainer.default_root_dir or named_run(config.name))
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
@@ -246,10 +248,13 @@ class ELFCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say what was saved, and how to go on."""
-        folder = self.trainer.default_root_dir
-        last = Path(folder, "checkpoints", LAST)
-        if self.trainer.is_global_zero and type(self.trainer) is Trainer and last.exists():
-            say(f"saved    {last}, step {self.trainer.global_step:,}")
+        trainer, folder = self.trainer, self.trainer.default_root_dir
+        last, trial = Path(folder, "checkpoints", LAST), trainer.fast_dev_run  # type: ignore[attr-defined]
+        saved = trainer.checkpoint_callback is not None and not trial and last.exists()
+        if not (trainer.is_global_zero and type(trainer) is Trainer and saved):
+            return
+        say(f"saved    {last}, step {trainer.global_step:,}")
+        if isinstance(self.model, training.TrainingModule):
             paired = getattr(self.datamodule, "max_condition_length", None)
             say(f"next     elf sample --checkpoint {folder} {'--prompt TEXT' if paired else '--num 8'}")
             say(f"         elf eval --checkpoint {folder}")
@@ -260,15 +265,6 @@ def say_metrics(trainer: Trainer) -> None:
     metrics = trainer.callback_metrics if trainer.is_global_zero else {}
     for name, value in metrics.items():
         say(f"{name:{max(map(len, metrics))}}  {float(value):.4g}")
-
-
-def _flat(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by their dotted names."""
-    if isinstance(settings, dict) and settings:
-        for key, value in settings.items():
-            yield from _flat(value, f"{name}.{key}" if name else key)
-    else:
-        yield name, settings
 
 
 def _name_without_slash(checkpoint: Namespace) -> None:
@@ -305,7 +301,7 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
         raise UserError(f"--ckpt_path {path} contains only weights; use --model.init_from {path}")
     with errors_about(f"--ckpt_path {file}"):
         content = read_torch_file(file)
-    if not content.keys() >= {"elf", "state_dict"}:
+    if "state_dict" not in content:
         remedy = f"to load weights in another format, use --model.init_from {file}"
         raise UserError(f"--ckpt_path {file} was not written by a run of elf_lightning; {remedy}")
     if resumes and "optimizer_states" not in content:
@@ -329,10 +325,6 @@ def arithmetic_of_a_command() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(were_flushed)
         torch.set_float32_matmul_precision(matmul_precision)
-
-
-def _in_slurm() -> bool:
-    return bool(SLURMEnvironment.detect())
 
 
 def run(arguments: Sequence[str], kind: type[Trainer] = Trainer) -> None:
@@ -359,7 +351,7 @@ def run(arguments: Sequence[str], kind: type[Trainer] = Trainer) -> None:
                 trainer_defaults={"callbacks": [make() for make in ALWAYS]},
             )
     except Stopped as stopped:
-        if stopped.signal == signal.SIGUSR1 and stopped.announced and _in_slurm():
+        if stopped.signal == signal.SIGUSR1 and stopped.announced and SLURMEnvironment.detect():
             # `elf fit` then continues from the newest checkpoint of its run.
             array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
             job = os.environ["SLURM_JOB_ID"] if array is None else f"{array}_{task}"

@@ -287,7 +287,8 @@ class TrainingModule(GuardedModule):
                 position.set_counters(checkpoint["loops"]["fit_loop"], batches, checkpoint["global_step"])
         if "elf" not in checkpoint:
             raise UserError(
-                "the checkpoint has no entry 'elf', so it was not written by elf_lightning; give one that was"
+                "the checkpoint has no entry 'elf', so it was not written by elf_lightning; to load "
+                "weights in another format, give it as model.init_from"
             )
         stored = ELFConfig.from_dict(checkpoint["elf"])
         stored.check_network(self.network)
