@@ -79,6 +79,7 @@ class Embedder:
 def measure_latent_statistics(encoder: Encoder, batches: Iterable[TokenBatch]) -> LatentStatistics:
     """The mean per channel, and the standard deviation around it over all channels, without padding."""
     embedder = Embedder(encoder, LatentStatistics(0.0, 1.0))
-    hidden = torch.cat([embedder.tokens(batch).latents[batch.attention_mask] for batch in batches])
+    # On the CPU, since not every accelerator has float64.
+    hidden = torch.cat([embedder.tokens(batch).latents[batch.attention_mask].cpu() for batch in batches])
     mean = hidden.double().mean(0)
     return LatentStatistics(mean.float().tolist(), float((hidden - mean).square().mean().sqrt()))
