@@ -145,7 +145,9 @@ class ELFDataModule(ResumableDataModule):
         tokenize = Tokenize(
             self.tokenizer, self.special.eos, packing, max_length, max_condition_length, condition_eos
         )
-        self.preparation = Preparation(source, tokenize, Path(cache_dir), num_proc, rebuild_cache)
+        self.preparation = Preparation(
+            source, tokenize, Path(cache_dir).expanduser(), num_proc, rebuild_cache
+        )
         self.collate = Collate(max_length, self.special.fill, pad_mode, max_condition_length)
         given = LatentStatistics.given(latent_mean, latent_std)
         self.store = LatentsStore(self.preparation, encoder, self.collate, label_drop_probability > 0, given)

@@ -22,12 +22,12 @@ POSITIONS_AFTER_PAD = ("roberta", "camembert", "mpnet", "xmod")
 
 
 def resolve_folder(name_or_path: str) -> str:
-    """The folder or GGUF file of `package:NAME/PATH`; any other name (folder, Hub id) unchanged.
+    """The folder or GGUF file of `package:NAME/PATH`, or the name of another folder or on the Hub.
 
     The package is located without importing it. A `UserError` if there is no such package, or PATH in it.
     """
     if not name_or_path.startswith(PACKAGE_PREFIX):
-        return name_or_path
+        return str(Path(name_or_path).expanduser()) if name_or_path.startswith("~") else name_or_path
     package, _, inside = name_or_path.removeprefix(PACKAGE_PREFIX).partition("/")
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
