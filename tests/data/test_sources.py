@@ -357,6 +357,19 @@ class TestHubDataset:
         assert (len(train), len(validation)) == (10, 3)
         assert train[0] == {"text": "target 0", "condition_text": "quelle 0"}
 
+    def test_a_home_folder_and_a_folder_without_data(
+        self, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        train, _ = load(HubDataset("~/hub", text_column="translation.en"), tmp_path)
+        assert len(train) == 9
+        assert HubDataset("~/hub").identity()["files"] == HubDataset(folder).identity()["files"]
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(
+            UserError, match=r"^source '.*empty', split 'train' could not be read: .*data files"
+        ):
+            load(HubDataset(str(tmp_path / "empty")), tmp_path)
+
     def test_a_stream_is_not_prepared(self, folder: str, tmp_path: Path) -> None:
         source = HubDataset(
             folder, text_column="translation.en", streamed_examples=8, streamed_validation_examples=4

@@ -50,7 +50,8 @@ def written_once(folder: Path, rebuild: bool = False) -> Iterator[Path | None]:
             write_digests(unfinished)
         except Exception as error:
             cause = system_error(error)
-            if cause is None or cause.errno not in DISK_ERRORS:
+            # A UserError is about another place, such as the cache of the Hub.
+            if isinstance(error, UserError) or cause is None or cause.errno not in DISK_ERRORS:
                 raise
             raise UserError(f"data.cache_dir {not_written(folder.parent, cause)}") from error
         shutil.rmtree(folder, ignore_errors=True)

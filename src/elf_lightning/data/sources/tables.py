@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from elf_lightning.data.sources import base
 from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
 from elf_lightning.data.sources.files import FileSource, files_below
 from elf_lightning.encoders import silent_hub_retries
 from elf_lightning.errors import UserError, first_line
+from elf_lightning.whole_file import DISK_ERRORS, system_error
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
@@ -49,6 +50,8 @@ class DatasetFiles(FileSource):
             read = [readers.get(file.suffix, Dataset.from_file)(str(file)) for file in files]
             dataset = concatenate_datasets(read)
         except (ValueError, DatasetGenerationError) as error:
+            if (cause := system_error(error)) is not None and cause.errno in DISK_ERRORS:
+                raise  # of `scratch`
             raise UserError(f"source '{files[0]}'…: not readable as Arrow or Parquet ({error})") from error
         return _pick_columns(dataset, self.text_column, self.condition_column, str(files[0]))
 
@@ -110,15 +113,16 @@ class HubDataset(Source):
         return stream.shuffle(generator=order, buffer_size=self.shuffle_buffer)
 
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        files = sorted(files_below(Path(self.path)))  # none if this is a Hub id
+        files = sorted(files_below(Path(self.path).expanduser()))  # none if this is a Hub id
         return {"class": "HubDataset", **vars(self), "files": base.file_stamps(files)}
 
     def _read(self, split: str, streaming: bool = False) -> Any:
         from datasets import load_dataset
 
         with _reading(self.path, split):
+            place = str(Path(self.path).expanduser()) if self.path.startswith("~") else self.path
             dataset = load_dataset(
-                self.path, self.config, split=split, revision=self.revision, streaming=streaming
+                place, self.config, split=split, revision=self.revision, streaming=streaming
             )
             return _pick_columns(dataset, self.text_column, self.condition_column, self.path)
 
@@ -196,14 +200,15 @@ def _reading(path: str, split: str) -> Iterator[None]:
         raise UserError(
             f"source path '{path}': there is no such folder; give one that exists, or a Hub id"
         ) from error
-    except OSError as error:
-        raise UserError(
-            f"source '{path}' could not be reached ({first_line(error)}); download it on a machine "
-            "with a network, and point source.path at the local copy (SavedDataset for a folder written by "
-            "save_to_disk)"
-        ) from error
-    # An unknown split or config; a loading script; a bad file, which is the cause of the first kind.
-    except (DatasetGenerationError, ValueError, RuntimeError) as error:
+    # Also an unknown split or config; a loading script; a bad file, the cause of a DatasetGenerationError.
+    except (OSError, DatasetGenerationError, ValueError, RuntimeError) as error:
+        unreachable = isinstance(error, ConnectionError | TimeoutError | FileNotFoundError | HfHubHTTPError)
+        if unreachable and not Path(path).expanduser().is_dir():
+            raise UserError(
+                f"source '{path}' could not be reached ({first_line(error)}); download it on a machine with "
+                "a network, and point source.path at the local copy (SavedDataset for a folder written by "
+                "save_to_disk)"
+            ) from error
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) else None
         message = first_line(cause or error)
         raise UserError(f"source '{path}', split '{split}' could not be read: {message}") from error
