@@ -444,7 +444,8 @@ class TestBatchSizeFinder:
 
     def test_it_stops_at_the_size_of_the_corpus(self, make_data: Make, tmp_path: Path) -> None:
         module = Recorder()
-        data, _ = self.find(make_data, tmp_path, module, trials=25)
+        with pytest.warns(match="^batch size 16 does not fit 14 training sequences; using 14$"):
+            data, _ = self.find(make_data, tmp_path, module, trials=25)
         assert data.batch_size == data.num_train_examples == 14
         assert [len(batch) for batch in module.seen[-2:]] == [14, 14]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -191,7 +192,7 @@ class TestParagraphs:
 
 
 class TestSentences:
-    TEXTS = ("God said. Let there be light.\nThe day", "", "And there was light. Night and day")
+    TEXTS = ("God said. Let there be light.\nThe day", "", " \n ", "And there was light. Night and day")
     SENTENCES = ("God said.", "Let there be light.", "The day", "And there was light.", "Night and day")
     ENDS = (False, False, True, False, True)
 
@@ -276,6 +277,13 @@ class TestPairs:
             "2 of 2 train sequences were truncated to data.max_length 6, data.max_condition_length 2"
             in caplog.text
         )
+
+    def test_a_condition_that_loses_a_token_to_eos_counts_as_truncated(
+        self, prepared: Callable[..., Preparation], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = Texts([], condition_input_ids=[[5, 6, 7], [5, 6, EOS], [5, 6]], input_ids=[[7]] * 3)
+        prepared(source, condition_eos=True, max_length=6, max_condition_length=3)
+        assert "1 of 3 train sequences were truncated" in caplog.text
 
     def test_lengths_count_condition_and_target(self, prepared: Callable[..., Preparation]) -> None:
         pairs = [("now the earth", "light"), ("god", "and god said let there be"), ("", "day")] * 700
@@ -386,6 +394,12 @@ def test_a_full_disk_is_one_line(prepared: Callable[..., Preparation], tmp_path:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert ids_of(prepared(Texts(DOCUMENTS * 200)))
+
+
+def test_a_full_disk_elsewhere_is_not_taken_for_that_of_the_cache(tmp_path: Path) -> None:
+    full = OSError(errno.EDQUOT, "Disk quota exceeded")
+    with pytest.raises(UserError, match=r"^source 'hub' could not"), written_once(tmp_path / "cache"):
+        raise UserError("source 'hub' could not be read: Disk quota exceeded") from full
 
 
 class TestCache:

@@ -139,16 +139,17 @@ class ResumableDataModule(LightningDataModule):
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
 
     def _fit_batch_size(self, examples: int) -> None:
-        """Reduce a batch size that was set after construction to one that fits so many training examples."""
+        """Reduce a batch size that was set after construction to one that fits the number of examples."""
         world_size = self._rank()[1]
         size = max(1, min(self.batch_size, examples // world_size))
         per_device, rest = divmod(self.global_batch_size or 0, world_size)
         if per_device and not rest:
             size = max(one for one in range(1, size + 1) if not per_device % one)
         if size != self.batch_size:
+            whole = f"data.global_batch_size {self.global_batch_size} and " if per_device else ""
             rank_zero_warn(
-                f"batch size {self.batch_size} does not fit data.global_batch_size {self.global_batch_size} "
-                f"and {examples} training sequences; using {size}"
+                f"batch size {self.batch_size} does not fit {whole}{examples} training sequences; "
+                f"using {size}"
             )
             self.batch_size = size
         self._accumulate(1)

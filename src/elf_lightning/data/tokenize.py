@@ -128,7 +128,7 @@ class Tokenize:
 
     def _sentences(self, texts: list[str | None]) -> list[list[int]]:
         """Ids of each sentence; those that end a text end with EOS."""
-        documents = [list(sentences(text or "")) for text in texts]
+        documents = [[*sentences(text)] if text and not text.isspace() else [] for text in texts]
         ids = self._tokenised([sentence for document in documents for sentence in document])
         for end in accumulate(len(document) for document in documents if document):
             ids[end - 1] = [*ids[end - 1], self.eos_id]
@@ -144,7 +144,7 @@ class Tokenize:
                 room = self.max_length - len(kept)
                 table[CONDITION_IDS].append(kept)
                 table[IDS].append(target[:room])
-                table[TRUNCATED].append(len(target) > room or len(condition) > len(kept))
+                table[TRUNCATED].append(len(target) > room or len(text) + len(eos) > len(kept))
         return table
 
     def _ids(self, columns: Table, text: str, ids: str) -> list[list[int]]:
