@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from elf_lightning.checkpoints.official import from_official
 from elf_lightning.network import ELFNetwork, NetworkConfig
+from elf_lightning.terminal import get_console
 
 
 class Golden(dict[str, Tensor]):
@@ -87,6 +90,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new console of rich, which keeps the width and colours of the test that first uses it."""
     monkeypatch.setattr("rich._console", None)
+    get_console.cache_clear()
     # `datasets` puts a copy in its place when it starts processes.
     monkeypatch.setattr("rich.console.Console._environ", os.environ)
 
@@ -120,13 +124,31 @@ def _usual_arithmetic() -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
 
 
-@pytest.fixture(autouse=True)
-def _same_environment() -> Iterator[None]:
-    """What a distributed Trainer leaves in the environment would make the next one wait for other ranks."""
-    before = dict(os.environ)
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Restore what Trainers leave behind in their process, such as the environment of a distributed one."""
+    environment, path, hook = dict(os.environ), [*sys.path], sys.excepthook
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    }
     yield
     os.environ.clear()
-    os.environ.update(before)
+    os.environ.update(environment)
+    sys.path[:], sys.excepthook = path, hook
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unchanged_by_a_module() -> Iterator[None]:
+    with _unchanged():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_by_a_test() -> Iterator[None]:
+    with _unchanged():
+        yield
 
 
 @pytest.fixture(scope="session")

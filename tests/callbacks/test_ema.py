@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,14 +89,6 @@ def warmup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     """The mode of the average, which `ema` and `average_of` follow."""
     monkeypatch.setattr(MODE, "warmup", request.param)
     return bool(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c_as_before() -> Iterator[None]:
-    """Lightning ignores SIGINT for good once it has seen one."""
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 class RaiseAt(Callback):

@@ -27,6 +27,7 @@ def example() -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile on the CPU too, in one graph, without generating code."""
+    torch.compiler.reset()
     monkeypatch.setattr(pretrained, "COMPILED_ON", ("cpu",))
     monkeypatch.setattr(pretrained, "room_for_graphs", lambda: {"backend": "eager", "fullgraph": True})
 

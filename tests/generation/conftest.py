@@ -34,6 +34,7 @@ def save_encoder() -> Callable[..., str]:
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]"}
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+        torch.manual_seed(0)
         config = BertConfig(
             vocab_size=len(vocabulary),
             hidden_size=size,

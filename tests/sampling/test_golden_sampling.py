@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -62,9 +63,8 @@ def replay(
         run = golden(stem)
         settings = settings_of(run.settings, run["in/t_steps"].tolist())
         path = RectifiedPath(float(run.settings["noise_scale"]), float(run.settings["t_eps"]))
-        sampler = Sampler(
-            golden_network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled
-        )
+        network = copy.deepcopy(golden_network) if compiled else golden_network  # which other tests use, too
+        sampler = Sampler(network, path, settings, LogitNormal(), eos_id=-1, pad_id=0, compile=compiled)
         noise, prompt, steps = RecordedNoise(run), prompt_of(run), list[Step]()
         monkeypatch.setattr(sampler_module, "sequence_noise", noise.source)
         result = sampler.sample(prompt, 0, on_step=steps.append)
