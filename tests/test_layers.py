@@ -31,12 +31,6 @@ for name in {PLAIN}:
 """
 
 
-def test_imports_only_go_down() -> None:
-    lint = Path(sys.executable).with_name("lint-imports")
-    result = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
 def test_plain_packages_are_usable_where_lightning_is_not() -> None:
     words = [sys.executable, "-c", EVERYTHING_WITHOUT_LIGHTNING]
     result = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -31,7 +31,8 @@ def shown(snippet: str, changes: dict[str, str], **names: object) -> list[object
 def test_the_snippet_goes_from_texts_to_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer steps: everything else is as the reader sees it."""
     monkeypatch.chdir(tmp_path)
-    Path("docs").symlink_to(README.parent / "docs")
+    Path("docs").mkdir()
+    Path("docs", "sampling.md").symlink_to(README.parent / "docs" / "sampling.md")
     (snippet,) = SNIPPETS
     texts = shown(snippet, {"max_steps=200": "max_steps=2, accelerator='cpu'", "num=2": "num=2, steps=2"})
     assert [type(text) for text in texts] == [str, str]

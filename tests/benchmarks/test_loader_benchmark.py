@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
 from benchmarks.loader import (
     STATUS,
     TRAINING,
@@ -42,30 +38,6 @@ def test_an_epoch_is_read_whole_with_and_without_latents() -> None:
         if STATUS.exists():
             assert epoch_memory(folder, TINY) > 0
     assert not folder.exists()
-
-
-MEASURE = """
-import sys, torch
-from benchmarks.loader import anonymous_bytes
-size, file = int(sys.argv[1]), sys.argv[2]
-before = anonymous_bytes()
-mapped = torch.from_file(file, size=size, dtype=torch.uint8)
-assert not mapped.any()
-assert anonymous_bytes() - before < size / 2
-own = torch.ones(size, dtype=torch.uint8)
-assert anonymous_bytes() - before > size / 2
-"""
-"""In a process of its own: in this one, earlier tests may have left memory to use again."""
-
-
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux has /proc")
-def test_mapped_files_are_no_anonymous_memory(tmp_path: Path) -> None:
-    size, file = 50_000_000, tmp_path / "zeros"
-    file.write_bytes(bytes(size))
-    words = [sys.executable, "-c", MEASURE, str(size), str(file)]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_loading_and_training_are_compared(run_measured: Callable[..., dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ def output(*words: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_fit_prints_the_plan_and_its_progress_and_nothing_else(config: str) -> None:
+def test_fit_prints_the_plan_and_its_progress_and_validation_rounded_numbers(config: str) -> None:
     out, err = output("fit", "--config", config)
     first_words = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
     assert first_words[:7] == ["network", "data", "batch", "steps", "rate", "compute", "memory"]
@@ -71,6 +71,11 @@ def test_fit_prints_the_plan_and_its_progress_and_nothing_else(config: str) -> N
     assert len(rows) >= 2
     hparams = Path("runs/run/csv/version_0/hparams.yaml").read_text()
     assert "max_steps: 4" in hparams
+
+    assert not re.search(r"\r|%\||it/s|━", out + err), "a log has no progress bars"
+    out, err = output("validate", "--config", config, "--ckpt_path", "runs/run")
+    assert re.search(r"^val/loss {2,}\d+(\.\d{1,3})?$", out, re.MULTILINE)
+    assert "━" not in out + err
 
 
 def test_a_resumed_run_prints_its_position_and_what_has_changed(
@@ -105,14 +110,6 @@ def test_impossible_settings_of_a_plan_are_reported_in_one_line(
 ) -> None:
     assert main(["plan", "--config", config, "--model.schedule.warmup_steps", "9"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("elf plan: warmup_steps=9: a warm-up of 9")
-
-
-def test_a_log_has_no_progress_bars_and_validation_ends_with_rounded_numbers(config: str) -> None:
-    out, err = output("fit", "--config", config)
-    assert not re.search(r"\r|%\||it/s", out + err)
-    out, err = output("validate", "--config", config, "--ckpt_path", "runs/run")
-    assert re.search(r"^val/loss {2,}\d+(\.\d{1,3})?$", out, re.MULTILINE)
-    assert "━" not in out + err
 
 
 def test_init_from_starts_from_weights(config: str, capsys: pytest.CaptureFixture[str]) -> None:

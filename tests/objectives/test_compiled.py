@@ -27,8 +27,7 @@ def network_of(shape: NetworkConfig) -> ELFNetwork:
     return network
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("checkpointing", "mixed"), [(False, False), (True, True)])
 def test_row_selection_keeps_two_graphs_a_call_site_and_the_numbers(checkpointing: bool, mixed: bool) -> None:
     torch.compiler.reset()
     shape = replace(SHAPE, gradient_checkpointing=checkpointing)

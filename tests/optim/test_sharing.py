@@ -50,14 +50,14 @@ def one_process(rank: int, world_size: int, folder: Path, dtype: torch.dtype) ->
     torch.save(results, folder / f"{rank}.pt")
 
 
-@pytest.mark.parametrize(("world_size", "dtype"), [(2, "float32"), (3, "float32"), (2, "bfloat16")])
+@pytest.mark.parametrize(("world_size", "dtype"), [(3, "float32"), (2, "bfloat16")])
 def test_any_number_of_processes_gives_the_weights_of_one(
     tmp_path: Path, world_size: int, dtype: str
 ) -> None:
     command = [sys.executable, __file__, str(world_size), str(tmp_path), dtype]
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(world_size)]
     try:
-        assert [process.wait(timeout=60) for process in processes] == [0] * world_size
+        assert [process.wait(timeout=300) for process in processes] == [0] * world_size
     finally:
         for process in processes:
             process.kill()

@@ -54,6 +54,7 @@ def test_runs_that_validate_and_sample_stay_compiled(fit: Callable[..., None], c
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True, recompile_limit=limit):
         for width in (16, 24):
             run = {"model.compile": True, "model.network.hidden_size": width, "trainer.callbacks": callbacks}
+            run |= {"trainer.max_epochs": 1, "model.network.depth": 1}
             fit(f"width {width}", run)
     assert counter.frame_count > limit, "there was something to see"
 

@@ -37,6 +37,7 @@ def test_processes_are_started_by_torchrun() -> None:
     assert command[4:] == ["--nproc-per-node=2", "-m", "some.module", "--word"]
 
 
+@pytest.mark.slow
 def test_two_processes_are_measured_beside_one(run_measured: Callable[..., dict[str, Any]]) -> None:
     words = ["--gpus", "2", "--batch-size", "2", "--global-batch", "8"]
     written = run_measured(main, *words)
