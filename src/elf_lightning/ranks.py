@@ -2,7 +2,6 @@
 
 from typing import TypeVar
 
-from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
@@ -22,9 +21,3 @@ def rank_and_world_size() -> tuple[int, int]:
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of all ranks' `values`, in place; needs a process group."""
-    dist.all_reduce(values)
-    return values

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from elf_lightning.batch import LatentBatch
 from elf_lightning.callbacks import EMA
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
@@ -54,6 +55,25 @@ def test_validation_draws_are_fixed(data: ELFDataModule, tmp_path: Path) -> None
     one, same = (trainer(tmp_path).validate(model, datamodule=data, verbose=False) for _ in range(2))
     assert one == same
     assert {"val/loss", "val/denoise_loss", "val/decode_loss", "val/clean_decode_accuracy"} <= one[0].keys()
+
+
+def test_tokens_outside_of_the_vocabulary_are_never_decoded_correctly(
+    data: ELFDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = module(data)
+    step, seen = model.validation_step, list[Tensor]()
+    model.unknown_id = data.tokenizer.convert_tokens_to_ids("god")
+
+    def validate(batch: LatentBatch, batch_idx: int) -> None:
+        seen.append(batch.input_ids[batch.loss_mask])
+        monkeypatch.setattr(model.network, "decode_tokens", lambda *_: batch.input_ids)
+        step(batch, batch_idx)
+
+    monkeypatch.setattr(model, "validation_step", validate)
+    (numbers,) = trainer(tmp_path).validate(model, datamodule=data, verbose=False)
+    known = (torch.cat(seen) != model.unknown_id).float().mean().item()
+    assert 0.5 < known < 1
+    assert numbers["val/clean_decode_accuracy"] == pytest.approx(known)
 
 
 def test_predict_returns_records_and_is_deterministic(data: ELFDataModule, tmp_path: Path) -> None:

@@ -153,10 +153,10 @@ def test_logged_losses_are_averaged_over_ranks(mixing: str) -> None:
 def test_validation_is_averaged_over_ranks(mixing: str) -> None:
     first, second = reports(mixing)
     assert first["logged"] == second["logged"]
-    assert len(first["own"]) == 4
+    assert len(first["own"]) == 5
     for name, (own, weight) in first["own"].items():
         other, other_weight = second["own"][name]
-        assert own != other
+        assert own != other or name.endswith("accuracy")  # of few tokens
         assert first["logged"][name] == pytest.approx((own + other) / (weight + other_weight))
 
 

@@ -11,7 +11,7 @@ from elf_lightning.codec import TextCodec
 from elf_lightning.errors import UserError, check_types, first_line
 from elf_lightning.flow import LogitNormal, RectifiedPath
 from elf_lightning.network import ELFNetwork, NetworkConfig
-from elf_lightning.sampling import SamplingSettings, known_solver
+from elf_lightning.sampling import SamplingSettings, Solver
 
 StorageDtype = Literal["float32", "bfloat16", "int8"]
 SIZES = ("latent_size", "vocab_size", "max_length")
@@ -82,7 +82,7 @@ class ELFConfig:
             sizes = {name: network.pop(name) for name in SIZES}
             # Version 1 called it "decoding".
             codec = values["decoding" if "decoding" in values else "codec"]
-            if not known_solver(solver := sampling.get("solver", "sde")):
+            if (solver := sampling.get("solver", "sde")) not in Solver.registry:
                 # A checkpoint must not import code.
                 raise UserError(
                     f"the model samples with the solver {solver!r}, which is not imported; import the module "

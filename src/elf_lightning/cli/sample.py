@@ -174,7 +174,7 @@ def _samples(
             task = progress.add_task(title, total=batches * chosen.num_steps)
             return lambda _: progress.advance(task)
 
-        if model.needs_measuring(**settings):
+        if model.generator.needs_measuring(chosen):
             texts = options.repetition_texts
             measuring = bar(f"measuring repetition in {texts} texts", texts)
             model.measure_repetition(texts, on_step=measuring, **shared)

@@ -200,10 +200,6 @@ class ELF(ModelHubMixin, library_name="elf-lightning"):
             settings = {"times": None, **settings}
         return replace(self.settings, **settings)
 
-    def needs_measuring(self, **settings: Any) -> bool:
-        """Whether sampling with these settings needs `measure_repetition` first."""
-        return self.generator.needs_measuring(self.changed_settings(**settings))
-
     @shows_settings
     def measure_repetition(
         self,

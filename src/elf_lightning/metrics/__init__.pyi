@@ -1,4 +1,3 @@
-from .accuracy import DecodeAccuracy as DecodeAccuracy
 from .bleu_rouge import Bleu as Bleu
 from .bleu_rouge import LowercaseBleu as LowercaseBleu
 from .bleu_rouge import Rouge as Rouge

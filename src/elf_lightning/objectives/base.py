@@ -1,7 +1,6 @@
 """Training objectives: draw all random numbers first, then compute losses from them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -99,10 +98,12 @@ class Losses:
         """Fraction of the decode sequences' tokens that are correct, (); 0 without any."""
         return self.decode_correct / self.decode_count.clamp(min=1)
 
-    def over_ranks(self, add: Callable[[Tensor], Tensor], ranks: int) -> Self:
-        """Losses of all `ranks` together, without gradient; `add` sums a tensor over them."""
-        total, *sums = add(torch.stack([*vars(self).values()]).detach()).unbind()
-        return type(self)(total / ranks, *sums)
+    def over_ranks(self) -> Self:
+        """Losses of all ranks together, without gradient; needs a process group."""
+        together = torch.stack([*vars(self).values()]).detach()
+        torch.distributed.all_reduce(together)
+        total, *sums = together.unbind()
+        return type(self)(total / torch.distributed.get_world_size(), *sums)
 
     def named(self, prefix: str, draws: Draws) -> dict[str, Tensor]:
         """Values to log by name, without those of a mode that has no sequence in this micro-batch."""

@@ -14,5 +14,4 @@ from .solvers import Heun as Heun
 from .solvers import Sde as Sde
 from .solvers import Solver as Solver
 from .solvers import integrate as integrate
-from .solvers import known_solver as known_solver
 from .solvers import time_grid as time_grid

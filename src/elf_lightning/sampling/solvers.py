@@ -156,11 +156,6 @@ class Feedback(Solver, name="feedback"):
         return z + field(z, 0.0)
 
 
-def known_solver(name: str) -> bool:
-    """Whether a solver of this short name or class path is defined already; imports nothing."""
-    return name in Solver.registry
-
-
 def solver_class(name: str) -> type[Solver]:
     """The solver of a short name or class path; the module of an unknown class path is imported."""
     try:

@@ -22,12 +22,10 @@ from elf_lightning.errors import UserError
 from elf_lightning.evaluation import EvaluationSettings
 from elf_lightning.flow import seeded_generator
 from elf_lightning.generation import Request, TextGenerator, requests_from_data
-from elf_lightning.metrics import DecodeAccuracy
 from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.network.flops import training_step_flops
 from elf_lightning.objectives import Draws, ELFObjective, Losses, StepKey
 from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
-from elf_lightning.ranks import sum_over_ranks
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
 from elf_lightning.training.guard import GuardedModule, NonFinite
@@ -97,11 +95,9 @@ class TrainingModule(GuardedModule):
         self.objective, self.optimizer, self.schedule = objective, optimizer, schedule
         self.sampling, self.evaluation = sampling, evaluation
         self.eos_id, self.pad_id, self.unknown_id = eos_id, pad_id, unknown_id
-        means = ("loss", "denoise_loss", "decode_loss", "decode_accuracy")
+        means = ("loss", "denoise_loss", "decode_loss", "decode_accuracy", "clean_decode_accuracy")
         self.validation_metrics = MetricCollection(
-            {**{name: MeanMetric() for name in means}, "clean_decode_accuracy": DecodeAccuracy(unknown_id)},
-            prefix="val/",
-            compute_groups=False,
+            {name: MeanMetric() for name in means}, prefix="val/", compute_groups=False
         )
         self.loaded: ELFConfig | None = None
         self._initial = InitialWeights(self.network, init_from) if init_from else None
@@ -235,7 +231,7 @@ class TrainingModule(GuardedModule):
         trainer = self.trainer
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.world_size > 1 and every > 0 and (self.global_step + 1) % every == 0:
-            losses = losses.over_ranks(sum_over_ranks, trainer.world_size)
+            losses = losses.over_ranks()
         # Without `prog_bar`, which would synchronise with the device in every step.
         self.log_dict(losses.named("train", draws), batch_size=batch_size)
 
@@ -250,13 +246,15 @@ class TrainingModule(GuardedModule):
         key = StepKey(self.seed, "held out", batch_idx, self.global_rank)
         draws = self.objective.draw(batch.latents.shape, key, batch.latents.device)
         losses = self.objective.evaluate(self.network, batch, draws, self.unknown_id)
-        decoded = self.network.decode_tokens(batch.latents, draws.guidance)
+        correct = self.network.decode_tokens(batch.latents, draws.guidance) == batch.input_ids
+        if self.unknown_id is not None:  # its text is lost
+            correct &= batch.input_ids != self.unknown_id
         metrics, decode_count = self.validation_metrics, losses.decode_count
         metrics["loss"].update(losses.total, decode_count)
         metrics["denoise_loss"].update(losses.denoise, losses.denoise_count)
         metrics["decode_loss"].update(losses.decode, decode_count)
         metrics["decode_accuracy"].update(losses.decode_accuracy, decode_count)
-        metrics["clean_decode_accuracy"].update(decoded, batch.input_ids, batch.loss_mask)
+        metrics["clean_decode_accuracy"].update(correct.float(), batch.loss_mask.float())
         self.log_dict(dict(metrics.items()))
 
     def test_step(self, batch: LatentBatch, batch_idx: int) -> None:
