@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and a full disk is one line."""
+"""Files are complete or absent, and a full disk is one line."""
 
 from __future__ import annotations
 

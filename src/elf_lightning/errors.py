@@ -69,8 +69,8 @@ def check_types(settings: Any, within: str = "") -> None:
         value = getattr(settings, name)
         if not _fits(value, hint):
             raise UserError(
-                f"the model's description has the {within}{name} {value!r:.40}, which does not fit: it is no "
-                f"{getattr(hint, '__name__', hint)}; copy the file again"
+                f"the model's description has the {within}{name} {value!r:.40}, which does not fit: it is "
+                f"not of type {getattr(hint, '__name__', hint)}; copy the file again"
             )
         if is_dataclass(value):
             check_types(value, f"{name}.")

@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 class Terminal(Console):
-    """A rich console that prints texts as `printable` gives them, and takes nothing in them for markup.
+    """A rich console that prints texts as `printable` gives them, and interprets no markup in them.
 
     If the reader of stdout has closed the pipe, as `| head` does, the process ends with status 141.
     """

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and disks that cannot be written."""
+"""Files that are complete or absent, and disks that cannot be written."""
 
 import errno
 import json
@@ -26,8 +26,8 @@ NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAME
 def whole_file(path: str | Path, needed: Size = None, follow: bool = True) -> Iterator[Path]:
     """A file to write, which becomes `path` if the context ends without an error.
 
-    It lies beside `path`, is flushed to the disk and renamed; until then an older file stays. What is
-    no file, such as `/dev/stdout`, is written directly. `needed` is its size in bytes, or finds it. With
+    It lies beside `path`, is flushed to the disk and renamed; until then an older file remains. What is
+    not a file, such as `/dev/stdout`, is written directly. `needed` is its size in bytes, or finds it. With
     `follow`, the file that a link points to is replaced, not the link. If it cannot be written, a
     `UserError` gives the space needed and free.
     """

@@ -341,7 +341,7 @@ def test_weights_that_are_no_floating_point_numbers(
 ) -> None:
     state = edited(bundle, network__latent_head__linear__bias=torch.ones(8, dtype=torch.int64))
     message = complaint(save_lightning(tmp_path / "last.ckpt", state_dict=state))
-    assert "are no floating-point numbers (torch.int64)" in message
+    assert "are not floating-point numbers (torch.int64)" in message
 
 
 def test_sizes_beyond_the_file_are_refused_before_anything_is_allocated(

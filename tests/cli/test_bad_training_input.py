@@ -51,7 +51,7 @@ def config(tmp_path: Path, tiny_t5: str, monkeypatch: pytest.MonkeyPatch) -> str
         ({"trainer.callbacks.decay": 1.0}, ["decay=1.0", "in [0, 1)"]),
         (
             TWO | {"data.batch_size": 1, "data.global_batch_size": 1},
-            ["data.global_batch_size 1 is no multiple of data.batch_size 1 x 2 device(s)", "change one"],
+            ["data.global_batch_size 1 is not a multiple of data.batch_size 1 x 2 device(s)", "change one"],
         ),
         ({"data.global_batch_size": 6}, ["data.global_batch_size 6", "data.batch_size 4"]),
         (TWO | {"data.batch_size": 11}, ["data.batch_size 11 x 2 device(s)", "20 training sequences"]),

@@ -154,7 +154,7 @@ def test_an_option_that_is_nearly_right_is_shown_as_it_should_be(
         ("--trainer.limit_val_batches x", "trainer.limit_val_batches: x is not of type int, float, null;"),
         ("--model.sampling.gamma_end much", "model.sampling.gamma_end: much is not of type float, null;"),
         ('--model.evaluation.settings [{"steps":"x"}]', "evaluation.settings.steps: x is not of type int;"),
-        ("--model.sampling 3", "model.sampling has settings of its own, and 3 is none;"),
+        ("--model.sampling 3", "model.sampling takes settings, not the value 3;"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_shown_with_what_it_may_be(

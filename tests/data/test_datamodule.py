@@ -504,7 +504,7 @@ class TestMistakes:
 
     def test_a_global_batch_that_is_no_multiple(self, make_data: Make) -> None:
         with pytest.raises(
-            UserError, match=r"global_batch_size 5 is no multiple of data.batch_size 2 x 2 device"
+            UserError, match=r"global_batch_size 5 is not a multiple of data.batch_size 2 x 2 device"
         ):
             make_data(global_batch_size=5).accumulation(2)
 

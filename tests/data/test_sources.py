@@ -85,7 +85,7 @@ class TestTextFiles:
             (tmp_path / f"{name}.txt").write_text("\n\n".join([name] * 10))
         load(TextFiles(str(tmp_path)), tmp_path)
         (message,) = caplog.messages
-        assert "validation_fraction 0.05: of 4 documents, 1 (25%) is held out" in message
+        assert "validation_fraction 0.05: of 4 documents, 1 (25%) is used for validation" in message
         assert "document: block" in message
         caplog.clear()
         load(TextFiles(str(tmp_path), document="block"), tmp_path)

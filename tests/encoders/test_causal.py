@@ -127,7 +127,7 @@ def test_the_start_token_is_read_first_and_has_no_latent(model_folder: str) -> N
 
 
 def test_a_start_token_that_the_tokenizer_has_not_is_refused(tiny_gpt2: str) -> None:
-    with pytest.raises(UserError, match=r"start_token '<s>' is no token of .* choose one that is"):
+    with pytest.raises(UserError, match=r"start_token '<s>' is not a token of .* choose one that is"):
         PretrainedEncoder(tiny_gpt2, start_token="<s>").load()
 
 

@@ -19,7 +19,7 @@ from elf_lightning.generation.pretrained import write_folder
 from elf_lightning.terminal import say
 
 FAILURES: tuple[Any, ...] = (*HfHubHTTPError.__bases__, HFValidationError)
-"""OSError, errors of the HTTP library, and of a name that cannot be."""
+"""OSError, the HTTP library's errors, and that of an impossible name."""
 
 
 class HubUpload(Callback):

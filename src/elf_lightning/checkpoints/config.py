@@ -170,7 +170,7 @@ def check_numbers(weights: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not floating-point numbers, or not finite."""
     for name, value in weights.items():
         if not value.is_floating_point():
-            raise UserError(f"weights '{name}' are no floating-point numbers ({value.dtype}); {_OTHER}")
+            raise UserError(f"weights '{name}' are not floating-point numbers ({value.dtype}); {_OTHER}")
         if not value.isfinite().all():
             raise UserError(f"weights '{name}' are not all finite; {_OTHER}")
 

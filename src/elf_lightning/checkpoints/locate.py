@@ -75,7 +75,7 @@ def last_good(folder: str | Path | None) -> str:
 
 
 def checkpoint_files(folder: Path, pattern: str = "*.ckpt") -> list[Path]:
-    """The files below `folder`, in linked folders too, but without links to a file beside them."""
+    """The files below `folder`, also in linked folders, but without links to a file beside them."""
     # `rglob` does not follow links.
     found = map(Path, glob(f"{escape(str(folder))}/**/{pattern}", recursive=True))  # noqa: PTH207
     return [

@@ -139,7 +139,7 @@ def _innermost(message: str) -> str:
             f"{setting} {unknown[1]} is not a known class; give {known}a class path such as my_module.MyClass"
         )
     if given := re.search(r"Unable to load config '(.+)'", message):
-        return f"{setting} has settings of its own, and {given[1]} is none; write --{setting}.NAME VALUE"
+        return f"{setting} takes settings, not the value {given[1]}; write --{setting}.NAME VALUE"
     _, nested, problem = message.rpartition("Problem with given class_path ")
     path, _, problem = problem.partition(":") if nested else ("", "", problem)
     problem = re.sub(r"^\s*(Parser key \"[\w.]+\":)?", "", problem)

@@ -53,7 +53,7 @@ class SpecialIds:
 
 
 class Vocabulary:
-    """The full vocabulary of so many ids: network ids are tokenizer ids.
+    """The full vocabulary of `size` ids: network ids are tokenizer ids.
 
     Attributes:
         kept_ids: tokenizer id of each network id; None if they are the same.

@@ -62,7 +62,7 @@ def spaced_pieces(pieces: Sequence[str], prefix: str) -> list[str]:
 def space_before(words: Sequence[str]) -> list[bool]:
     """Whether a space stands before each of the words and marks of a text; never before the first.
 
-    Straight quotes say not which way they open: they are taken in pairs, with the fewest that open before
+    Straight quotes do not show which way they open: they are paired so that as few as possible open before
     punctuation or close nothing.
     """
     opening = _opening_double(words) | _opening_single(words)

@@ -129,7 +129,7 @@ class ELFDataModule(ResumableDataModule):
         for name, needed in (need_all | {"bucket_step": bucket_step}).items():
             if streamed and needed:
                 raise UserError(
-                    f"data.{name} needs the whole training set, which is never there in a stream; leave it "
+                    f"data.{name} needs the whole training set, which a stream does not provide; leave it "
                     "out, or leave out source.streamed_examples"
                 )
         super().__init__(batch_size, global_batch_size, bucket_step is not None or streamed)

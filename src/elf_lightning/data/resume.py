@@ -37,7 +37,7 @@ class Position:
         return (self.epoch, self.batch) != (0, 0)
 
     def set_counters(self, fit_loop: dict[str, Any], batches_per_epoch: int, steps: int) -> None:
-        """Set the counters of a checkpoint's fit loop, in place, to this position after so many `steps`.
+        """Set the counters of a checkpoint's fit loop, in place, to this position after `steps` steps.
 
         What Lightning saves depends on the hook that saves. If a run stops within an epoch (`max_time`), the
         counters say that the epoch is over; between two accumulated micro-batches, a resumed run would miss
@@ -85,7 +85,7 @@ class ResumableDataModule(LightningDataModule):
         needed, rest = divmod(self.global_batch_size, self.batch_size * world_size)
         if needed < 1 or rest:
             raise UserError(
-                f"data.global_batch_size {self.global_batch_size} is no multiple of data.batch_size "
+                f"data.global_batch_size {self.global_batch_size} is not a multiple of data.batch_size "
                 f"{self.batch_size} x {world_size} device(s); change one of them"
             )
         if asked not in (1, needed):

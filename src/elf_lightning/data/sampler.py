@@ -85,7 +85,7 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class ShardSampler(DistributedSampler[int]):
-    """Every `world_size`-th example, in order; `even` leaves out the last, so that ranks get as many each.
+    """Every `world_size`-th example, in order; `even` drops the remainder: ranks get equal numbers.
 
     With fewer examples than processes some get the same: one without any would keep the others waiting.
     """

@@ -86,7 +86,7 @@ class PretrainedEncoder(Encoder):
             self._start_id = read_tokenizer(self.name_or_path).get_vocab().get(self.start_token)
             if self._start_id is None:
                 raise UserError(
-                    f"encoder start_token '{self.start_token}' is no token of '{self.name_or_path}'; "
+                    f"encoder start_token '{self.start_token}' is not a token of '{self.name_or_path}'; "
                     "choose one that is, such as its BOS or EOS token"
                 )
         self.model = read_model(self.name_or_path, self._config, self.attn_implementation)

@@ -10,7 +10,7 @@ from elf_lightning.training.base import TrainingModule
 class DDP(DDPStrategy):
     """Lightning's strategy, wrapping the module on the stream that trains it.
 
-    Lightning does so on a stream of its own, as CUDA graphs would need: every gradient is then added on that
+    Lightning wraps it on a separate stream, as CUDA graphs would need: gradients are then accumulated on that
     stream, which waits for the other, and torch warns of it. Gradients are not copied. Buffers are broadcast
     only for modules of other kinds, since those of a `TrainingModule` never change.
     """

@@ -60,7 +60,7 @@ def both_splits(train: "Dataset", fraction: float, validation: "Dataset | None" 
         )
     if (held := (count - cut) / count) > 2 * fraction:
         logger.warning(
-            "source validation_fraction %s: of %d documents, %d (%.0f%%) is held out for validation; give "
+            "source validation_fraction %s: of %d documents, %d (%.0f%%) is used for validation; give "
             "TextFiles smaller documents (document: block or line), or separate validation files",
             *(fraction, count, count - cut, 100 * held),
         )

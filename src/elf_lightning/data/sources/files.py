@@ -180,7 +180,7 @@ def _find_files(paths: str | list[str], suffixes: tuple[str, ...]) -> list[Path]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in `folder` and below, in linked folders too, but not hidden ones and those of macOS."""
+    """All files in `folder` and below, also in linked folders, but not hidden ones and those of macOS."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
