@@ -207,7 +207,10 @@ def test_a_student_has_the_tokens_of_its_data_and_its_teachers_weights_for_them(
         (["--rounds", "4,2,x"], "argument --rounds: '4,2,x' is not a list of step counts"),
         (["--rounds", "4", "--start-round", "2"], "--start-round is 2, but the last of --rounds is round 1"),
         (["--rounds", "4,2", "--start-round", "2"], "runs/bad/round-1 has no student.ckpt"),
-        (["--name", "teacher/fast"], "--name: runs/teacher/fast is inside of --teacher runs/teacher"),
+        (
+            ["--name", "teacher/fast"],
+            "runs/teacher/fast/teacher is inside of model.teacher runs/teacher, whose newest",
+        ),
         (["--teacher", "nobody.ckpt"], "checkpoint 'nobody.ckpt' does not exist"),
         (["--model.network.hidden_size", "32"], "model.teacher runs/teacher: .*hidden_size 16 (here 32)"),
         (["--data.pad_mode", "eos"], "model.teacher runs/teacher: .*data.pad_mode: pad_mode pad (here eos)"),

@@ -199,7 +199,7 @@ def test_damaged_checkpoints_are_refused(
     config = write_config(**SHORT)
     assert main(["fit", "--config", config]) == 0
     whole = Path(LAST).read_bytes()
-    torch.save({"params": {}}, "foreign.ckpt")
+    torch.save({"state_dict": {}}, "foreign.ckpt")
     foreign = Path("foreign.ckpt").read_bytes()
     for content, expected in (
         (b"", "empty"),

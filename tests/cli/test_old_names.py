@@ -37,7 +37,8 @@ def test_an_old_class_is_accepted(old: str, new: str) -> None:
         assert renamed == json.loads(json.dumps(settings).replace(f'"{old}"', f'"{new}"'))
         assert found == [f"{old} is now {new}"]
     assert resolved_arguments([f"--model.optimizer={old}"]) == [f"--model.optimizer={new}"]
-    assert resolved_arguments(["--model.optimizer", old]) == ["--model.optimizer", new]
+    for option in ("--model.optimizer", "--model.optimizer.help", "--model"):
+        assert resolved_arguments([option, old]) == [option, new]
 
 
 def test_new_names_give_no_warning(tmp_path: Path, capsys: Any) -> None:

@@ -79,6 +79,11 @@ def test_a_run_of_ones_own_module_is_resumed(capsys: pytest.CaptureFixture[str])
     assert main([*words, "--trainer.max_epochs=2", "--ckpt_path", "runs/own"]) == 0
     assert torch.load("runs/own/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
 
+    torch.save({"state_dict": {}, "optimizer_states": []}, "foreign.ckpt")
+    assert main([*words, "--ckpt_path", "foreign.ckpt"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("foreign.ckpt was not written by a run of elf_lightning; give a checkpoint of a run")
+
 
 def test_a_plan_of_own_classes_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", "own.yaml", *TRAINER]) == 2

@@ -63,7 +63,7 @@ def resolved_arguments(words: Sequence[str]) -> list[str]:
                 settings, found = read_settings(option, value)
                 _warn_of_old_names(found, value)
                 value = json.dumps(settings, default=str) if found else value
-        elif option.rpartition(".")[2] in ("--model", "optimizer", "class_path"):
+        elif option.removesuffix(".help").rpartition(".")[2] in ("--model", "optimizer", "class_path"):
             value = CLASSES.get(value, value)
         resolved.append(start + value)
         before = word

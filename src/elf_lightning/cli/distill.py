@@ -98,12 +98,7 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"--start-round is {start}, but the last of --rounds is round {len(rounds)}")
     configs = [word for config in options.config for word in ("--config", config)]
     names = (settings["name"] for settings in map(loaded, reversed(options.config)) if "name" in settings)
-    root, teacher = named_run(options.name or next(names, "elf")), Path(options.teacher)
-    if teacher.is_dir() and root.resolve().is_relative_to(teacher.resolve()):
-        raise UserError(
-            f"--name: {root} is inside of --teacher {teacher}, whose newest checkpoint would then be a "
-            "student's; give another --name"
-        )
+    root = named_run(options.name or next(names, "elf"))
     config = load_model(options.teacher).config
     scored = [_given(sampling(config, steps)) for steps in SCORED_STEPS]
 
@@ -129,7 +124,7 @@ def run(arguments: Sequence[str]) -> None:
             raise UserError(f"--start-round {start}: {before} has no {STUDENT}; finish that round first")
         if not (root / "teacher" / "report.html").exists():
             trainer.run(words(root / "teacher", steps, "--model.init_from", "null"), TeacherTrainer)
-        _check_same(folder, {"teacher": str(teacher), "steps": steps})
+        _check_same(folder, {"teacher": str(Path(options.teacher)), "steps": steps})
         if not (folder / PAGE).exists():
             rank_zero_info(f"round {number}: a student of {steps} step(s), in {folder}")
             # Of the first round, none: it starts from the teacher, whatever the configuration starts from.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from inspect import getdoc
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Literal, get_args
 
 import torch
@@ -75,7 +76,8 @@ class RunConfig(SaveConfigCallback):
         if resumes and file.is_file():
             from transformers.utils.generic import flatten_dict  # takes a second: imported only to compare
 
-            old, new = map(flatten_dict, (yaml.safe_load(file.read_text(encoding="utf-8")), settings))
+            before = yaml.safe_load(file.read_text(encoding="utf-8"))
+            old, new = flatten_dict(before if isinstance(before, dict) else {}), flatten_dict(settings)
             for name in sorted((old.keys() | new.keys()) - {"ckpt_path", "config"}):
                 if old.get(name) != new.get(name):
                     say(f"changed  {name}: {old.get(name)} -> {new.get(name)}")
@@ -147,7 +149,8 @@ class ELFCLI(LightningCLI):
             folder = Path(config.trainer.default_root_dir or named_run(config.name))
             config.ckpt_path = str(folder) if checkpoint_files(folder) else None
         if config.get("ckpt_path") is not None:
-            config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS)
+            own = not issubclass(resolve_name(config.model.class_path), training.TrainingModule)
+            config.ckpt_path = _checkpoint_file(config.ckpt_path, self.command not in NEED_WEIGHTS, own)
         elif self.command in NEED_WEIGHTS and config.model.init_args.get("init_from") is None:
             raise UserError(
                 f"{self.command} would use random weights; give a checkpoint or a run's folder with "
@@ -165,6 +168,12 @@ class ELFCLI(LightningCLI):
             torch.set_float32_matmul_precision(config.float32_matmul_precision)
         trainer = config.trainer
         folder = trainer.default_root_dir = trainer.default_root_dir or str(named_run(config.name))
+        teacher = Path(str(config.model.init_args.get("teacher")))
+        if fitting and teacher.is_dir() and Path(folder).resolve().is_relative_to(teacher.resolve()):
+            raise UserError(
+                f"{folder} is inside of model.teacher {teacher}, whose newest checkpoint would then be a "
+                "student's; give another --name"
+            )
         chosen = trainer.callbacks or []
         trainer.callbacks = list(chosen) if isinstance(chosen, list) else [chosen]
         if fitting and not any(one.class_path.endswith(AVERAGES) for one in trainer.callbacks):
@@ -250,7 +259,9 @@ class ELFCLI(LightningCLI):
         """Say what was saved, and how to go on."""
         trainer, folder = self.trainer, self.trainer.default_root_dir
         last, trial = Path(folder, "checkpoints", LAST), trainer.fast_dev_run  # type: ignore[attr-defined]
-        saved = trainer.checkpoint_callback is not None and not trial and last.exists()
+        places = [getattr(one, "dirpath", None) for one in trainer.checkpoint_callbacks]
+        saves = last.parent.resolve() in [Path(place).resolve() for place in places if place]
+        saved = saves and not trial and last.exists()
         if not (trainer.is_global_zero and type(trainer) is Trainer and saved):
             return
         say(f"saved    {last}, step {trainer.global_step:,}")
@@ -280,8 +291,11 @@ def _component(class_path: str, **init_args: Any) -> Namespace:
     return Namespace(class_path=class_path, init_args=Namespace(**init_args))  # type: ignore[no-untyped-call]
 
 
-def _checkpoint_file(path: str, resumes: bool) -> str:
-    """The file that `--ckpt_path` refers to: a file itself, or the newest checkpoint of a run's folder."""
+def _checkpoint_file(path: str, resumes: bool, own: bool) -> str:
+    """The file that `--ckpt_path` refers to: a file itself, or the newest checkpoint of a run's folder.
+
+    It must be for a `TrainingModule`, or from Lightning for one's `own` module.
+    """
     if path in ("best", "last", "hpc"):  # Lightning finds it
         return path
     if Path(path).name == LAST:
@@ -301,12 +315,14 @@ def _checkpoint_file(path: str, resumes: bool) -> str:
         raise UserError(f"--ckpt_path {path} contains only weights; use --model.init_from {path}")
     with errors_about(f"--ckpt_path {file}"):
         content = read_torch_file(file)
-    if "state_dict" not in content:
-        remedy = f"to load weights in another format, use --model.init_from {file}"
+    if not content.keys() >= {"state_dict", "pytorch-lightning_version" if own else "elf"}:
+        other = f"to load weights in another format, use --model.init_from {file}"
+        remedy = "give a checkpoint of a run" if own else other
         raise UserError(f"--ckpt_path {file} was not written by a run of elf_lightning; {remedy}")
     if resumes and "optimizer_states" not in content:
-        remedy = f"so training cannot resume from it; start a new run with --model.init_from {file}"
-        raise UserError(f"--ckpt_path {file} contains only weights, {remedy}")
+        remedy = "give another checkpoint" if own else f"start a new run with --model.init_from {file}"
+        message = f"--ckpt_path {file} contains only weights, so training cannot resume from it"
+        raise UserError(f"{message}; {remedy}")
     return str(file)
 
 
