@@ -76,6 +76,7 @@ def test_every_setting_shows_in_the_name(name: str) -> None:
 def test_the_noise_of_ones_own_solver_shows_in_the_name(name: str) -> None:
     settings = SamplingSettings(solver="elf_lightning.sampling.Sde", gamma_end=0.2)
     assert settings.short_name != replace(settings, **{name: CHANGES[name]}).short_name
+    assert settings.short_name.startswith("elf_lightning.sampling.Sde 32 steps")
     assert "gamma" not in SamplingSettings(solver="ode", gamma=2.0, gamma_end=0.2).short_name
 
 

@@ -16,6 +16,7 @@ from markupsafe import escape
 from elf_lightning import generation, reporting, sampling
 from elf_lightning.cli.options import OneLineParser, add_checkpoint, add_machine, load
 from elf_lightning.errors import UserError
+from elf_lightning.sampling.settings import WITHOUT_GAMMA
 from elf_lightning.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _add_tab(model: "generation.ELF", sides: Sequence[int]) -> None:
         start = gradio.Button("Generate" if len(sides) == 1 else "Compare", variant="primary", min_width=100)
         stop = gradio.Button("Stop", min_width=100)
     visible = dict.fromkeys(SLIDERS, True)  # those without effect on this model are hidden
-    visible["gamma"] = model.settings.solver == "sde"
+    visible["gamma"] = model.settings.solver not in WITHOUT_GAMMA
     visible["repetition_control"] = model.repetition_direction is not None
     outputs, sliders = [], []
     with gradio.Row():

@@ -18,7 +18,7 @@ _NUMBERS = (
     *("gamma", "gamma_end", "gamma_power", "guidance", "cfg_scale", "temperature", "top_k"),
     *("repetition_control", "early_exit_margin", "early_exit_fraction", "best_of"),
 )
-_WITHOUT_GAMMA = ("ode", "euler", "heun", "multistep", "feedback")  # solvers that do not use it; yours may
+WITHOUT_GAMMA = ("ode", "euler", "heun", "multistep", "feedback")  # solvers that do not use it; yours may
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class SamplingSettings:
         steps = f"{self.steps} steps"
         if self.times is not None:
             steps = "times " + " ".join(f"{time:g}" for time in self.times)
-        module, _, short = self.solver.rpartition(".")
-        parts = [f"{short if module else short.upper()} {steps}"]
+        # A class path in full: other modules may have a class of the same name.
+        parts = [f"{self.solver if '.' in self.solver else self.solver.upper()} {steps}"]
         parts += [f"{name} {value}" for name, value in self.solver_options.items()]
         if self.solver == "sde":
             end = self.gamma_end
@@ -136,7 +136,7 @@ class SamplingSettings:
             parts.append(f"{self.grid} grid")
         if self.grid_per_batch:
             parts.append("grid per batch")
-        gammas = () if self.solver in ("sde", *_WITHOUT_GAMMA) else _NUMBERS[:3]
+        gammas = () if self.solver in ("sde", *WITHOUT_GAMMA) else _NUMBERS[:3]
         others = {name: getattr(self, name) for name in (*gammas, *_NUMBERS[4:])}
         default = SamplingSettings()
         parts += [
