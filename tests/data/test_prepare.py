@@ -192,8 +192,13 @@ class TestParagraphs:
 
 
 class TestSentences:
-    TEXTS = ("God said. Let there be light.\nThe day", "", " \n ", "And there was light. Night and day")
-    SENTENCES = ("God said.", "Let there be light.", "The day", "And there was light.", "Night and day")
+    TEXTS = (
+        "God said. Let there be light.\nThe day",
+        "",
+        " \n ",
+        "And there was light. Night and day.\n \n",
+    )
+    SENTENCES = ("God said.", "Let there be light.", "The day", "And there was light.", "Night and day.")
     ENDS = (False, False, True, False, True)
 
     def test_sequences_begin_with_sentences_and_texts_end_with_eos(

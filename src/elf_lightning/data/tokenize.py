@@ -128,10 +128,13 @@ class Tokenize:
 
     def _sentences(self, texts: list[str | None]) -> list[list[int]]:
         """Ids of each sentence; those that end a text end with EOS."""
-        documents = [[*sentences(text)] if text and not text.isspace() else [] for text in texts]
+        documents = [[*sentences(text or "")] for text in texts]
         ids = self._tokenised([sentence for document in documents for sentence in document])
-        for end in accumulate(len(document) for document in documents if document):
-            ids[end - 1] = [*ids[end - 1], self.eos_id]
+        ends = accumulate(map(len, documents))
+        for document, end in zip(documents, ends, strict=True):
+            # White space has no tokens, and a text without any is left out.
+            if last := next((one for one in ids[end - len(document) : end][::-1] if one), None):
+                last.append(self.eos_id)
         return ids
 
     def _pairs(self, conditions: list[list[int]], targets: list[list[int]]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 
 from elf_lightning.data.sources import base
 from elf_lightning.data.sources.base import CONDITION_IDS, CONDITION_TEXT, IDS, TEXT, Source
@@ -202,8 +202,8 @@ def _reading(path: str, split: str) -> Iterator[None]:
         ) from error
     # Also an unknown split or config; a loading script; a bad file, the cause of a DatasetGenerationError.
     except (OSError, DatasetGenerationError, ValueError, RuntimeError) as error:
-        unreachable = isinstance(error, ConnectionError | TimeoutError | FileNotFoundError | HfHubHTTPError)
-        if unreachable and not Path(path).expanduser().is_dir():
+        local = Path(path).expanduser().exists() or path.startswith(("/", ".", "~"))
+        if isinstance(error, OSError) and error.errno not in DISK_ERRORS and not local:
             raise UserError(
                 f"source '{path}' could not be reached ({first_line(error)}); download it on a machine with "
                 "a network, and point source.path at the local copy (SavedDataset for a folder written by "
