@@ -101,7 +101,7 @@ def test_a_text_to_text_report_has_its_own_numbers(made_up: Any) -> None:
     assert "BLEU: case:lc" in page
 
 
-def test_a_report_without_real_text_neither_shows_nor_mentions_any(made_up: Any) -> None:
+def test_a_report_without_real_text_shows_none_and_calls_nothing_closest_to_it(made_up: Any) -> None:
     report = made_up.report(made_up.SWEEP[:2])
     page = report_page(replace(report, specimens=[Specimen("a text")] * 2))
     assert "There is no real text to compare with" in page
