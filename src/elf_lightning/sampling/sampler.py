@@ -235,8 +235,9 @@ class Sampler:
                 field.count_call()
                 if all_ended := early_exit.check(field.x_hat):  # nothing changes from here on
                     reached = [*enumerate(times[1:])][number:]
+            latents = field.ended_at(field.x_hat, z)
             for number, t in reached:
-                observe(Step(number, t, field.ended_at(field.x_hat, z), field.x_hat))
+                observe(Step(number, t, latents, field.x_hat))
             return all_ended
 
         z = integrate(field, field.clamp(noise()), times, settings.build_solver(), noise, after_step)
