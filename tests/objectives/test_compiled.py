@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
@@ -51,6 +55,37 @@ def test_row_selection_keeps_two_graphs_a_call_site_and_the_numbers(checkpointin
         graphs.append(counter.frame_count)
     # One with gradient, and one without, for any number of rows.
     assert graphs == [2] * len(COUNTS)
+
+
+def test_training_passes_alone_run_as_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CUDA graphs whose results the next one overwrites, as on a GPU, though nothing is compiled."""
+    replays, result = list[bool](), torch.empty(2, LENGTH, SHAPE.hidden_size)
+
+    def compile(function: Callable[..., Tensor], *, options: dict[str, bool], **_: object) -> Any:
+        def replay(*args: Any) -> Tensor:
+            replays.append(torch.is_grad_enabled())
+            return function(*args) if torch.is_grad_enabled() else result.copy_(function(*args))
+
+        return replay if "triton.cudagraphs" in options else function
+
+    monkeypatch.setattr(torch, "compile", wraps(torch.compile)(compile))
+    network, plain = network_of(SHAPE), network_of(SHAPE)
+    z, other, ones = torch.randn(2, LENGTH, 8), torch.randn(2, LENGTH, 8), torch.ones(2)
+    network.cuda_graphs = True
+    network(z, ones, ones, ones)
+    assert not replays, "not compiled yet"
+    network.compile()
+    with torch.no_grad():
+        hidden = network(z, ones, ones, ones)
+        network(other, ones, ones, ones)
+        assert_close(hidden, plain(z, ones, ones, ones))
+    network(z, ones, ones, ones)
+    assert replays == [False, False, True]
+    network.eval()(z, ones, ones, ones)
+    copy.deepcopy(network).train()(z, ones, ones, ones)
+    network.train().cuda_graphs = False
+    network(z, ones, ones, ones)
+    assert replays == [False, False, True]
 
 
 def test_a_compiled_network_is_saved_and_copied_as_any_other() -> None:

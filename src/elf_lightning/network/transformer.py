@@ -1,5 +1,6 @@
 """The network of ELF, denoiser and decoder in one (arXiv 2605.10938, section 3)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,9 +28,15 @@ class ELFNetwork(nn.Module):
         vocab_size: V, number of tokens that the token head distinguishes.
         max_length: largest number of text positions S; shorter sequences work too.
         generator: source of the initial values; torch's global generator by default.
+
+    Attributes:
+        cuda_graphs: in training mode, replay compiled passes as CUDA graphs, so that the host starts one
+            graph instead of hundreds of kernels. Each number of sequences is recorded once. Needs a GPU, and
+            `zero_grad` before every backward pass: the next one overwrites its gradients.
     """
 
     rotary: Tensor
+    _replayed: Callable[..., Tensor] | None = None
 
     def __init__(
         self,
@@ -55,6 +62,7 @@ class ELFNetwork(nn.Module):
         self.token_head = TokenHead(config.hidden_size, latent_size, vocab_size)
         rotary = rotary_table(config.hidden_size // config.num_heads, self.prefix.length, max_length)
         self.register_buffer("rotary", rotary, persistent=False)
+        self.cuda_graphs = False
         self._initialize(generator)
 
     def _initialize(self, generator: torch.Generator | None) -> None:
@@ -116,17 +124,30 @@ class ELFNetwork(nn.Module):
         length, mask = self.prefix.length, None
         if attention_mask is not None:
             mask = nn.functional.pad(attention_mask.bool(), (length, 0), value=True)[:, None, None]
-        return self.blocks(prefix, text, self.rotary[: length + z.shape[1]], mask)  # type: ignore[no-any-return]
+        rotary = self.rotary[: length + z.shape[1]]
+        if self._replayed is None or not (self.cuda_graphs and self.training):
+            return self.blocks(prefix, text, rotary, mask)  # type: ignore[no-any-return]
+        hidden = self._replayed(prefix, text, rotary, mask)
+        # With gradient, a graph's result lasts until the backward pass; otherwise until the next pass.
+        return hidden if torch.is_grad_enabled() else hidden.clone()
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
         The blocks get contiguous tensors whatever the slice of the batch, if without gradient, so that batch
-        sizes share a graph. Arguments as in `torch.compile`. Without `backend`, `mode` and `options`, small
-        kernels of GPUs are combined.
+        sizes share a graph. Arguments as in `torch.compile`. Without `backend` and `mode`, training can use
+        `cuda_graphs`; without `options` as well, small kernels of GPUs are combined.
         """
-        options = {} if {"backend", "mode"} & kwargs.keys() else {"options": {"combo_kernels": True}}
-        self.blocks.compile(*args, **room_for_graphs() | options | kwargs)
+        settings = room_for_graphs() | kwargs
+        if not {"backend", "mode"} & kwargs.keys():
+            options = settings.setdefault("options", {"combo_kernels": True})
+            graphs = settings | {"options": options | {"triton.cudagraphs": True}}
+            self._replayed = torch.compile(self.blocks._call_impl, *args, **graphs)
+        self.blocks.compile(*args, **settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without compiled code, as in `nn.Module`."""
+        return {**super().__getstate__(), "_replayed": None}  # type: ignore[no-untyped-call]
 
     @property
     def compiled(self) -> bool:

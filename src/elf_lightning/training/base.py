@@ -28,6 +28,7 @@ from elf_lightning.objectives import Draws, ELFObjective, Losses, StepKey
 from elf_lightning.optim import MuonSettings, OptimizerSettings, Schedule, scaled_learning_rate
 from elf_lightning.sampling import SamplingSettings
 from elf_lightning.sampling.settings import DEFAULT_TRAJECTORIES
+from elf_lightning.training.cuda_graphs import can_replay
 from elf_lightning.training.guard import GuardedModule, NonFinite
 from elf_lightning.training.warm_start import InitialWeights
 
@@ -62,6 +63,9 @@ class TrainingModule(GuardedModule):
             value of `seed_everything`.
         compile: compile the network's blocks with `torch.compile`, which needs a C++ compiler on a CPU and
             Triton on a GPU; None compiles on a GPU that has them.
+        cuda_graphs: replay the compiled blocks as CUDA graphs in training, where that is possible: on one
+            NVIDIA GPU or by DDP, without gradient accumulation. Small models then train faster, since the
+            host starts far fewer kernels.
 
     Attributes:
         loaded: configuration of the checkpoint that the weights were loaded from, if they were.
@@ -86,6 +90,7 @@ class TrainingModule(GuardedModule):
         non_finite: NonFinite = "stop",
         seed: int | None = None,
         compile: bool | None = False,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__(non_finite)
         self.seed = seed or 0
@@ -102,7 +107,7 @@ class TrainingModule(GuardedModule):
         self.loaded: ELFConfig | None = None
         self._initial = InitialWeights(self.network, init_from) if init_from else None
         self.initial_codec = self._initial.config.codec if self._initial else None
-        self._compile = compile
+        self._compile, self._cuda_graphs = compile, cuda_graphs
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
@@ -177,6 +182,9 @@ class TrainingModule(GuardedModule):
             for network in self.networks:
                 network.compile()
         self._compile = False  # once
+        replay = self._cuda_graphs and self.automatic_optimization and can_replay(self.trainer)
+        for network in self.networks:
+            network.cuda_graphs = replay
         if any(isinstance(one, LearningRateFinder) for one in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise UserError(
                 "trainer.callbacks: LearningRateFinder is not supported, since it replaces the schedule and "
@@ -234,6 +242,12 @@ class TrainingModule(GuardedModule):
             losses = losses.over_ranks()
         # Without `prog_bar`, which would synchronise with the device in every step.
         self.log_dict(losses.named("train", draws), batch_size=batch_size)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Check for bad steps, and drop gradients that the next CUDA graph would overwrite."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.network.cuda_graphs:  # an interrupted run moves its gradients to the host
+            self.zero_grad()
 
     def training_flops(self, batch_size: int, length: int) -> float:
         """FLOPs of a micro-batch, forward and backward, averaged over the draws."""
