@@ -3,8 +3,9 @@
     PYTHONPATH=src:.cache/gpu/site python -m benchmarks.gpu.fit --gpus 2 --size books --json fit.json
 
 Random tokens, and an encoder with random weights. Each GPU has `--batch-size` sequences, by default those
-of the size. The rates are those that the command logs, without the first interval, which holds its start and
-the compiler. Needs what the commands need (README.md). Ends with status 1 where a run is missing.
+of the size; `--no-graphs` trains without CUDA graphs. The rates are those that the command logs, without the
+first interval, which holds its start and the compiler. Needs what the commands need (README.md). Ends with
+status 1 where a run is missing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ STARTING_SECONDS = 60.0
 RATES = {"tokens_per_second": "train/tokens_per_second", "mfu": "train/mfu"}
 
 
-def configuration(size: Size, folder: Path, gpus: int, cuda: bool, steps: int) -> dict[str, Any]:
+def configuration(
+    size: Size, folder: Path, gpus: int, cuda: bool, steps: int, graphs: bool
+) -> dict[str, Any]:
     """The configuration of a run on the corpus and the encoder in `folder`."""
     trainer = {
         "accelerator": "gpu" if cuda else "cpu", "devices": gpus,
@@ -52,7 +55,8 @@ def configuration(size: Size, folder: Path, gpus: int, cuda: bool, steps: int) -
         "max_length": size.max_length, "batch_size": size.batch_size, "cache_dir": f"{folder}/cache",
         "latent_mean": 0.0, "latent_std": 1.0, "num_workers": 8 if cuda else 0,
     }  # fmt: skip
-    model = {"network": asdict(size.config), "objective": asdict(size.objective), "compile": cuda}
+    model = {"network": asdict(size.config), "objective": asdict(size.objective)}
+    model |= {"compile": cuda, "cuda_graphs": graphs}
     return {"trainer": trainer, "data": data, "model": model, "float32_matmul_precision": "high"}
 
 
@@ -69,10 +73,10 @@ def logged_rates(folder: Path) -> dict[str, float]:
     }
 
 
-def measured(size: Size, folder: Path, gpus: int, cuda: bool, steps: int, seconds: float) -> dict[str, Any]:
+def measured(size: Size, folder: Path, gpus: int, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The rates of `elf fit` on so many GPUs, which the command itself starts; or the `reason` for none."""
     file, log = folder / "config.json", folder / f"{gpus}.log"
-    file.write_text(json.dumps(configuration(size, folder, gpus, cuda, steps)))
+    file.write_text(json.dumps(settings))
     words, environment = ["-m", "elf_lightning", "fit", "--config", str(file)], os.environ | ENVIRONMENT
     with log.open("w") as output:
         command = subprocess.Popen(
@@ -120,7 +124,9 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
             if not budget.allows(f"{gpus} GPUs", STARTING_SECONDS):
                 continue
             seconds = budget.seconds_left / (len(planned) - place)
-            one = measured(size, folder, gpus, device.type == "cuda", steps, seconds)
+            cuda, graphs = device.type == "cuda", not options.no_graphs
+            settings = configuration(size, folder, gpus, cuda, steps, graphs)
+            one = measured(size, folder, gpus, settings, seconds)
             if "reason" in one:
                 budget.left_out.append(f"{gpus} GPUs: {one['reason']}")
             else:
@@ -131,7 +137,7 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
 def main() -> None:
     """Measure, print and write."""
     require(COMMANDS_NEED)
-    run(measure, __doc__, "elf-b", "cuda", 4, 8, gpus=2, batch_size=0)
+    run(measure, __doc__, "elf-b", "cuda", 4, 8, gpus=2, batch_size=0, no_graphs=False)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_a_run_over_its_time_is_ended_with_the_processes_it_has_started(
     executable("sleep 100 & echo $! > rank; wait")
     with pytest.MonkeyPatch.context() as folder:
         folder.chdir(tmp_path)
-        found = fit.measured(SIZES["tiny"], tmp_path, gpus=2, cuda=False, steps=1, seconds=1)
+        found = fit.measured(SIZES["tiny"], tmp_path, gpus=2, settings={}, seconds=1)
     assert found == {"reason": "stopped after 1 s, without rates; see above"}
     state = Path("/proc") / (tmp_path / "rank").read_text().strip() / "status"
     deadline = time.monotonic() + 10  # a killed process may run on for a moment
