@@ -30,9 +30,9 @@ class ELFNetwork(nn.Module):
         generator: source of the initial values; torch's global generator by default.
 
     Attributes:
-        cuda_graphs: in training mode, replay compiled passes as CUDA graphs, so that the host starts one
+        cuda_graphs: in training mode, replay compiled passes as CUDA graphs, so that the host launches one
             graph instead of hundreds of kernels. Each number of sequences is recorded once. Needs a GPU, and
-            `zero_grad` before every backward pass: the next one overwrites its gradients.
+            `zero_grad` before every backward pass: the next replay overwrites the gradients' memory.
     """
 
     rotary: Tensor
@@ -129,16 +129,16 @@ class ELFNetwork(nn.Module):
             return self.blocks(prefix, text, rotary, mask)  # type: ignore[no-any-return]
         hidden = self._replayed(prefix, text, rotary, mask)
         # With gradient, a graph's result lasts until the backward pass; otherwise until the next pass.
-        return hidden if torch.is_grad_enabled() else hidden.clone()
+        return hidden if hidden.requires_grad else hidden.clone()
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the blocks in place; state-dict keys stay, and copies are not compiled.
 
         The blocks get contiguous tensors whatever the slice of the batch, if without gradient, so that batch
         sizes share a graph. Arguments as in `torch.compile`. Without `backend` and `mode`, training can use
-        `cuda_graphs`; without `options` as well, small kernels of GPUs are combined.
+        `cuda_graphs`; if `options` are not given either, small GPU kernels are combined.
         """
-        settings = room_for_graphs() | kwargs
+        settings, self._replayed = room_for_graphs() | kwargs, None
         if not {"backend", "mode"} & kwargs.keys():
             options = settings.setdefault("options", {"combo_kernels": True})
             graphs = settings | {"options": options | {"triton.cudagraphs": True}}
