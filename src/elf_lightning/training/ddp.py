@@ -11,8 +11,9 @@ class DDP(DDPStrategy):
     """Lightning's strategy, wrapping the module on the stream that trains it.
 
     Lightning wraps it on a separate stream, as recording whole steps in CUDA graphs would need: gradients are
-    then accumulated on that stream, which waits for the other, and torch warns of it. Gradients are not copied.
-    Buffers are broadcast only for modules of other kinds, since those of a `TrainingModule` never change.
+    then accumulated on that stream, which waits for the other, and torch warns of it. Gradients are not
+    copied. Buffers are broadcast only for modules of other kinds, since those of a `TrainingModule` never
+    change.
     """
 
     def _setup_model(self, model: Module) -> DistributedDataParallel:
