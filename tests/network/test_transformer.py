@@ -265,11 +265,16 @@ def test_impossible_shapes_are_refused(wrong: dict[str, Any]) -> None:
 def test_small_kernels_are_combined_unless_the_compiler_is_chosen(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        torch, "compile", wraps(torch.compile)(lambda function, **settings: seen.update(settings))
+        torch, "compile", wraps(torch.compile)(lambda function, **settings: seen.append(settings))
     )
     ELFNetwork(NetworkConfig(hidden_size=16, depth=1, num_heads=2), 8, 20, 6).compile(**given)
-    chosen = given.keys() & {"backend", "mode", "options"}
-    assert seen.get("options", {}) == ({} if chosen else {"combo_kernels": True})
-    assert seen.items() >= given.items()
+    *graphs, plain = seen
+    combined = {} if given.keys() & {"backend", "mode", "options"} else {"combo_kernels": True}
+    assert plain.get("options", {}) == combined
+    assert all(settings["options"] == {"triton.cudagraphs": True} | combined for settings in graphs)
+    assert len(graphs) == (not given.keys() & {"backend", "mode"})
+    assert all(
+        settings.items() >= {k: v for k, v in given.items() if k != "options"}.items() for settings in seen
+    )

@@ -61,12 +61,15 @@ def test_training_passes_alone_run_as_cuda_graphs(monkeypatch: pytest.MonkeyPatc
     """With CUDA graphs whose results the next one overwrites, as on a GPU, though nothing is compiled."""
     replays, result = list[bool](), torch.empty(2, LENGTH, SHAPE.hidden_size)
 
-    def compile(function: Callable[..., Tensor], *, options: dict[str, bool], **_: object) -> Any:
+    def compile(
+        function: Callable[..., Tensor], *, options: dict[str, bool] | None = None, **_: object
+    ) -> Any:
         def replay(*args: Any) -> Tensor:
-            replays.append(torch.is_grad_enabled())
-            return function(*args) if torch.is_grad_enabled() else result.copy_(function(*args))
+            hidden = function(*args)
+            replays.append(hidden.requires_grad)
+            return hidden if hidden.requires_grad else result.copy_(hidden)
 
-        return replay if "triton.cudagraphs" in options else function
+        return replay if (options or {}).get("triton.cudagraphs") else function
 
     monkeypatch.setattr(torch, "compile", wraps(torch.compile)(compile))
     network, plain = network_of(SHAPE), network_of(SHAPE)
@@ -75,17 +78,27 @@ def test_training_passes_alone_run_as_cuda_graphs(monkeypatch: pytest.MonkeyPatc
     network(z, ones, ones, ones)
     assert not replays, "not compiled yet"
     network.compile()
-    with torch.no_grad():
-        hidden = network(z, ones, ones, ones)
-        network(other, ones, ones, ones)
-        assert_close(hidden, plain(z, ones, ones, ones))
     network(z, ones, ones, ones)
-    assert replays == [False, False, True]
     network.eval()(z, ones, ones, ones)
-    copy.deepcopy(network).train()(z, ones, ones, ones)
-    network.train().cuda_graphs = False
+    network.train()
+    copied = copy.deepcopy(network)
+    copied(z, ones, ones, ones)
+    assert (copied.cuda_graphs, replays) == (False, [True])
+    network.requires_grad_(False)  # no gradient, as in `no_grad`
+    hidden = network(z, ones, ones, ones)
+    network(other, ones, ones, ones)
+    assert_close(hidden, plain(z, ones, ones, ones))
+    assert replays == [True, False, False]
+    network.cuda_graphs = False
     network(z, ones, ones, ones)
-    assert replays == [False, False, True]
+    network.cuda_graphs = True
+    for chosen in ({"backend": "eager"}, {"mode": "default"}, {"options": {"triton.cudagraphs": False}}):
+        network.compile(**chosen)
+        network(z, ones, ones, ones)
+    assert replays == [True, False, False]
+    network.compile(options=None)
+    network(z, ones, ones, ones)
+    assert replays == [True, False, False, False]
 
 
 def test_a_compiled_network_is_saved_and_copied_as_any_other() -> None:

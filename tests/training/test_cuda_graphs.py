@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, SingleDeviceStrategy, Strategy
 
 from elf_lightning.data import ELFDataModule, TextFiles
 from elf_lightning.encoders import PretrainedEncoder
-from elf_lightning.network import NetworkConfig
+from elf_lightning.network import ELFNetwork, NetworkConfig
 from elf_lightning.training import ELFModule, base
 from elf_lightning.training.cuda_graphs import can_replay
 from elf_lightning.training.ddp import DDP
@@ -33,12 +34,12 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     return lambda version: monkeypatch.setattr(torch.version, "cuda", version)
 
 
-@pytest.mark.parametrize("strategy", [SingleDeviceStrategy(GPU), DDPStrategy, DDP])
+@pytest.mark.parametrize("strategy", [SingleDeviceStrategy(GPU), DDP(parallel_devices=GPUS)])
 def test_gpus_that_step_after_each_backward_pass_can_replay(
-    strategy: Any, cuda: Callable[[str | None], None]
+    strategy: Strategy, cuda: Callable[[str | None], None]
 ) -> None:
     cuda("13.0")
-    assert can_replay(run(strategy(parallel_devices=GPUS) if isinstance(strategy, type) else strategy))
+    assert can_replay(run(strategy))
 
 
 @pytest.mark.parametrize(
@@ -46,11 +47,11 @@ def test_gpus_that_step_after_each_backward_pass_can_replay(
     [
         run(SingleDeviceStrategy(torch.device("cpu"))),
         run(FSDPStrategy(parallel_devices=GPUS)),
+        run(DDPStrategy(parallel_devices=GPUS)),  # DeepSpeed's is a kind of it
         run(None, 2),
-        run(None, 1, GradientAccumulationScheduler({0: 1, 1: 3})),
         run(None, 1, BatchSizeFinder()),
     ],
-    ids=["cpu", "fsdp", "accumulation", "later accumulation", "batch size finder"],
+    ids=["cpu", "fsdp", "lightning's ddp", "accumulation", "batch size finder"],
 )
 def test_other_runs_cannot(other: Any, cuda: Callable[[str | None], None]) -> None:
     cuda("13.0")
@@ -62,22 +63,59 @@ def test_gpus_of_other_makers_do_not(cuda: Callable[[str | None], None]) -> None
     assert not can_replay(run())
 
 
-def test_each_run_decides_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One module can be trained by several Trainers, of which a later one accumulates gradients."""
+def steps(monkeypatch: pytest.MonkeyPatch, objective: Any, **settings: Any) -> ELFModule:
+    """A compiled module whose steps call `objective` alone, where graphs can be replayed."""
     monkeypatch.setattr(base, "can_replay", lambda trainer: trainer.accumulate_grad_batches == 1)
     sizes = {"latent_size": 8, "vocab_size": 20, "max_length": 6, "eos_id": 1, "pad_id": 0}
-    module = ELFModule(**sizes, network=NetworkConfig(16, 1, 2, 8))
-    for accumulated, expected in ((1, True), (4, False), (1, True)):
-        module.trainer = Trainer(accelerator="cpu", accumulate_grad_batches=accumulated, logger=False)
-        module.setup("fit")
-        assert module.network.cuda_graphs == expected
-    module.automatic_optimization = False
-    module.setup("fit")
+    module = ELFModule(**sizes, network=NetworkConfig(16, 1, 2, 8), **settings)
+    module.network.compile(backend="eager")
+    module.objective = objective
+    monkeypatch.setattr(module, "draw", lambda *_: None)
+    monkeypatch.setattr(module, "log_losses", lambda *_: None)
+    module.trainer = Trainer(accelerator="cpu", logger=False)
+    return module
+
+
+def test_graphs_are_replayed_within_a_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step decides anew, since callbacks may change the accumulation of gradients."""
+    seen = list[bool]()
+
+    def objective(network: ELFNetwork, *_: object) -> Any:
+        seen.append(network.cuda_graphs)
+        assert other.cuda_graphs == network.cuda_graphs
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return SimpleNamespace(total=torch.zeros(()))
+
+    module = steps(monkeypatch, objective)
+    other = copy.deepcopy(module.network)
+    module.networks = [module.network, other]
+    for accumulated in (1, 4, 1):
+        module.trainer.accumulate_grad_batches = accumulated
+        module.training_step([], 0)  # type: ignore[arg-type]
+        assert not module.network.cuda_graphs
+    with pytest.raises(KeyboardInterrupt):
+        module.training_step([], 0)  # type: ignore[arg-type]
+    assert seen == [True, False, True, True]
     assert not module.network.cuda_graphs
-    refused = ELFModule(**sizes, network=NetworkConfig(16, 1, 2, 8), cuda_graphs=False)
-    refused.trainer = module.trainer
-    refused.setup("fit")
-    assert not refused.network.cuda_graphs
+    assert not other.cuda_graphs
+
+
+@pytest.mark.parametrize("why", ["told not to", "not compiled", "manual optimization"])
+def test_some_modules_replay_nothing(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[bool]()
+
+    def objective(network: ELFNetwork, *_: object) -> Any:
+        seen.append(network.cuda_graphs)
+        return SimpleNamespace(total=torch.zeros(()))
+
+    module = steps(monkeypatch, objective, cuda_graphs=why != "told not to")
+    if why == "not compiled":
+        module.network = copy.deepcopy(module.network)
+        module.networks = [module.network]
+    module.automatic_optimization = why != "manual optimization"
+    module.training_step([], 0)  # type: ignore[arg-type]
+    assert seen == [False]
 
 
 class Gradients(Callback):
@@ -108,6 +146,8 @@ def test_gradients_of_graphs_do_not_outlive_their_step(
         accelerator="cpu", max_steps=3, callbacks=[seen], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
     )  # fmt: skip
-    trainer.fit(ELFModule.for_data(data, network=NetworkConfig(16, 1, 2, 8)), datamodule=data)
+    module = ELFModule.for_data(data, network=NetworkConfig(16, 1, 2, 8))
+    module.network.compile(backend="eager")
+    trainer.fit(module, datamodule=data)
     assert all(seen.after), "callbacks still see them"
     assert seen.before == [False, not replayed, not replayed]

@@ -31,8 +31,9 @@ class ELFNetwork(nn.Module):
 
     Attributes:
         cuda_graphs: in training mode, replay compiled passes as CUDA graphs, so that the host launches one
-            graph instead of hundreds of kernels. Each number of sequences is recorded once. Needs a GPU, and
-            `zero_grad` before every backward pass: the next replay overwrites the gradients' memory.
+            graph instead of hundreds of kernels. Each number of sequences is recorded once. Needs a GPU.
+            Gradients, and hidden states with gradient, are then valid until the first pass after their
+            backward pass, which overwrites their memory.
     """
 
     rotary: Tensor
@@ -140,14 +141,14 @@ class ELFNetwork(nn.Module):
         """
         settings, self._replayed = room_for_graphs() | kwargs, None
         if not {"backend", "mode"} & kwargs.keys():
-            options = settings.setdefault("options", {"combo_kernels": True})
-            graphs = settings | {"options": options | {"triton.cudagraphs": True}}
+            options = settings.setdefault("options", {"combo_kernels": True}) or {}
+            graphs = settings | {"options": {"triton.cudagraphs": True} | options}
             self._replayed = torch.compile(self.blocks._call_impl, *args, **graphs)
         self.blocks.compile(*args, **settings)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without compiled code, as in `nn.Module`."""
-        return {**super().__getstate__(), "_replayed": None}  # type: ignore[no-untyped-call]
+        """Without compiled code, as in `nn.Module`, and so without CUDA graphs."""
+        return {**super().__getstate__(), "_replayed": None, "cuda_graphs": False}  # type: ignore[no-untyped-call]
 
     @property
     def compiled(self) -> bool:

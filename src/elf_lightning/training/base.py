@@ -1,5 +1,7 @@
 """The base class of training modules, and the module of ELF as published."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
@@ -108,6 +110,7 @@ class TrainingModule(GuardedModule):
         self._initial = InitialWeights(self.network, init_from) if init_from else None
         self.initial_codec = self._initial.config.codec if self._initial else None
         self._compile, self._cuda_graphs = compile, cuda_graphs
+        self._replayed = False  # the passes of the latest step
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
@@ -182,9 +185,6 @@ class TrainingModule(GuardedModule):
             for network in self.networks:
                 network.compile()
         self._compile = False  # once
-        replay = self._cuda_graphs and self.automatic_optimization and can_replay(self.trainer)
-        for network in self.networks:
-            network.cuda_graphs = replay
         if any(isinstance(one, LearningRateFinder) for one in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise UserError(
                 "trainer.callbacks: LearningRateFinder is not supported, since it replaces the schedule and "
@@ -243,10 +243,26 @@ class TrainingModule(GuardedModule):
         # Without `prog_bar`, which would synchronise with the device in every step.
         self.log_dict(losses.named("train", draws), batch_size=batch_size)
 
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Replay compiled passes as CUDA graphs within the context, where the run allows it.
+
+        For the passes of a `training_step` whose loss is differentiated once.
+        """
+        wanted = self._cuda_graphs and self.network.compiled and self.automatic_optimization
+        self._replayed = wanted and can_replay(self.trainer)
+        try:
+            for network in self.networks:
+                network.cuda_graphs = self._replayed
+            yield
+        finally:
+            for network in self.networks:
+                network.cuda_graphs = False
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Check for bad steps, and drop gradients that the next CUDA graph would overwrite."""
         super().on_train_batch_end(outputs, batch, batch_idx)
-        if self.network.cuda_graphs:  # an interrupted run moves its gradients to the host
+        if self._replayed:  # an interrupted run moves its gradients to the host
             self.zero_grad()
 
     def training_flops(self, batch_size: int, length: int) -> float:
@@ -364,6 +380,7 @@ class ELFModule(TrainingModule):
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, ()."""
         draws = self.draw(batch, batch_idx)
-        losses = self.objective(self.network, batch, draws, self.unknown_id)
+        with self.replaying():
+            losses = self.objective(self.network, batch, draws, self.unknown_id)
         self.log_losses(losses, draws, len(batch))
         return losses.total

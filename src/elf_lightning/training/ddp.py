@@ -4,8 +4,6 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from elf_lightning.training.base import TrainingModule
-
 
 class DDP(DDPStrategy):
     """Lightning's strategy, wrapping the module on the stream that trains it.
@@ -17,6 +15,8 @@ class DDP(DDPStrategy):
     """
 
     def _setup_model(self, model: Module) -> DistributedDataParallel:
+        from elf_lightning.training.base import TrainingModule  # which imports this module
+
         broadcast = not isinstance(model, TrainingModule)
         settings = {"broadcast_buffers": broadcast, "gradient_as_bucket_view": True} | self._ddp_kwargs
         return DistributedDataParallel(model, self.determine_ddp_device_ids(), **settings)

@@ -54,6 +54,18 @@ def test_a_run_without_rates_is_left_out_with_what_it_said(
     assert capsys.readouterr().out.count("elf fit: what is wrong") == 2
 
 
+@pytest.mark.parametrize("words", [[], ["--no-graphs"]])
+def test_the_command_trains_with_cuda_graphs_unless_told_otherwise(
+    words: list[str],
+    executable: Executable,
+    run_measured: Callable[..., dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    executable('cat "$5"; exit 2')  # its configuration
+    run_measured(fit.main, "--gpus", "1", *words, status=1)
+    assert f'"cuda_graphs": {"false" if words else "true"}' in capsys.readouterr().out
+
+
 def test_a_run_over_its_time_is_ended_with_the_processes_it_has_started(
     executable: Executable, tmp_path: Path
 ) -> None:
