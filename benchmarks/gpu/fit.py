@@ -113,7 +113,8 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
     """One number of GPUs after the other."""
     from benchmarks.loader import save_corpus
 
-    size, device, planned = SIZES[options.size], torch.device(options.device), powers(options.gpus)
+    size, planned = SIZES[options.size], powers(options.gpus)
+    cuda = torch.device(options.device).type == "cuda"
     size = replace(size, batch_size=options.batch_size or size.batch_size)
     steps, found = INTERVAL * (1 + options.rounds), list[dict[str, Any]]()
     with TemporaryDirectory() as name:
@@ -124,8 +125,7 @@ def measure(options: argparse.Namespace, budget: Budget) -> tuple[list[Table], d
             if not budget.allows(f"{gpus} GPUs", STARTING_SECONDS):
                 continue
             seconds = budget.seconds_left / (len(planned) - place)
-            cuda, graphs = device.type == "cuda", not options.no_graphs
-            settings = configuration(size, folder, gpus, cuda, steps, graphs)
+            settings = configuration(size, folder, gpus, cuda, steps, graphs=not options.no_graphs)
             one = measured(size, folder, gpus, settings, seconds)
             if "reason" in one:
                 budget.left_out.append(f"{gpus} GPUs: {one['reason']}")

@@ -37,6 +37,7 @@ class ELFNetwork(nn.Module):
     """
 
     rotary: Tensor
+    cuda_graphs = False
     _replayed: Callable[..., Tensor] | None = None
 
     def __init__(
@@ -63,7 +64,6 @@ class ELFNetwork(nn.Module):
         self.token_head = TokenHead(config.hidden_size, latent_size, vocab_size)
         rotary = rotary_table(config.hidden_size // config.num_heads, self.prefix.length, max_length)
         self.register_buffer("rotary", rotary, persistent=False)
-        self.cuda_graphs = False
         self._initialize(generator)
 
     def _initialize(self, generator: torch.Generator | None) -> None:

@@ -110,7 +110,7 @@ class TrainingModule(GuardedModule):
         self._initial = InitialWeights(self.network, init_from) if init_from else None
         self.initial_codec = self._initial.config.codec if self._initial else None
         self._compile, self._cuda_graphs = compile, cuda_graphs
-        self._replayed = False  # the passes of the latest step
+        self._step_replayed = False  # whether graphs replayed the latest step
 
     @classmethod
     def for_data(cls, data: ELFDataModule, **settings: Any) -> Self:
@@ -250,10 +250,10 @@ class TrainingModule(GuardedModule):
         For the passes of a `training_step` whose loss is differentiated once.
         """
         wanted = self._cuda_graphs and self.network.compiled and self.automatic_optimization
-        self._replayed = wanted and can_replay(self.trainer)
+        self._step_replayed = wanted and can_replay(self.trainer)
         try:
             for network in self.networks:
-                network.cuda_graphs = self._replayed
+                network.cuda_graphs = self._step_replayed
             yield
         finally:
             for network in self.networks:
@@ -262,7 +262,7 @@ class TrainingModule(GuardedModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Check for bad steps, and drop gradients that the next CUDA graph would overwrite."""
         super().on_train_batch_end(outputs, batch, batch_idx)
-        if self._replayed:  # an interrupted run moves its gradients to the host
+        if self._step_replayed:  # an interrupted run moves its gradients to the host
             self.zero_grad()
 
     def training_flops(self, batch_size: int, length: int) -> float:
